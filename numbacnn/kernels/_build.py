@@ -1,0 +1,319 @@
+"""`@kernel`: from a readable Python function to machine code behind a C entry point.
+
+This is the only file that names Numba's compilation options.
+
+A kernel is a serial function over one *block* of a problem. Its parameters carry types as annotations:
+
+=================  ====================================================================================
+annotation         argument at the launch -> value inside the kernel
+=================  ====================================================================================
+``"T[:, :]"``      C-contiguous ndarray -> array (no bounds check)
+``"T*"``           ndarray of any layout -> pointer to its first element (strides travel as integers)
+``"T"``            Python or NumPy scalar -> that dtype
+``"int64"``, ...   a scalar of that dtype; ``"int64[:]"``, ``"uint8*"`` likewise
+a NamedTuple       its integers, by name
+=================  ====================================================================================
+
+``T`` is a type variable: the kernel is compiled once per dtype it is used with (`T=` in the decorator lists them,
+float32 and float64 unless said), and the dtype comes from the first array annotated with it. Two parameters have
+fixed meanings: the first, ``block``, is the block's number; ``worker``, if present, is the number of the thread
+that runs it (for per-thread workspaces).
+
+All arguments travel in one record of 8-byte slots, so every kernel has the same machine signature
+``void entry(record*, block, worker)`` and one driver runs them all.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import inspect
+import itertools
+import struct
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import _cache, _launch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+FLOATS = ("float32", "float64")
+
+# No nnan / ninf: NaN and infinity must survive. reassoc lets reductions be vectorised; the order it picks depends
+# on the code and the problem, not on the threads, so results stay reproducible.
+_FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
+_OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": _FASTMATH,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
+_registry: list[Kernel] = []
+
+
+class _LazyNumba:
+    """A function that Numba sees as compiled code, without Numba being imported before it is needed."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+
+    def __call__(self, *args: Any) -> Any:
+        raise TypeError(f"{self._function.__qualname__} exists only inside kernels")
+
+
+class device(_LazyNumba):
+    """A helper that kernels call; Numba compiles it into each of them."""
+
+    @functools.cached_property
+    def _numba_type_(self) -> Any:
+        import numba
+
+        self._compiled = numba.njit(**_OPTIONS)(self._function)  # kept: a Numba type holds its object weakly
+        return numba.typeof(self._compiled)
+
+
+class intrinsic(_LazyNumba):
+    """A helper that emits LLVM IR itself (`numba.extending.intrinsic`, imported when first compiled)."""
+
+    @functools.cached_property
+    def _numba_type_(self) -> Any:
+        from numba import extending
+        from numba.core.registry import cpu_target
+
+        self._compiled = extending.intrinsic(self._function)
+        cpu_target.typing_context.refresh()
+        return cpu_target.typing_context.resolve_value_type(self._compiled)
+
+
+class _Parameter:
+    """One parameter: its Numba type for a binding of the type variables, and how an argument fills its slots."""
+
+    def __init__(self, name: str, annotation: Any) -> None:
+        self.name = name
+        self.fields: tuple[str, ...] = ()
+        self.ndim = 0
+        self.record: Any = None
+        if isinstance(annotation, type) and issubclass(annotation, tuple):
+            self.kind, self.element, self.record = "record", "int64", annotation
+            self.fields = annotation._fields  # type: ignore[attr-defined]
+            return
+        text = str(annotation).replace(" ", "")
+        if text.endswith("*"):
+            self.kind, self.element = "pointer", text[:-1]
+        elif text.endswith("]"):
+            self.kind, self.element = "array", text[: text.index("[")]
+            self.ndim = text.count(":")
+        else:
+            self.kind, self.element = "scalar", text
+
+    @property
+    def slots(self) -> int:
+        return {"record": len(self.fields), "array": 1 + self.ndim}.get(self.kind, 1)
+
+    def numba_type(self, binding: dict[str, str]) -> Any:
+        from numba.core import types
+
+        element = getattr(types, binding.get(self.element, self.element))
+        if self.kind == "pointer":
+            return types.CPointer(element)
+        if self.kind == "array":
+            return types.Array(element, self.ndim, "C")
+        if self.kind == "record":
+            return types.NamedUniTuple(types.int64, len(self.fields), self.record)
+        return element
+
+    def pack(self, argument: Any, dtype: str, out: list[int]) -> None:
+        """Append the slots of `argument` (its dtype was checked against the binding by the caller)."""
+        if self.kind == "array":
+            if argument.ndim != self.ndim or not argument.flags.c_contiguous:
+                raise ValueError(f"{self.name}: a C-contiguous {self.ndim}-D array is needed, got strides {argument.strides}")
+            out.append(argument.__array_interface__["data"][0])
+            out.extend(argument.shape)
+        elif self.kind == "pointer":
+            out.append(argument.__array_interface__["data"][0])
+        elif self.kind == "record":
+            out.extend(argument)
+        elif dtype == "float32":
+            out.append(struct.unpack("<q", struct.pack("<fxxxx", argument))[0])
+        elif dtype == "float64":
+            out.append(struct.unpack("<q", struct.pack("<d", argument))[0])
+        else:
+            out.append(int(argument))
+
+
+class Kernel:
+    """A block function with typed parameters; calling it runs all its blocks.
+
+    ``kernel(blocks, *arguments, cost=ns)`` runs blocks ``0 .. blocks - 1`` in parallel, or serially when the whole
+    takes about `cost` nanoseconds on one core and that is too little to share. It returns when all are done.
+    """
+
+    def __init__(self, function: Callable[..., Any], variables: dict[str, tuple[str, ...]]) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        names = list(inspect.signature(function).parameters)
+        self.takes_worker = "worker" in names
+        hints = {
+            name: _resolve(annotation, function) for name, annotation in inspect.get_annotations(function).items()
+        }
+        self.parameters = [_Parameter(name, hints[name]) for name in names if name not in ("block", "worker")]
+        used = {parameter.element for parameter in self.parameters}
+        self.variables = {name: dtypes for name, dtypes in variables.items() if name in used}
+        # The argument that binds each type variable: the first array or pointer of that element type.
+        self._binders = [
+            next(i for i, p in enumerate(self.parameters) if p.element == name and p.kind in ("array", "pointer"))
+            for name in self.variables
+        ]
+        self._entries: dict[tuple[str, ...], int] = {}
+        self._lock = threading.Lock()
+        _registry.append(self)
+
+    @property
+    def name(self) -> str:
+        return f"{self.function.__module__}.{self.function.__qualname__}"
+
+    def bindings(self) -> Iterator[tuple[str, ...]]:
+        """Every combination of dtypes this kernel exists for."""
+        return itertools.product(*self.variables.values())
+
+    def __call__(self, blocks: int, *arguments: Any, cost: float = float("inf")) -> None:
+        key = tuple(arguments[i].dtype.name for i in self._binders)
+        entry = self._entries.get(key) or self.load(key)
+        if blocks > 0:
+            record = self.record(key, arguments)
+            _launch.run(entry, ctypes.addressof(record), blocks, cost)
+
+    def record(self, key: tuple[str, ...], arguments: tuple[Any, ...]) -> Any:
+        """The argument record: one 8-byte slot per pointer, extent or scalar."""
+        binding = dict(zip(self.variables, key, strict=True))
+        slots: list[int] = []
+        if len(arguments) != len(self.parameters):
+            raise TypeError(f"{self.name} takes {len(self.parameters)} arguments, got {len(arguments)}")
+        for parameter, argument in zip(self.parameters, arguments, strict=True):
+            dtype = binding.get(parameter.element, parameter.element)
+            if parameter.kind in ("array", "pointer") and argument.dtype.name != dtype:
+                raise TypeError(f"{self.name}: {parameter.name} must be {dtype}, got {argument.dtype}")
+            parameter.pack(argument, dtype, slots)
+        return (ctypes.c_int64 * len(slots))(*slots)
+
+    def load(self, key: tuple[str, ...]) -> int:
+        """Address of the entry point for the dtypes `key`: from memory, else from disk, else compiled now."""
+        with self._lock:
+            if key not in self._entries:
+                for dtype, (name, allowed) in zip(key, self.variables.items(), strict=True):
+                    if dtype not in allowed:
+                        raise TypeError(f"{self.name}: {name} must be one of {', '.join(allowed)}, got {dtype}")
+                self._entries[key] = _cache.load(self.function, self._symbol(key), lambda: self.compile(key))
+            return self._entries[key]
+
+    def _symbol(self, key: tuple[str, ...]) -> str:
+        return "__".join([self.name.replace(".", "_"), *key])
+
+    def compile(self, key: tuple[str, ...]) -> bytes:
+        """The object file that defines this kernel's entry point for the dtypes `key`."""
+        library = self._library(key)
+        return library.codegen._tm.emit_object(library._final_module)
+
+    def assembly(self, *key: str) -> str:
+        """The optimised assembly for the dtypes `key` (for inspection and for tests)."""
+        library = self._library(key)
+        return library.codegen._tm.emit_assembly(library._final_module)
+
+    def _library(self, key: tuple[str, ...]) -> Any:
+        import numba
+        from llvmlite import ir
+        from numba.core import types
+        from numba.core.compiler_lock import global_compiler_lock
+
+        binding = dict(zip(self.variables, key, strict=True))
+        parameter_types = [p.numba_type(binding) for p in self.parameters]
+        signature = (types.intp,) * (1 + self.takes_worker) + tuple(parameter_types)
+        dispatcher = numba.njit(**_OPTIONS)(self.function)
+        with global_compiler_lock:
+            dispatcher.compile(types.void(*signature))
+            body = dispatcher.overloads[signature]
+            context = body.target_context
+            library = context.codegen().create_library(f"entry of {self._symbol(key)}")
+            module = library.create_ir_module(self.name)
+            i64 = ir.IntType(64)
+            record_type = ir.IntType(8).as_pointer()
+            entry = ir.Function(module, ir.FunctionType(ir.VoidType(), [record_type, i64, i64]), self._symbol(key))
+            builder = ir.IRBuilder(entry.append_basic_block())
+            arguments = [entry.args[1], entry.args[2]][: 1 + self.takes_worker]
+            arguments += _unpack(context, builder, entry.args[0], parameter_types)
+            callee = context.declare_function(module, body.fndesc)
+            # Kernels never raise: the status that Numba's convention returns is dropped.
+            context.call_conv.call_function(builder, callee, types.void, signature, arguments)
+            builder.ret_void()
+            library.add_ir_module(module)
+            library.add_linking_library(body.library)
+            library.finalize()
+        return library
+
+
+def _unpack(context: Any, builder: Any, record: Any, parameter_types: list[Any]) -> list[Any]:
+    """Load every parameter from the record. Pointers are loaded as pointers: no integer becomes an address."""
+    from llvmlite import ir
+    from numba.core import types
+    from numba.np.arrayobj import populate_array
+
+    i64 = ir.IntType(64)
+    slots = builder.bitcast(record, i64.as_pointer())
+    position = itertools.count()
+
+    def slot(llvm_type: Any) -> Any:
+        place = builder.gep(slots, [ir.Constant(i64, next(position))])
+        return builder.load(builder.bitcast(place, llvm_type.as_pointer()))
+
+    values = []
+    for ty in parameter_types:
+        if isinstance(ty, types.Array):
+            element = context.get_data_type(ty.dtype)
+            data = slot(element.as_pointer())
+            shape = [slot(i64) for _ in range(ty.ndim)]
+            itemsize = ir.Constant(i64, context.get_abi_sizeof(element))
+            strides = [itemsize]
+            for extent in reversed(shape[1:]):
+                strides.insert(0, builder.mul(strides[0], extent))
+            array = context.make_array(ty)(context, builder)
+            populate_array(array, data, shape, strides, itemsize, meminfo=None)
+            values.append(array._getvalue())
+        elif isinstance(ty, types.BaseTuple):
+            values.append(context.make_tuple(builder, ty, [slot(i64) for _ in range(len(ty))]))
+        else:
+            values.append(slot(context.get_data_type(ty)))
+    return values
+
+
+def _resolve(annotation: Any, function: Callable[..., Any]) -> Any:
+    """An annotation naming a NamedTuple of the kernel's module becomes that class; the rest stay text."""
+    if isinstance(annotation, str):
+        text = annotation.strip("'\"")
+        return function.__globals__.get(text, text) if text.isidentifier() else text
+    return annotation
+
+
+def kernel(function: Callable[..., Any] | None = None, /, **variables: tuple[str, ...]) -> Any:
+    """Declare a kernel; see this module's documentation for the parameter annotations.
+
+    Parameters
+    ----------
+    function : callable
+        The block function.
+    **variables : tuple of str
+        The dtypes of each type variable; ``T=("float32", "float64")`` unless given.
+    """
+    variables.setdefault("T", FLOATS)
+    if function is None:
+        return lambda f: Kernel(f, variables)
+    return Kernel(function, variables)
+
+
+def registry() -> list[Kernel]:
+    """Every kernel declared so far, for warm-up and tests."""
+    return list(_registry)

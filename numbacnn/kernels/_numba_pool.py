@@ -1,0 +1,85 @@
+"""The driver on Numba's thread pool: for platforms without POSIX threads, and to share one pool with other Numba code.
+
+Numba's ``parallel_for`` is called by its address with one iteration per thread, so no ``prange`` is ever compiled.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from typing import Any
+
+from ._atomic import load_pointer
+from ._build import kernel
+from ._pool import TICKET, take_blocks
+
+# Job slots, one row per thread.
+STATE, ENTRY, RECORD, BLOCKS, WORKER, JOB_SLOTS = 0, 1, 2, 3, 4, 8
+
+_parallel_for: Any = None
+_unusable = False
+_lock = threading.Lock()
+
+
+@kernel
+def run_share(block, job: "int64*"):
+    """One thread's share of a job. Numba passes pointers to each iteration's row, which is our record's layout."""
+    take_blocks(load_pointer(job, STATE), load_pointer(job, ENTRY), load_pointer(job, RECORD), job[BLOCKS], job[WORKER])
+
+
+def run(entry: int, record: int, blocks: int, threads: int) -> bool:
+    """Run a kernel's blocks on `threads` threads of Numba's pool; False where that would not be safe."""
+    with _lock:
+        parallel_for = _start()
+    if parallel_for is None:
+        return False
+    state = (ctypes.c_int64 * (TICKET + 8))()
+    rows = (ctypes.c_int64 * (JOB_SLOTS * threads))()
+    for worker in range(threads):
+        first = worker * JOB_SLOTS
+        rows[first : first + 5] = [ctypes.addressof(state), entry, record, blocks, worker]
+    arguments = (ctypes.c_void_p * 1)(ctypes.addressof(rows))
+    iterations = (ctypes.c_size_t * 1)(threads)
+    steps = (ctypes.c_size_t * 1)(8 * JOB_SLOTS)
+    parallel_for(run_share.load(()), arguments, iterations, steps, None, 0, 1, threads)
+    return True
+
+
+def _start() -> Any:
+    """Numba's ``parallel_for``, its pool started; None where only workqueue is left or a fork made OpenMP deadly."""
+    global _parallel_for, _unusable
+    if _parallel_for is not None or _unusable:
+        return _parallel_for
+    _unusable = True
+    from numba.core import config
+    from numba.np.ufunc import parallel
+
+    try:
+        if str(config.THREADING_LAYER).lower() == "workqueue":
+            return None
+        from numba.np.ufunc import omppool  # noqa: F401  (present: "default" never falls through to workqueue)
+    except ImportError:
+        return None
+    parallel._launch_threads()
+    if parallel.threading_layer() not in ("tbb", "omp"):
+        return None
+    import llvmlite.binding as llvm
+
+    address = llvm.address_of_symbol("numba_parallel_for")
+    if not address:
+        return None
+    pointer, size = ctypes.c_void_p, ctypes.c_size_t
+    prototype = ctypes.CFUNCTYPE(None, pointer, pointer, pointer, pointer, pointer, size, size, ctypes.c_int)
+    _parallel_for, _unusable = prototype(address), False
+    return _parallel_for
+
+
+def _after_fork() -> None:
+    """In a forked child GNU OpenMP aborts at its first parallel region, whoever started it: never touch it there."""
+    global _parallel_for, _unusable, _lock
+    _parallel_for, _unusable, _lock = None, True, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

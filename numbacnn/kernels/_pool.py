@@ -1,0 +1,185 @@
+"""Our own thread pool: POSIX threads that wait in machine code, so a launch needs neither the GIL nor OpenMP.
+
+The pool serves one launch at a time. A *gate* word holds a generation, an open bit and the number of workers inside.
+The caller publishes the job and opens the gate; a worker joins by incrementing the count while the gate is open;
+everybody, the caller included, takes block numbers from a ticket counter; the caller closes the gate and waits for
+the count to fall to zero. A worker that wakes too late finds the gate closed and costs nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+
+from ._atomic import (
+    atomic_add,
+    atomic_load,
+    atomic_replace,
+    atomic_store,
+    call_entry,
+    load_pointer,
+    pthread_cond_broadcast,
+    pthread_cond_wait,
+    pthread_mutex_lock,
+    pthread_mutex_unlock,
+    sched_yield,
+    spin_pause,
+    store_pointer,
+)
+from ._build import device, kernel
+from ._launch import ENTRY_TYPE
+
+# Slots of the shared state (int64), eight to a cache line so that the ticket's traffic does not disturb the gate.
+GATE, TICKET, SLEEPERS = 0, 8, 16
+ENTRY, RECORD, BLOCKS, LIMIT = 24, 25, 26, 27
+MUTEX, CONDITION = 32, 48  # 128 bytes each: larger than any platform's
+STATE_SLOTS = 64
+
+WORKERS_MASK = 0xFFFF
+OPEN = 1 << 16
+GENERATION = 1 << 17
+GENERATION_SHIFT = 17
+
+# About 50 us of waiting awake, to catch the next kernel of a network without the cost of waking (5 to 50 us).
+SPINS_BEFORE_SLEEP = 3000
+SPINS_BEFORE_YIELD = 2000
+
+
+@device
+def take_blocks(state, entry, record, blocks, worker):
+    block = atomic_add(state, TICKET, 1)
+    while block < blocks:
+        call_entry(entry, record, block, worker)
+        block = atomic_add(state, TICKET, 1)
+
+
+@device
+def is_new(gate, seen):
+    return gate & OPEN != 0 and gate >> GENERATION_SHIFT != seen
+
+
+@device
+def wait_for_job(state, seen):
+    """Wait, awake and then asleep, for an open gate of another generation than `seen`; return it."""
+    for _ in range(SPINS_BEFORE_SLEEP):
+        gate = atomic_load(state, GATE)
+        if is_new(gate, seen):
+            return gate
+        spin_pause()
+    pthread_mutex_lock(state, (MUTEX,))
+    atomic_add(state, SLEEPERS, 1)  # before the last look at the gate: the caller opens it, then looks for sleepers
+    gate = atomic_load(state, GATE)
+    while not is_new(gate, seen):
+        pthread_cond_wait(state, (CONDITION, MUTEX))
+        gate = atomic_load(state, GATE)
+    atomic_add(state, SLEEPERS, -1)
+    pthread_mutex_unlock(state, (MUTEX,))
+    return gate
+
+
+@kernel
+def serve(block, state: "int64*"):
+    """A worker's whole life."""
+    seen = -1
+    while True:
+        gate = wait_for_job(state, seen)
+        seen = gate >> GENERATION_SHIFT
+        while gate & OPEN != 0 and gate >> GENERATION_SHIFT == seen and gate & WORKERS_MASK < state[LIMIT]:
+            if atomic_replace(state, GATE, gate, gate + 1):
+                take_blocks(
+                    state,
+                    load_pointer(state, ENTRY),
+                    load_pointer(state, RECORD),
+                    state[BLOCKS],
+                    (gate & WORKERS_MASK) + 1,
+                )
+                atomic_add(state, GATE, -1)
+                break
+            gate = atomic_load(state, GATE)
+
+
+@kernel
+def run_pooled(block, state: "int64*", entry: "int64*", record: "int64*", blocks: "int64", helpers: "int64"):
+    """Run all blocks with up to `helpers` workers beside the caller; they must not be running another job."""
+    atomic_store(state, TICKET, 0)
+    store_pointer(state, ENTRY, entry)
+    store_pointer(state, RECORD, record)
+    state[BLOCKS] = blocks
+    state[LIMIT] = helpers
+    atomic_add(state, GATE, GENERATION + OPEN)
+    if atomic_load(state, SLEEPERS) > 0:
+        pthread_mutex_lock(state, (MUTEX,))
+        pthread_cond_broadcast(state, (CONDITION,))
+        pthread_mutex_unlock(state, (MUTEX,))
+    take_blocks(state, entry, record, blocks, 0)
+    atomic_add(state, GATE, -OPEN)
+    spins = 0
+    while atomic_load(state, GATE) & WORKERS_MASK != 0:
+        spin_pause()
+        spins += 1
+        if spins > SPINS_BEFORE_YIELD:  # more threads than cores: let the worker we wait for run
+            sched_yield(state, ())
+
+
+@kernel
+def run_serial(block, entry: "int64*", record: "int64*", blocks: "int64"):
+    """Run all blocks in the calling thread."""
+    for i in range(blocks):
+        call_entry(entry, record, i, 0)
+
+
+class _Workers:
+    """The pool's state and its threads. Memory and threads live as long as the process."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None)
+        self._slots = (ctypes.c_int64 * (STATE_SLOTS + 8))()
+        self.state = (ctypes.addressof(self._slots) + 63) & ~63
+        self._libc.pthread_mutex_init(ctypes.c_void_p(self.state + 8 * MUTEX), None)
+        self._libc.pthread_cond_init(ctypes.c_void_p(self.state + 8 * CONDITION), None)
+        self._serve_record = (ctypes.c_int64 * 1)(self.state)
+        self.run = ENTRY_TYPE(run_pooled.load(()))
+        self.count = 0
+
+    def grow(self, count: int) -> None:
+        """Start threads until there are `count`, or fewer if the system refuses."""
+        serve_entry = serve.load(())
+        while self.count < count:
+            thread = ctypes.c_void_p()
+            record = ctypes.c_void_p(ctypes.addressof(self._serve_record))
+            if self._libc.pthread_create(ctypes.byref(thread), None, ctypes.c_void_p(serve_entry), record):
+                return
+            self._libc.pthread_detach(thread)
+            self.count += 1
+
+
+_workers: _Workers | None = None
+_busy = threading.Lock()
+
+
+def run(entry: int, record: int, blocks: int, threads: int) -> bool:
+    """Run a kernel's blocks on `threads` threads; False, and nothing done, if the pool is at work for another caller."""
+    global _workers
+    if not _busy.acquire(blocking=False):
+        return False
+    try:
+        if _workers is None:
+            _workers = _Workers()
+        if _workers.count < threads - 1:
+            _workers.grow(threads - 1)
+        job = (ctypes.c_int64 * 5)(_workers.state, entry, record, blocks, threads - 1)
+        _workers.run(ctypes.addressof(job), 0, 0)
+    finally:
+        _busy.release()
+    return True
+
+
+def _forget() -> None:
+    """In a forked child: the parent's threads do not exist here and its locks may be held for ever."""
+    global _workers, _busy
+    _workers, _busy = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
