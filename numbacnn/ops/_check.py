@@ -1,0 +1,122 @@
+"""The one place that decides which dtypes and option values are accepted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import DTypeError, OptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["check_choice", "check_float", "check_same_dtype", "check_tensor_like"]
+
+_FLOAT32 = np.dtype(np.float32)
+_FLOAT64 = np.dtype(np.float64)
+
+
+def check_float(name: str, array: Any) -> np.ndarray:
+    """`array` as an ndarray of native float32 or float64.
+
+    Nothing is converted: a conversion that the caller did not ask for costs memory and precision unseen.
+
+    Parameters
+    ----------
+    name : str
+        What the caller calls the array, for the message.
+    array : array_like
+        Lists of Python floats become float64, as in NumPy.
+
+    Returns
+    -------
+    ndarray
+        The array itself where it is one; no copy.
+
+    Raises
+    ------
+    DTypeError
+        The dtype is anything else (integers, bool, float16, complex, object, foreign byte order), or the array is masked.
+
+    Examples
+    --------
+    >>> check_float("x", np.zeros(3, np.float32)).dtype
+    dtype('float32')
+    >>> check_float("x", np.zeros(3, np.int64))
+    Traceback (most recent call last):
+        ...
+    numbacnn.errors.DTypeError: x must be float32 or float64, got int64; convert it with x.astype(np.float32)
+    """
+    array = check_tensor_like(name, array)
+    dtype = array.dtype
+    if dtype == _FLOAT32 or dtype == _FLOAT64:
+        return array
+    got = dtype.name if dtype.isnative else f"{dtype.name} in foreign byte order"
+    hint = f"; convert it with {name}.astype(np.float32)" if dtype.kind in "biuf" else ""
+    raise DTypeError(f"{name} must be float32 or float64, got {got}{hint}")
+
+
+def check_tensor_like(name: str, array: Any) -> np.ndarray:
+    """`array` as a plain ndarray of any numeric dtype; masked arrays, whose mask would be ignored, are refused."""
+    if type(array) is np.ndarray:
+        return array
+    if isinstance(array, np.ma.MaskedArray):
+        raise DTypeError(f"{name} is a masked array, whose mask would be ignored; fill it with {name}.filled(value)")
+    return np.asarray(array)
+
+
+def check_same_dtype(**arrays: np.ndarray | None) -> np.dtype[Any]:
+    """The dtype that all the named arrays share; ``None`` stands for an absent operand.
+
+    Raises
+    ------
+    DTypeError
+        Two arrays differ.
+
+    Examples
+    --------
+    >>> check_same_dtype(x=np.zeros(2), weight=np.zeros(3), bias=None)
+    dtype('float64')
+    >>> check_same_dtype(x=np.zeros(2, np.float32), weight=np.zeros(3))
+    Traceback (most recent call last):
+        ...
+    numbacnn.errors.DTypeError: x is float32 but weight is float64; convert one of them, e.g. weight.astype(np.float32)
+    """
+    first, dtype = "", None
+    for name, array in arrays.items():
+        if array is None:
+            continue
+        if dtype is None:
+            first, dtype = name, array.dtype
+        elif array.dtype != dtype:
+            raise DTypeError(
+                f"{first} is {dtype} but {name} is {array.dtype}; "
+                f"convert one of them, e.g. {name}.astype(np.{dtype.name})"
+            )
+    if dtype is None:
+        raise TypeError("check_same_dtype needs at least one array")
+    return dtype
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
+    """`value` if it is one of `choices`.
+
+    Raises
+    ------
+    OptionError
+        It is not; the message lists the choices.
+
+    Examples
+    --------
+    >>> check_choice("reduction", "mean", ("mean", "sum"))
+    'mean'
+    >>> check_choice("reduction", "avg", ("mean", "sum"))
+    Traceback (most recent call last):
+        ...
+    numbacnn.errors.OptionError: reduction must be one of 'mean', 'sum'; got 'avg'
+    """
+    choices = tuple(choices)
+    if isinstance(value, str) and value in choices:
+        return value
+    raise OptionError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}")
