@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,10 +12,17 @@ from ..errors import DTypeError, OptionError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["check_choice", "check_float", "check_same_dtype", "check_tensor_like"]
+__all__ = [
+    "check_choice",
+    "check_float",
+    "check_integer",
+    "check_per_axis",
+    "check_same_dtype",
+    "check_tensor_like",
+    "is_sequence",
+]
 
-_FLOAT32 = np.dtype(np.float32)
-_FLOAT64 = np.dtype(np.float64)
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def check_float(name: str, array: Any) -> np.ndarray:
@@ -37,7 +45,7 @@ def check_float(name: str, array: Any) -> np.ndarray:
     Raises
     ------
     DTypeError
-        The dtype is anything else (integers, bool, float16, complex, object, foreign byte order), or the array is masked.
+        The dtype is anything else (integer, bool, float16, complex, object, foreign byte order), or it is masked.
 
     Examples
     --------
@@ -50,7 +58,7 @@ def check_float(name: str, array: Any) -> np.ndarray:
     """
     array = check_tensor_like(name, array)
     dtype = array.dtype
-    if dtype == _FLOAT32 or dtype == _FLOAT64:
+    if dtype in _FLOATS:
         return array
     got = dtype.name if dtype.isnative else f"{dtype.name} in foreign byte order"
     hint = f"; convert it with {name}.astype(np.float32)" if dtype.kind in "biuf" else ""
@@ -120,3 +128,77 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
     if isinstance(value, str) and value in choices:
         return value
     raise OptionError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}")
+
+
+def check_integer(name: str, value: Any, minimum: int) -> int:
+    """`value` as a Python int of at least `minimum`; bool and float are refused, NumPy integers are welcome.
+
+    Raises
+    ------
+    OptionError
+        It is not an integer, or too small.
+
+    Examples
+    --------
+    >>> check_integer("groups", np.int64(4), 1)
+    4
+    >>> check_integer("groups", 0, 1)
+    Traceback (most recent call last):
+        ...
+    numbacnn.errors.OptionError: groups must be at least 1, got 0
+    """
+    if type(value) is not int:
+        try:
+            if isinstance(value, (bool, np.bool_)):
+                raise TypeError
+            value = operator.index(value)
+        except TypeError:
+            raise OptionError(f"{name} must be an integer, got {value!r}") from None
+    if value < minimum:
+        raise OptionError(f"{name} must be at least {minimum}, got {value}")
+    return value
+
+
+def check_per_axis(name: str, value: Any, rank: int, minimum: int) -> tuple[int, ...]:
+    """One integer per spatial axis; a single integer stands for all axes.
+
+    Parameters
+    ----------
+    name : str
+        What the caller calls the option, for the message.
+    value : int or sequence of int
+        In the order of the array's axes, (D, H, W).
+    rank : int
+        Number of spatial axes.
+    minimum : int
+        The smallest legal value.
+
+    Raises
+    ------
+    OptionError
+        Not integers, too few or too many, or too small.
+
+    Examples
+    --------
+    >>> check_per_axis("stride", 2, 3, 1)
+    (2, 2, 2)
+    >>> check_per_axis("stride", [1, 2], 3, 1)
+    Traceback (most recent call last):
+        ...
+    numbacnn.errors.OptionError: stride must be an integer or 3 integers, one per spatial axis, got [1, 2]
+    """
+    if type(value) is int:
+        if value < minimum:
+            raise OptionError(f"{name} must be at least {minimum}, got {value}")
+        return (value,) * rank
+    if is_sequence(value):
+        if len(value) != rank:
+            count = "1 integer" if rank == 1 else f"{rank} integers"
+            raise OptionError(f"{name} must be an integer or {count}, one per spatial axis, got {value!r}")
+        return tuple(check_integer(name, item, minimum) for item in value)
+    return (check_integer(name, value, minimum),) * rank
+
+
+def is_sequence(value: Any) -> bool:
+    """Whether an option's value is several values rather than one."""
+    return isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim == 1)
