@@ -40,6 +40,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+# Numba gives its own fast-math flags, reassociation among them, to every instruction that has none. These operations
+# must stay in order, for range reductions rely on exact cancellation, so each carries the one harmless flag.
+_FLAGS = ("contract",)
+
+
 class Value:
     """A scalar or vector in LLVM's IR; arithmetic on it emits instructions, numbers become constants of its type."""
 
@@ -87,11 +92,11 @@ class Value:
         return Value(self.builder, self.builder.call(function, arguments))
 
     def _binary(self, instruction: str, other: Any) -> Value:
-        return Value(self.builder, getattr(self.builder, instruction)(self.llvm, self.like(other).llvm))
+        return Value(self.builder, getattr(self.builder, instruction)(self.llvm, self.like(other).llvm, flags=_FLAGS))
 
     def _compare(self, relation: str, other: Any, unordered: bool = False) -> Value:
         compare = self.builder.fcmp_unordered if unordered else self.builder.fcmp_ordered
-        return Value(self.builder, compare(relation, self.llvm, self.like(other).llvm))
+        return Value(self.builder, compare(relation, self.llvm, self.like(other).llvm, flags=_FLAGS))
 
     def __add__(self, other: Any) -> Value:
         return self._binary("fadd", other)
