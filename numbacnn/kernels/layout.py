@@ -1,0 +1,132 @@
+"""Copying between memory layouts: channels-last and channels-first, from any strides."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ._build import device, intrinsic, kernel
+
+# Positions of the innermost spatial axis that one unit of work covers: long enough that runs of the channels-first
+# side fill whole cache lines (256 bytes of float32), short enough that the lines being written stay in the L1 cache.
+TILE_POSITIONS = 64
+
+
+class Copy(NamedTuple):
+    """A copy of an (N, D, H, W, C) array: extents, then strides of source and target in elements.
+
+    One unit of work is up to `TILE_POSITIONS` positions of one (n, d, h) row with all their channels.
+    """
+
+    D: int
+    H: int
+    W: int
+    C: int
+    src_n: int
+    src_d: int
+    src_h: int
+    src_w: int
+    src_c: int
+    dst_n: int
+    dst_d: int
+    dst_h: int
+    dst_w: int
+    dst_c: int
+    units: int
+    units_per_block: int
+
+
+@intrinsic
+def transpose_square(typingctx, src, src_first, src_row, dst, dst_first, dst_row):
+    """Transpose a square as wide as a 16-byte vector: row i of `src` becomes column i of `dst`.
+
+    Offsets and row strides are in elements. One stage interleaves vector i with vector i + lanes / 2; after
+    log2(lanes) stages rows and columns have changed places.
+    """
+    from llvmlite import ir
+    from numba.core import types
+
+    def codegen(context, builder, signature, args):
+        element = args[0].type.pointee
+        lanes = 128 // element.width
+        i32, vector = ir.IntType(32), ir.VectorType(element, lanes)
+        low = ir.Constant(ir.VectorType(i32, lanes), [i32(i // 2 + lanes * (i % 2)) for i in range(lanes)])
+        high = ir.Constant(
+            ir.VectorType(i32, lanes), [i32(lanes // 2 + i // 2 + lanes * (i % 2)) for i in range(lanes)]
+        )
+
+        def place(pointer, first, row, i):
+            offset = builder.add(first, builder.mul(row, ir.Constant(row.type, i)))
+            return builder.bitcast(builder.gep(pointer, [offset]), vector.as_pointer())
+
+        align = element.width // 8
+        rows = []
+        for i in range(lanes):
+            rows.append(builder.load(place(args[0], args[1], args[2], i)))
+            rows[-1].align = align
+        for _ in range(lanes.bit_length() - 1):
+            pairs = list(zip(rows[: lanes // 2], rows[lanes // 2 :], strict=True))
+            rows = [builder.shuffle_vector(a, b, mask) for a, b in pairs for mask in (low, high)]
+        for i in range(lanes):
+            builder.store(rows[i], place(args[3], args[4], args[5], i)).align = align
+        return context.get_dummy_value()
+
+    return types.void(src, types.int64, types.int64, dst, types.int64, types.int64), codegen
+
+
+@intrinsic
+def vector_lanes(typingctx, pointer):
+    """Elements of a 16-byte vector of the type `pointer` points to."""
+    from numba.core import types
+
+    lanes = 128 // pointer.dtype.bitwidth
+    return types.int64(pointer), lambda context, builder, signature, args: context.get_constant(types.int64, lanes)
+
+
+@device
+def copy_transposed(src, src_first, src_row, dst, dst_first, dst_row, rows, columns):
+    """``dst[column, row] = src[row, column]``, both contiguous in their second axis."""
+    lanes = vector_lanes(src)
+    whole_rows, whole_columns = rows - rows % lanes, columns - columns % lanes
+    for row in range(0, whole_rows, lanes):
+        s, t = src_first + row * src_row, dst_first + row
+        for column in range(0, whole_columns, lanes):
+            transpose_square(src, s + column, src_row, dst, t + column * dst_row, dst_row)
+        for column in range(whole_columns, columns):
+            for i in range(lanes):
+                dst[t + column * dst_row + i] = src[s + i * src_row + column]
+    for row in range(whole_rows, rows):
+        s, t = src_first + row * src_row, dst_first + row
+        for column in range(columns):
+            dst[t + column * dst_row] = src[s + column]
+
+
+@device
+def copy_strided(src, src_first, src_row, src_column, dst, dst_first, dst_row, dst_column, rows, columns):
+    """``dst[row, column] = src[row, column]``, any strides."""
+    for row in range(rows):
+        s, t = src_first + row * src_row, dst_first + row * dst_row
+        if src_column == 1 and dst_column == 1:
+            for column in range(columns):
+                dst[t + column] = src[s + column]
+        else:
+            for column in range(columns):
+                dst[t + column * dst_column] = src[s + column * src_column]
+
+
+@kernel(I=("uint32", "uint64"))
+def copy_layout(block, src: "I*", dst: "I*", p: Copy):
+    tiles = (p.W + TILE_POSITIONS - 1) // TILE_POSITIONS
+    for unit in range(block * p.units_per_block, min(p.units, (block + 1) * p.units_per_block)):
+        row, tile = unit // tiles, unit % tiles
+        n, d, h, w = row // (p.D * p.H), row // p.H % p.D, row % p.H, tile * TILE_POSITIONS
+        s = n * p.src_n + d * p.src_d + h * p.src_h + w * p.src_w
+        t = n * p.dst_n + d * p.dst_d + h * p.dst_h + w * p.dst_w
+        positions = min(p.W - w, TILE_POSITIONS)
+        if p.src_w == 1 and p.dst_c == 1:
+            copy_transposed(src, s, p.src_c, dst, t, p.dst_w, p.C, positions)
+        elif p.src_c == 1 and p.dst_w == 1:
+            copy_transposed(src, s, p.src_w, dst, t, p.dst_c, positions, p.C)
+        elif positions > p.C:
+            copy_strided(src, s, p.src_c, p.src_w, dst, t, p.dst_c, p.dst_w, p.C, positions)
+        else:
+            copy_strided(src, s, p.src_w, p.src_c, dst, t, p.dst_w, p.dst_c, positions, p.C)
