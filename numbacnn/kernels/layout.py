@@ -87,10 +87,14 @@ def copy_transposed(src, src_first, src_row, dst, dst_first, dst_row, rows, colu
     """``dst[column, row] = src[row, column]``, both contiguous in their second axis."""
     lanes = vector_lanes(src)
     whole_rows, whole_columns = rows - rows % lanes, columns - columns % lanes
+    for line in range(0, whole_rows, 4 * lanes):
+        last = min(line + 4 * lanes, whole_rows)
+        for column in range(0, whole_columns, lanes):
+            for row in range(line, last, lanes):
+                s, t = src_first + row * src_row + column, dst_first + row + column * dst_row
+                transpose_square(src, s, src_row, dst, t, dst_row)
     for row in range(0, whole_rows, lanes):
         s, t = src_first + row * src_row, dst_first + row
-        for column in range(0, whole_columns, lanes):
-            transpose_square(src, s + column, src_row, dst, t + column * dst_row, dst_row)
         for column in range(whole_columns, columns):
             for i in range(lanes):
                 dst[t + column * dst_row + i] = src[s + i * src_row + column]
