@@ -104,32 +104,6 @@ def spin_pause(typingctx):
 
 
 @intrinsic
-def store_pointer(typingctx, state, i, pointer):
-    """Keep a pointer in slot `i`."""
-    from numba.core import types
-
-    def codegen(context, builder, signature, args):
-        place = builder.gep(args[0], [args[1]])
-        builder.store(args[2], builder.bitcast(place, args[2].type.as_pointer()))
-        return context.get_dummy_value()
-
-    return types.void(state, types.int64, pointer), codegen
-
-
-@intrinsic
-def load_pointer(typingctx, state, i):
-    """The pointer kept in slot `i`."""
-    from llvmlite import ir
-    from numba.core import types
-
-    def codegen(context, builder, signature, args):
-        place = builder.gep(args[0], [args[1]])
-        return builder.load(builder.bitcast(place, ir.IntType(64).as_pointer().as_pointer()))
-
-    return types.CPointer(types.int64)(state, types.int64), codegen
-
-
-@intrinsic
 def call_entry(typingctx, entry, record, block, worker):
     """Call a kernel's entry point by its address."""
     from llvmlite import ir

@@ -12,6 +12,7 @@ annotation         argument at the launch -> value inside the kernel
 ``"T"``            Python or NumPy scalar -> that dtype
 ``"int64"``, ...   a scalar of that dtype; ``"int64[:]"``, ``"uint8*"`` likewise
 a NamedTuple       its integers, by name
+``"slots"``        nothing -> pointer to the argument record itself, for drivers
 =================  ====================================================================================
 
 ``T`` is a type variable: the kernel is compiled once per dtype it is used with (`T=` in the decorator lists them,
@@ -95,15 +96,15 @@ class _Parameter:
 
     def __init__(self, name: str, annotation: Any) -> None:
         self.name = name
-        self.fields: tuple[str, ...] = ()
         self.ndim = 0
         self.record: Any = None
         if isinstance(annotation, type) and issubclass(annotation, tuple):
             self.kind, self.element, self.record = "record", "int64", annotation
-            self.fields = annotation._fields  # type: ignore[attr-defined]
             return
         text = str(annotation).replace(" ", "")
-        if text.endswith("*"):
+        if text == "slots":
+            self.kind, self.element = "slots", "int64"
+        elif text.endswith("*"):
             self.kind, self.element = "pointer", text[:-1]
         elif text.endswith("]"):
             self.kind, self.element = "array", text[: text.index("[")]
@@ -112,38 +113,72 @@ class _Parameter:
             self.kind, self.element = "scalar", text
 
     @property
-    def slots(self) -> int:
-        return {"record": len(self.fields), "array": 1 + self.ndim}.get(self.kind, 1)
+    def is_array(self) -> bool:
+        return self.kind in ("array", "pointer")
 
     def numba_type(self, binding: dict[str, str]) -> Any:
         from numba.core import types
 
         element = getattr(types, binding.get(self.element, self.element))
-        if self.kind == "pointer":
+        if self.kind in ("pointer", "slots"):
             return types.CPointer(element)
         if self.kind == "array":
             return types.Array(element, self.ndim, "C")
         if self.kind == "record":
-            return types.NamedUniTuple(types.int64, len(self.fields), self.record)
+            return types.NamedUniTuple(types.int64, len(self.record._fields), self.record)
         return element
 
-    def pack(self, argument: Any, dtype: str, out: list[int]) -> None:
-        """Append the slots of `argument` (its dtype was checked against the binding by the caller)."""
-        if self.kind == "array":
-            if argument.ndim != self.ndim or not argument.flags.c_contiguous:
-                raise ValueError(f"{self.name}: a C-contiguous {self.ndim}-D array is needed, got strides {argument.strides}")
-            out.append(argument.__array_interface__["data"][0])
-            out.extend(argument.shape)
-        elif self.kind == "pointer":
-            out.append(argument.__array_interface__["data"][0])
-        elif self.kind == "record":
-            out.extend(argument)
-        elif dtype == "float32":
-            out.append(struct.unpack("<q", struct.pack("<fxxxx", argument))[0])
-        elif dtype == "float64":
-            out.append(struct.unpack("<q", struct.pack("<d", argument))[0])
-        else:
-            out.append(int(argument))
+    def format(self, binding: dict[str, str]) -> str:
+        """`struct` format of its 8-byte slots."""
+        if self.kind == "slots":
+            return ""
+        if self.kind == "scalar":
+            return {"float32": "f4x", "float64": "d"}.get(binding.get(self.element, self.element), "q")
+        return "q" * (len(self.record._fields) if self.kind == "record" else 1 + self.ndim)
+
+
+class _Variant:
+    """A kernel for one binding of its type variables: entry point and argument packing."""
+
+    def __init__(self, kernel: Kernel, key: tuple[str, ...]) -> None:
+        binding = dict(zip(kernel.variables, key, strict=True))
+        self.name = kernel.name
+        self.entry = kernel.load(key)
+        self.pack = struct.Struct("=" + _launch.HEADER + "".join(p.format(binding) for p in kernel.parameters)).pack
+        # (name, dtype of an array or None, number of axes if it must be C-contiguous, whether it is a record)
+        self.rules = [
+            (
+                p.name,
+                np.dtype(binding.get(p.element, p.element)) if p.is_array else None,
+                p.ndim if p.kind == "array" else 0,
+                p.kind == "record",
+            )
+            for p in kernel.parameters
+            if p.kind != "slots"
+        ]
+
+    def slots(self, arguments: tuple[Any, ...]) -> list[Any]:
+        """The values of the record's slots, the arrays among the arguments checked."""
+        if len(arguments) != len(self.rules):
+            raise TypeError(f"{self.name} takes {len(self.rules)} arguments, got {len(arguments)}")
+        slots: list[Any] = []
+        for argument, (name, dtype, ndim, is_record) in zip(arguments, self.rules, strict=True):
+            if dtype is not None:
+                if argument.dtype != dtype:
+                    raise TypeError(f"{self.name}: {name} must be {dtype}, got {argument.dtype}")
+                slots.append(_address(argument))
+                if ndim:
+                    if argument.ndim != ndim or not argument.flags.c_contiguous:
+                        raise ValueError(
+                            f"{self.name}: {name} must be a C-contiguous {ndim}-D array, got shape {argument.shape} "
+                            f"with strides {argument.strides}"
+                        )
+                    slots.extend(argument.shape)
+            elif is_record:
+                slots.extend(argument)
+            else:
+                slots.append(argument)
+        return slots
 
 
 class Kernel:
@@ -164,11 +199,12 @@ class Kernel:
         self.parameters = [_Parameter(name, hints[name]) for name in names if name not in ("block", "worker")]
         used = {parameter.element for parameter in self.parameters}
         self.variables = {name: dtypes for name, dtypes in variables.items() if name in used}
-        # The argument that binds each type variable: the first array or pointer of that element type.
+        # The argument that binds each type variable: the first array of that element type.
         self._binders = [
-            next(i for i, p in enumerate(self.parameters) if p.element == name and p.kind in ("array", "pointer"))
+            next(i for i, p in enumerate(self.parameters) if p.element == name and p.is_array)
             for name in self.variables
         ]
+        self._variants: dict[Any, _Variant] = {}
         self._entries: dict[tuple[str, ...], int] = {}
         self._lock = threading.Lock()
         _registry.append(self)
@@ -182,24 +218,13 @@ class Kernel:
         return itertools.product(*self.variables.values())
 
     def __call__(self, blocks: int, *arguments: Any, cost: float = float("inf")) -> None:
-        key = tuple(arguments[i].dtype.name for i in self._binders)
-        entry = self._entries.get(key) or self.load(key)
+        dtypes = tuple([arguments[i].dtype for i in self._binders])
+        variant = self._variants.get(dtypes)
+        if variant is None:
+            variant = self._variants[dtypes] = _Variant(self, tuple(dtype.name for dtype in dtypes))
+        slots = variant.slots(arguments)
         if blocks > 0:
-            record = self.record(key, arguments)
-            _launch.run(entry, ctypes.addressof(record), blocks, cost)
-
-    def record(self, key: tuple[str, ...], arguments: tuple[Any, ...]) -> Any:
-        """The argument record: one 8-byte slot per pointer, extent or scalar."""
-        binding = dict(zip(self.variables, key, strict=True))
-        slots: list[int] = []
-        if len(arguments) != len(self.parameters):
-            raise TypeError(f"{self.name} takes {len(self.parameters)} arguments, got {len(arguments)}")
-        for parameter, argument in zip(self.parameters, arguments, strict=True):
-            dtype = binding.get(parameter.element, parameter.element)
-            if parameter.kind in ("array", "pointer") and argument.dtype.name != dtype:
-                raise TypeError(f"{self.name}: {parameter.name} must be {dtype}, got {argument.dtype}")
-            parameter.pack(argument, dtype, slots)
-        return (ctypes.c_int64 * len(slots))(*slots)
+            _launch.run(variant.pack, variant.entry, slots, blocks, cost)
 
     def load(self, key: tuple[str, ...]) -> int:
         """Address of the entry point for the dtypes `key`: from memory, else from disk, else compiled now."""
@@ -245,7 +270,7 @@ class Kernel:
             entry = ir.Function(module, ir.FunctionType(ir.VoidType(), [record_type, i64, i64]), self._symbol(key))
             builder = ir.IRBuilder(entry.append_basic_block())
             arguments = [entry.args[1], entry.args[2]][: 1 + self.takes_worker]
-            arguments += _unpack(context, builder, entry.args[0], parameter_types)
+            arguments += _unpack(context, builder, entry.args[0], self.parameters, parameter_types)
             callee = context.declare_function(module, body.fndesc)
             # Kernels never raise: the status that Numba's convention returns is dropped.
             context.call_conv.call_function(builder, callee, types.void, signature, arguments)
@@ -256,7 +281,9 @@ class Kernel:
         return library
 
 
-def _unpack(context: Any, builder: Any, record: Any, parameter_types: list[Any]) -> list[Any]:
+def _unpack(
+    context: Any, builder: Any, record: Any, parameters: list[_Parameter], parameter_types: list[Any]
+) -> list[Any]:
     """Load every parameter from the record. Pointers are loaded as pointers: no integer becomes an address."""
     from llvmlite import ir
     from numba.core import types
@@ -271,8 +298,10 @@ def _unpack(context: Any, builder: Any, record: Any, parameter_types: list[Any])
         return builder.load(builder.bitcast(place, llvm_type.as_pointer()))
 
     values = []
-    for ty in parameter_types:
-        if isinstance(ty, types.Array):
+    for parameter, ty in zip(parameters, parameter_types, strict=True):
+        if parameter.kind == "slots":
+            values.append(slots)
+        elif isinstance(ty, types.Array):
             element = context.get_data_type(ty.dtype)
             data = slot(element.as_pointer())
             shape = [slot(i64) for _ in range(ty.ndim)]
@@ -288,6 +317,23 @@ def _unpack(context: Any, builder: Any, record: Any, parameter_types: list[Any])
         else:
             values.append(slot(context.get_data_type(ty)))
     return values
+
+
+_DATA_OFFSET = object.__basicsize__  # PyArrayObject: the object header, then `char *data`
+_size_at = ctypes.c_size_t.from_address
+
+
+def _address(array: np.ndarray) -> int:
+    """Address of an array's first element: read from the array object, seven times quicker than `ndarray.ctypes`."""
+    return _size_at(id(array) + _DATA_OFFSET).value
+
+
+_probe = np.zeros(2)[1:]
+if _address(_probe) != _probe.ctypes.data:  # an implementation that lays its arrays out otherwise
+
+    def _address(array: np.ndarray) -> int:
+        """Address of an array's first element."""
+        return array.ctypes.data
 
 
 def _resolve(annotation: Any, function: Callable[..., Any]) -> Any:

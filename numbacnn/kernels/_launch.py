@@ -8,7 +8,7 @@ same bits.
 driver      what it is
 ==========  ==================================================================================================
 ``serial``  a loop in the calling thread
-``pool``    our own POSIX threads (see `_pool`): the default; one caller at a time, others run serially
+``own``     our own POSIX threads (see `_own_pool`): the default; one caller at a time, others run serially
 ``numba``   Numba's pool (tbb or OpenMP, never workqueue, which aborts the process on concurrent use)
 ==========  ==================================================================================================
 """
@@ -18,64 +18,68 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import ctypes
+import importlib
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-DRIVERS = ("serial", "pool", "numba")
-_DEFAULT_DRIVER = "pool" if os.name == "posix" else "numba"
+DRIVERS = ("serial", "own", "numba")
+_DEFAULT_DRIVER = "own" if os.name == "posix" else "numba"
 
 # Waking a second core and joining again costs a few microseconds; below this, one core is done sooner.
 SERIAL_BELOW_NS = 15_000.0
 MAX_THREADS = 256
 
 ENTRY_TYPE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-_callables: dict[int, Callable[[int, int, int], None]] = {}
+
+# What every driver's record begins with: shared state, kernel entry, blocks, helpers. The kernel's slots follow.
+HEADER = "qqqq"
+HEADER_SLOTS = 4
+
+_drivers: dict[str, Any] = {}
 
 _scoped_threads: contextvars.ContextVar[int | None] = contextvars.ContextVar("numbacnn_threads", default=None)
 _scoped_driver: contextvars.ContextVar[str | None] = contextvars.ContextVar("numbacnn_driver", default=None)
 _global_threads: int | None = None
 
 
-def run(entry: int, record: int, blocks: int, cost: float = float("inf")) -> None:
-    """Call ``entry(record, block, worker)`` for every block below `blocks` and return when all are done."""
+def run(pack: Callable[..., bytes], entry: int, slots: list[Any], blocks: int, cost: float = float("inf")) -> None:
+    """Call ``entry(record, block, worker)`` for every block below `blocks` and return when all are done.
+
+    Parameters
+    ----------
+    pack : callable
+        Packs `HEADER` and the kernel's slots into the one record that travels to the driver.
+    entry : int
+        Address of the kernel.
+    slots : list
+        The kernel's argument slots.
+    cost : float
+        Nanoseconds that all blocks together take one core, roughly.
+    """
     if blocks > 1 and cost >= SERIAL_BELOW_NS:
         threads = min(get_num_threads(), blocks)
         driver = _scoped_driver.get() or _DEFAULT_DRIVER
-        if threads > 1 and driver != "serial" and _run_parallel(driver, entry, record, blocks, threads):
-            return
-    if blocks == 1:
-        _callable(entry)(record, 0, 0)
-    else:
-        _run_serial(entry, record, blocks)
+        if threads > 1 and driver != "serial":
+            pool = _driver_module(driver)
+            if pool.run(pack, entry, slots, blocks, threads):  # it may be busy or not to be had
+                return
+    serial = _drivers.get("serial")
+    if serial is None:
+        from . import _serial
+
+        serial = _drivers["serial"] = ENTRY_TYPE(_serial.run_serial.load(()))
+    serial(pack(0, entry, blocks, 0, *slots), 0, 0)
 
 
-def _run_parallel(driver: str, entry: int, record: int, blocks: int, threads: int) -> bool:
-    """Whether the driver ran the job; it may be busy or not to be had, and then has done nothing."""
-    if driver == "numba":
-        from . import _numba_pool
-
-        return _numba_pool.run(entry, record, blocks, threads)
-    from . import _pool
-
-    return _pool.run(entry, record, blocks, threads)
-
-
-def _run_serial(entry: int, record: int, blocks: int) -> None:
-    from . import _pool
-
-    job = (ctypes.c_int64 * 3)(entry, record, blocks)
-    _callable(_pool.run_serial.load(()))(ctypes.addressof(job), 0, 0)
-
-
-def _callable(entry: int) -> Callable[[int, int, int], None]:
-    call = _callables.get(entry)
-    if call is None:
-        call = _callables[entry] = ENTRY_TYPE(entry)
-    return call
+def _driver_module(name: str) -> Any:
+    module = _drivers.get(name)
+    if module is None:
+        module = _drivers[name] = importlib.import_module(f"._{name}_pool", __package__)
+    return module
 
 
 def get_num_threads() -> int:
@@ -119,7 +123,7 @@ def threads(n: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def driver(name: str) -> Iterator[None]:
-    """Run kernels on the driver `name` ("serial", "pool" or "numba") inside a ``with`` block."""
+    """Run kernels on the driver `name` ("serial", "own" or "numba") inside a ``with`` block."""
     if name not in DRIVERS:
         raise ValueError(f"driver must be one of {', '.join(DRIVERS)}; got {name!r}")
     token = _scoped_driver.set(name)

@@ -8,14 +8,18 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ._atomic import load_pointer
 from ._build import kernel
-from ._pool import TICKET, take_blocks
+from ._launch import HEADER_SLOTS
+from ._serial import JOB_BLOCKS, JOB_ENTRY, JOB_STATE, TICKET, take_blocks
+from .pointer import load_pointer, offset
 
-# Job slots, one row per thread.
-STATE, ENTRY, RECORD, BLOCKS, WORKER, JOB_SLOTS = 0, 1, 2, 3, 4, 8
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# One row of slots per thread, which Numba hands to it: the job, the worker's number.
+JOB, WORKER, ROW_SLOTS = 0, 1, 8
 
 _parallel_for: Any = None
 _unusable = False
@@ -23,25 +27,28 @@ _lock = threading.Lock()
 
 
 @kernel
-def run_share(block, job: "int64*"):
-    """One thread's share of a job. Numba passes pointers to each iteration's row, which is our record's layout."""
-    take_blocks(load_pointer(job, STATE), load_pointer(job, ENTRY), load_pointer(job, RECORD), job[BLOCKS], job[WORKER])
+def run_share(block, row: "int64*"):
+    """One thread's share of a job. Numba passes an array of pointers, one to each argument's row: our record."""
+    job = load_pointer(row, JOB, row)
+    state = load_pointer(job, JOB_STATE, job)
+    take_blocks(state, load_pointer(job, JOB_ENTRY, job), offset(job, HEADER_SLOTS), job[JOB_BLOCKS], row[WORKER])
 
 
-def run(entry: int, record: int, blocks: int, threads: int) -> bool:
+def run(pack: Callable[..., bytes], entry: int, slots: list[Any], blocks: int, threads: int) -> bool:
     """Run a kernel's blocks on `threads` threads of Numba's pool; False where that would not be safe."""
     with _lock:
         parallel_for = _start()
     if parallel_for is None:
         return False
     state = (ctypes.c_int64 * (TICKET + 8))()
-    rows = (ctypes.c_int64 * (JOB_SLOTS * threads))()
+    job = ctypes.create_string_buffer(pack(ctypes.addressof(state), entry, blocks, 0, *slots))
+    rows = (ctypes.c_int64 * (ROW_SLOTS * threads))()
     for worker in range(threads):
-        first = worker * JOB_SLOTS
-        rows[first : first + 5] = [ctypes.addressof(state), entry, record, blocks, worker]
+        rows[worker * ROW_SLOTS + JOB] = ctypes.addressof(job)
+        rows[worker * ROW_SLOTS + WORKER] = worker
     arguments = (ctypes.c_void_p * 1)(ctypes.addressof(rows))
     iterations = (ctypes.c_size_t * 1)(threads)
-    steps = (ctypes.c_size_t * 1)(8 * JOB_SLOTS)
+    steps = (ctypes.c_size_t * 1)(8 * ROW_SLOTS)
     parallel_for(run_share.load(()), arguments, iterations, steps, None, 0, 1, threads)
     return True
 

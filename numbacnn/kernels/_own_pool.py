@@ -11,27 +11,30 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from typing import TYPE_CHECKING, Any
 
 from ._atomic import (
     atomic_add,
     atomic_load,
     atomic_replace,
     atomic_store,
-    call_entry,
-    load_pointer,
     pthread_cond_broadcast,
     pthread_cond_wait,
     pthread_mutex_lock,
     pthread_mutex_unlock,
     sched_yield,
     spin_pause,
-    store_pointer,
 )
 from ._build import device, kernel
-from ._launch import ENTRY_TYPE
+from ._launch import ENTRY_TYPE, HEADER_SLOTS
+from ._serial import JOB_BLOCKS, JOB_ENTRY, JOB_HELPERS, JOB_STATE, TICKET, take_blocks
+from .pointer import load_pointer, offset, store_pointer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Slots of the shared state (int64), eight to a cache line so that the ticket's traffic does not disturb the gate.
-GATE, TICKET, SLEEPERS = 0, 8, 16
+GATE, SLEEPERS = 0, 16
 ENTRY, RECORD, BLOCKS, LIMIT = 24, 25, 26, 27
 MUTEX, CONDITION = 32, 48  # 128 bytes each: larger than any platform's
 STATE_SLOTS = 64
@@ -44,14 +47,6 @@ GENERATION_SHIFT = 17
 # About 50 us of waiting awake, to catch the next kernel of a network without the cost of waking (5 to 50 us).
 SPINS_BEFORE_SLEEP = 3000
 SPINS_BEFORE_YIELD = 2000
-
-
-@device
-def take_blocks(state, entry, record, blocks, worker):
-    block = atomic_add(state, TICKET, 1)
-    while block < blocks:
-        call_entry(entry, record, block, worker)
-        block = atomic_add(state, TICKET, 1)
 
 
 @device
@@ -89,8 +84,8 @@ def serve(block, state: "int64*"):
             if atomic_replace(state, GATE, gate, gate + 1):
                 take_blocks(
                     state,
-                    load_pointer(state, ENTRY),
-                    load_pointer(state, RECORD),
+                    load_pointer(state, ENTRY, state),
+                    load_pointer(state, RECORD, state),
                     state[BLOCKS],
                     (gate & WORKERS_MASK) + 1,
                 )
@@ -100,13 +95,17 @@ def serve(block, state: "int64*"):
 
 
 @kernel
-def run_pooled(block, state: "int64*", entry: "int64*", record: "int64*", blocks: "int64", helpers: "int64"):
-    """Run all blocks with up to `helpers` workers beside the caller; they must not be running another job."""
+def run_pooled(block, job: "slots"):
+    """Run a job (see `_launch.HEADER`) with its helpers beside the caller; they must not be running another."""
+    state = load_pointer(job, JOB_STATE, job)
+    entry = load_pointer(job, JOB_ENTRY, job)
+    record = offset(job, HEADER_SLOTS)
+    blocks = job[JOB_BLOCKS]
     atomic_store(state, TICKET, 0)
     store_pointer(state, ENTRY, entry)
     store_pointer(state, RECORD, record)
     state[BLOCKS] = blocks
-    state[LIMIT] = helpers
+    state[LIMIT] = job[JOB_HELPERS]
     atomic_add(state, GATE, GENERATION + OPEN)
     if atomic_load(state, SLEEPERS) > 0:
         pthread_mutex_lock(state, (MUTEX,))
@@ -120,13 +119,6 @@ def run_pooled(block, state: "int64*", entry: "int64*", record: "int64*", blocks
         spins += 1
         if spins > SPINS_BEFORE_YIELD:  # more threads than cores: let the worker we wait for run
             sched_yield(state, ())
-
-
-@kernel
-def run_serial(block, entry: "int64*", record: "int64*", blocks: "int64"):
-    """Run all blocks in the calling thread."""
-    for i in range(blocks):
-        call_entry(entry, record, i, 0)
 
 
 class _Workers:
@@ -158,7 +150,7 @@ _workers: _Workers | None = None
 _busy = threading.Lock()
 
 
-def run(entry: int, record: int, blocks: int, threads: int) -> bool:
+def run(pack: Callable[..., bytes], entry: int, slots: list[Any], blocks: int, threads: int) -> bool:
     """Run a kernel's blocks on `threads` threads; False, and nothing done, if the pool is at work for another caller."""
     global _workers
     if not _busy.acquire(blocking=False):
@@ -168,8 +160,7 @@ def run(entry: int, record: int, blocks: int, threads: int) -> bool:
             _workers = _Workers()
         if _workers.count < threads - 1:
             _workers.grow(threads - 1)
-        job = (ctypes.c_int64 * 5)(_workers.state, entry, record, blocks, threads - 1)
-        _workers.run(ctypes.addressof(job), 0, 0)
+        _workers.run(pack(_workers.state, entry, blocks, threads - 1, *slots), 0, 0)
     finally:
         _busy.release()
     return True

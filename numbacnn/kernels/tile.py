@@ -1,0 +1,317 @@
+"""The two register tiles, written in LLVM vector IR, that do almost all arithmetic of the library.
+
+`gemm_tile` multiplies rows reached through a pointer table by packed weights (indirect GEMM)::
+
+    out[i][j] = init[j] + sum over taps t, over k < run of  x[t][i][k] * w[t][k][j]      i < rows, j < lanes
+
+`outer_tile` accumulates outer products of rows (the weight gradient)::
+
+    out[i][j] += sum over positions p of  x[p][i] * y[p][j]                              i < rows, j < lanes
+
+Both keep rows x vectors accumulators in registers and issue one broadcast per `VECTORS` multiply-adds. The full tile is
+6 rows x 2 vectors: twelve independent chains cover the latency of the multiply-add (4 cycles x 2 pipes = 8), and with
+2 registers of weights and 1 broadcast it fits the 16 registers of AVX2. On wider machines the vectors are wider.
+
+Fewer rows exist so that any number of rows splits without waste: n rows are dealt out as evenly as possible over
+ceil(n / 6) tiles. The indirect tile stops at 4 rows (a caller with fewer repeats one: its table may name a row twice).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._build import device, intrinsic
+from ._target import target
+
+VECTORS = 2
+MAX_ROWS = 6
+MIN_GEMM_ROWS = 4
+MAX_LANES = 2 * 64 // 4  # columns of the widest tile on any machine: what packed rows are padded for
+
+
+def tile_lanes(itemsize: int) -> int:
+    """Columns of a full-width tile for elements of `itemsize` bytes."""
+    return VECTORS * target().lanes(itemsize)
+
+
+class _Emitter:
+    """Vector IR for one element type."""
+
+    def __init__(self, builder: Any, element: Any) -> None:
+        from llvmlite import ir
+
+        self.ir, self.builder = ir, builder
+        double = element.bitwidth == 64
+        self.scalar = ir.DoubleType() if double else ir.FloatType()
+        self.itemsize = 8 if double else 4
+        self.lanes = target().lanes(self.itemsize)
+        self.vector = ir.VectorType(self.scalar, self.lanes)
+        self.suffix = f"v{self.lanes}f{8 * self.itemsize}"
+        self.i32, self.i64 = ir.IntType(32), ir.IntType(64)
+        self.mask_type = ir.VectorType(ir.IntType(1), self.lanes)
+        self.zero = ir.Constant(self.vector, None)
+
+    def constant(self, value: int) -> Any:
+        return self.ir.Constant(self.i64, value)
+
+    def call(self, name: str, result: Any, arguments: list[Any]) -> Any:
+        from numba.core import cgutils
+
+        function_type = self.ir.FunctionType(result, [a.type for a in arguments])
+        return self.builder.call(
+            cgutils.get_or_insert_function(self.builder.module, function_type, name), arguments
+        )
+
+    def at(self, pointer: Any, index: Any) -> Any:
+        return self.builder.gep(pointer, [index if not isinstance(index, int) else self.constant(index)])
+
+    def slot(self, table: Any, index: Any, like: Any = None) -> Any:
+        """The element pointer kept in a slot of the table."""
+        pointer = self.scalar.as_pointer()
+        return self.builder.load(self.builder.bitcast(self.at(table, index), pointer.as_pointer()))
+
+    def load(self, pointer: Any, mask: Any = None) -> Any:
+        place = self.builder.bitcast(pointer, self.vector.as_pointer())
+        if mask is None:
+            return self.builder.load(place, align=self.itemsize)
+        alignment = self.ir.Constant(self.i32, self.itemsize)
+        return self.call(f"llvm.masked.load.{self.suffix}.p0", self.vector, [place, alignment, mask, self.zero])
+
+    def store(self, value: Any, pointer: Any, mask: Any = None) -> None:
+        place = self.builder.bitcast(pointer, self.vector.as_pointer())
+        if mask is None:
+            self.builder.store(value, place, align=self.itemsize)
+            return
+        alignment = self.ir.Constant(self.i32, self.itemsize)
+        self.call(f"llvm.masked.store.{self.suffix}.p0", self.ir.VoidType(), [value, place, alignment, mask])
+
+    def broadcast(self, value: Any) -> Any:
+        undefined = self.ir.Constant(self.ir.VectorType(value.type, self.lanes), self.ir.Undefined)
+        first = self.builder.insert_element(undefined, value, self.ir.Constant(self.i32, 0))
+        order = self.ir.Constant(self.ir.VectorType(self.i32, self.lanes), None)
+        return self.builder.shuffle_vector(first, undefined, order)
+
+    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
+        if target().fma:
+            return self.call(f"llvm.fma.{self.suffix}", self.vector, [a, b, c])
+        return self.builder.fadd(self.builder.fmul(a, b), c)
+
+    def mask(self, lanes: Any, vector: int) -> Any:
+        """True in the lanes of vector number `vector` that lie below `lanes`."""
+        ir = self.ir
+        wide = ir.VectorType(self.i64, self.lanes)
+        numbers = ir.Constant(wide, [ir.Constant(self.i64, vector * self.lanes + i) for i in range(self.lanes)])
+        return self.builder.icmp_signed("<", numbers, self.broadcast(lanes))
+
+    def block(self, name: str) -> Any:
+        return self.builder.append_basic_block(name)
+
+
+def _loop(e: _Emitter, name: str, count: Any, values: list[Any], body: Any) -> list[Any]:
+    """``for i in range(count): values = body(i, values)`` with the values in registers; `count` may be zero."""
+    builder = e.builder
+    head, inside, done = e.block(name), e.block(name + "_body"), e.block(name + "_done")
+    before = builder.block
+    builder.branch(head)
+    builder.position_at_end(head)
+    i = builder.phi(e.i64)
+    i.add_incoming(e.constant(0), before)
+    carried = []
+    for value in values:
+        phi = builder.phi(value.type)
+        phi.add_incoming(value, before)
+        carried.append(phi)
+    builder.cbranch(builder.icmp_signed("<", i, count), inside, done)
+    builder.position_at_end(inside)
+    after = body(i, carried)
+    i.add_incoming(builder.add(i, e.constant(1)), builder.block)
+    for phi, value in zip(carried, after, strict=True):
+        phi.add_incoming(value, builder.block)
+    builder.branch(head)
+    builder.position_at_end(done)
+    return carried
+
+
+def _choose(e: _Emitter, name: str, condition: Any, yes: Any, no: Any) -> list[Any]:
+    """``yes() if condition else no()``, both lists of values."""
+    builder = e.builder
+    then, other, done = e.block(name + "_yes"), e.block(name + "_no"), e.block(name + "_end")
+    builder.cbranch(condition, then, other)
+    ends = []
+    for block, make in ((then, yes), (other, no)):
+        builder.position_at_end(block)
+        values = make()
+        ends.append((builder.block, values))
+        builder.branch(done)
+    builder.position_at_end(done)
+    chosen = []
+    for a, b in zip(ends[0][1], ends[1][1], strict=True):
+        phi = builder.phi(a.type)
+        phi.add_incoming(a, ends[0][0])
+        phi.add_incoming(b, ends[1][0])
+        chosen.append(phi)
+    return chosen
+
+
+def _store_rows(e: _Emitter, values: list[Any], rows: list[Any], vectors: int, lanes: Any) -> None:
+    """Store rows x vectors values, the lanes at and beyond `lanes` left as they are."""
+
+    def store(masks: list[Any]) -> list[Any]:
+        for i, row in enumerate(rows):
+            for j in range(vectors):
+                e.store(values[i * vectors + j], e.at(row, j * e.lanes), masks[j])
+        return []
+
+    full = e.builder.icmp_signed(">=", lanes, e.constant(vectors * e.lanes))
+    _choose(
+        e,
+        "store",
+        full,
+        lambda: store([None] * vectors),
+        lambda: store([e.mask(lanes, j) for j in range(vectors)]),
+    )
+
+
+def _gemm_tile(rows: int, vectors: int) -> Any:
+    """The indirect-GEMM tile; its arguments are described at `gemm_tile`."""
+
+    def tile(typingctx, table, taps, x_offset, run, w_offset, w_width, out_offset, bias, accumulate, lanes):
+        from numba.core import types
+
+        i64 = types.int64
+
+        def codegen(context, builder, signature, args):
+            table, taps, x_offset, run, w_offset, w_width, out_offset, bias, accumulate, lanes = args
+            e = _Emitter(builder, signature.args[7].dtype)
+            out = [e.at(e.slot(table, i), out_offset) for i in range(rows)]
+            steps = range(vectors)
+
+            def from_bias():
+                bias_row = [e.load(e.at(bias, j * e.lanes)) for j in steps]
+                return bias_row * rows
+
+            def from_out():
+                # Beyond the last lane `out` belongs to another row, another thread, or nobody.
+                masks = [e.mask(lanes, j) for j in steps]
+                return [e.load(e.at(out[i], j * e.lanes), masks[j]) for i in range(rows) for j in steps]
+
+            start = _choose(e, "start", builder.icmp_signed("!=", accumulate, e.constant(0)), from_out, from_bias)
+
+            def tap(t, sums):
+                entry = builder.add(e.constant(rows), builder.mul(t, e.constant(rows + 1)))
+                x = [e.at(e.slot(table, builder.add(entry, e.constant(i))), x_offset) for i in range(rows)]
+                w = e.at(e.slot(table, builder.add(entry, e.constant(rows))), w_offset)
+
+                def step(k, sums):
+                    w_row = e.at(w, builder.mul(k, w_width))
+                    weights = [e.load(e.at(w_row, j * e.lanes)) for j in steps]
+                    new = []
+                    for i in range(rows):
+                        value = e.broadcast(builder.load(e.at(x[i], k), align=e.itemsize))
+                        new += [e.multiply_add(value, weights[j], sums[i * vectors + j]) for j in steps]
+                    return new
+
+                return _loop(e, "run", run, sums, step)
+
+            sums = _loop(e, "taps", taps, start, tap)
+            _store_rows(e, sums, out, vectors, lanes)
+            return context.get_dummy_value()
+
+        return types.void(table, i64, i64, i64, i64, i64, i64, bias, i64, i64), codegen
+
+    return intrinsic(tile)
+
+
+def _outer_tile(rows: int, vectors: int) -> Any:
+    """The outer-product tile; its arguments are described at `outer_tile`."""
+
+    def tile(typingctx, pointers, count, x_offset, y, y_stride, out, out_stride):
+        from numba.core import types
+
+        i64 = types.int64
+
+        def codegen(context, builder, signature, args):
+            pointers, count, x_offset, y, y_stride, out, out_stride = args
+            e = _Emitter(builder, signature.args[3].dtype)
+            out_rows = [e.at(out, builder.mul(out_stride, e.constant(i))) for i in range(rows)]
+            steps = range(vectors)
+            start = [e.load(e.at(row, j * e.lanes)) for row in out_rows for j in steps]
+
+            def position(p, sums):
+                x = e.at(e.slot(pointers, p), x_offset)
+                y_row = e.at(y, builder.mul(p, y_stride))
+                right = [e.load(e.at(y_row, j * e.lanes)) for j in steps]
+                new = []
+                for i in range(rows):
+                    value = e.broadcast(builder.load(e.at(x, i), align=e.itemsize))
+                    new += [e.multiply_add(value, right[j], sums[i * vectors + j]) for j in steps]
+                return new
+
+            sums = _loop(e, "positions", count, start, position)
+            for i in range(rows):
+                for j in steps:
+                    e.store(sums[i * vectors + j], e.at(out_rows[i], j * e.lanes))
+            return context.get_dummy_value()
+
+        return types.void(pointers, i64, i64, y, i64, out, i64), codegen
+
+    return intrinsic(tile)
+
+
+
+# Named one by one because a kernel can only call what it can name.
+_gemm_6, _gemm_6_narrow = _gemm_tile(6, 2), _gemm_tile(6, 1)
+_gemm_5, _gemm_5_narrow = _gemm_tile(5, 2), _gemm_tile(5, 1)
+_gemm_4, _gemm_4_narrow = _gemm_tile(4, 2), _gemm_tile(4, 1)
+_outer_6, _outer_5, _outer_4 = _outer_tile(6, 2), _outer_tile(5, 2), _outer_tile(4, 2)
+_outer_3, _outer_2, _outer_1 = _outer_tile(3, 2), _outer_tile(2, 2), _outer_tile(1, 2)
+
+
+@device
+def gemm_tile(rows, wide, table, taps, x_offset, run, w_offset, w_width, out_offset, bias, accumulate, lanes):
+    """One tile of an indirect GEMM.
+
+    rows : number of rows, 4 to 6
+    wide : two vectors of columns (true) or one
+    table : slots: `rows` pointers to output rows; then per tap `rows` pointers to input rows and one to weights
+    taps, run : number of taps; number of consecutive elements of an input row that each contributes
+    x_offset, w_offset, out_offset : elements added to every input, weight and output pointer
+    w_width : elements between successive rows of packed weights
+    bias : a padded row of initial values; ignored if `accumulate`, which starts from what `out` holds
+    lanes : number of output columns that exist
+    """
+    if wide:
+        if rows == 6:
+            _gemm_6(table, taps, x_offset, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
+        elif rows == 5:
+            _gemm_5(table, taps, x_offset, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
+        else:
+            _gemm_4(table, taps, x_offset, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
+    elif rows == 6:
+        _gemm_6_narrow(table, taps, x_offset, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
+    elif rows == 5:
+        _gemm_5_narrow(table, taps, x_offset, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
+    else:
+        _gemm_4_narrow(table, taps, x_offset, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
+
+
+@device
+def outer_tile(rows, pointers, count, x_offset, y, y_stride, out, out_stride):
+    """Add ``x[p][i] * y[p][j]`` over `count` positions to a tile of `out`.
+
+    rows : number of rows, 1 to 6
+    pointers : slots with one pointer to an x row per position
+    y, out : full-width rows (two vectors), `y_stride` and `out_stride` elements apart
+    """
+    if rows == 6:
+        _outer_6(pointers, count, x_offset, y, y_stride, out, out_stride)
+    elif rows == 5:
+        _outer_5(pointers, count, x_offset, y, y_stride, out, out_stride)
+    elif rows == 4:
+        _outer_4(pointers, count, x_offset, y, y_stride, out, out_stride)
+    elif rows == 3:
+        _outer_3(pointers, count, x_offset, y, y_stride, out, out_stride)
+    elif rows == 2:
+        _outer_2(pointers, count, x_offset, y, y_stride, out, out_stride)
+    else:
+        _outer_1(pointers, count, x_offset, y, y_stride, out, out_stride)

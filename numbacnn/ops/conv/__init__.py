@@ -1,0 +1,291 @@
+"""Convolution of one, two or three spatial axes: forward and both gradients, ndarray in, ndarray out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import ShapeError
+from .. import layout
+from .._check import check_float, check_same_dtype
+from ..geometry import ConvGeometry, conv_geometry
+from . import plan
+from .plan import Choice
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["conv_backward_bias", "conv_backward_data", "conv_backward_weight", "conv_forward", "explain"]
+
+
+def conv_forward(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None = None,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    padding_mode: Any = "zeros",
+    algorithm: str = "auto",
+) -> np.ndarray:
+    r"""Convolve (cross-correlate) a batch.
+
+    .. math:: y_o = b + \sum_k x_{S o + D k - P} \, w_k
+
+    Parameters
+    ----------
+    x : ndarray
+        (N, C_in, *spatial) or, unbatched, (C_in, *spatial); one to three spatial axes, float32 or float64, any strides.
+    weight : ndarray
+        (C_out, C_in / groups, *kernel), of the dtype of `x`.
+    bias : ndarray, optional
+        (C_out,).
+    stride, dilation : int or sequence of int, default 1
+        Per axis.
+    padding : int, sequence or str, default 0
+        One integer, one per axis, one (low, high) pair per axis, or "valid", "same", "same_lower", "same_size", "causal".
+    groups : int, default 1
+        Divides both channel counts; ``groups=C_in`` is a depthwise convolution.
+    padding_mode : str or sequence of str, default "zeros"
+        "zeros", "reflect", "replicate" or "circular", for all axes or per axis.
+    algorithm : str, default "auto"
+        Force one of the algorithms that `explain` names.
+
+    Returns
+    -------
+    ndarray
+        (N, C_out, *output) with channels-last memory.
+
+    Raises
+    ------
+    ShapeError, DTypeError, OptionError
+        Before anything is computed.
+
+    References
+    ----------
+    Dukhan, "The Indirect Convolution Algorithm", 2019.
+
+    Examples
+    --------
+    >>> x = np.arange(5.0).reshape(1, 1, 5)
+    >>> conv_forward(x, np.array([[[1.0, 0.0, -1.0]]]), padding=1)
+    array([[[-1., -2., -2., -2.,  3.]]])
+    """
+    x, weight = check_float("x", x), check_float("weight", weight)
+    bias = None if bias is None else check_float("bias", bias)
+    check_same_dtype(x=x, weight=weight, bias=bias)
+    x, batched = _batched("x", x, weight.ndim)
+    geometry = conv_geometry(x.shape, weight.shape, stride, padding, dilation, groups, padding_mode)
+    _check_bias(bias, geometry.out_channels)
+    choice = plan.plan_conv("forward", geometry, algorithm)
+    out = layout.empty_channels_last(geometry.output_shape, x.dtype)
+    if out.size:
+        run = plan.module(choice.algorithm).forward
+        run(geometry, _memory(x), _contiguous(weight), bias, layout.memory_view(out))
+    return out if batched else out[0]
+
+
+def conv_backward_data(
+    grad_output: np.ndarray,
+    weight: np.ndarray,
+    input_shape: Sequence[int],
+    *,
+    bias: np.ndarray | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    padding_mode: Any = "zeros",
+    algorithm: str = "auto",
+) -> np.ndarray:
+    """Gradient of `conv_forward` with respect to its input; used forward, a transposed convolution.
+
+    Parameters
+    ----------
+    grad_output : ndarray
+        (N, C_out, *output), the gradient with respect to the result.
+    weight : ndarray
+        (C_out, C_in / groups, *kernel).
+    input_shape : sequence of int
+        (N, C_in, *spatial): several input sizes may give one output size.
+    bias : ndarray, optional
+        (C_in,), added to the result (the bias of a transposed convolution).
+    stride, padding, dilation, groups, padding_mode, algorithm
+        As in `conv_forward`.
+
+    Returns
+    -------
+    ndarray
+        Of shape `input_shape`, channels-last memory.
+
+    Raises
+    ------
+    ShapeError, DTypeError, OptionError
+        Before anything is computed.
+
+    Examples
+    --------
+    >>> conv_backward_data(np.ones((1, 1, 3)), np.array([[[1.0, 2.0, 3.0]]]), (1, 1, 5))
+    array([[[1., 3., 6., 5., 3.]]])
+    """
+    grad_output, weight = check_float("grad_output", grad_output), check_float("weight", weight)
+    bias = None if bias is None else check_float("bias", bias)
+    check_same_dtype(grad_output=grad_output, weight=weight, bias=bias)
+    grad_output, batched = _batched("grad_output", grad_output, weight.ndim)
+    shape = tuple(input_shape) if batched else (1, *input_shape)
+    geometry = conv_geometry(shape, weight.shape, stride, padding, dilation, groups, padding_mode)
+    _check_grad_output(grad_output, geometry)
+    _check_bias(bias, geometry.in_channels)
+    choice = plan.plan_conv("backward_data", geometry, algorithm)
+    out = layout.empty_channels_last(geometry.input_shape, weight.dtype)
+    if out.size:
+        run = plan.module(choice.algorithm).backward_data
+        run(geometry, _memory(grad_output), _contiguous(weight), bias, layout.memory_view(out))
+    return out if batched else out[0]
+
+
+def conv_backward_weight(
+    grad_output: np.ndarray,
+    x: np.ndarray,
+    weight_shape: Sequence[int],
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    padding_mode: Any = "zeros",
+    algorithm: str = "auto",
+) -> np.ndarray:
+    """Gradient of `conv_forward` with respect to its weight.
+
+    Parameters
+    ----------
+    grad_output : ndarray
+        (N, C_out, *output), the gradient with respect to the result.
+    x : ndarray
+        (N, C_in, *spatial), the input.
+    weight_shape : sequence of int
+        (C_out, C_in / groups, *kernel).
+    stride, padding, dilation, groups, padding_mode, algorithm
+        As in `conv_forward`.
+
+    Returns
+    -------
+    ndarray
+        Of shape `weight_shape`, C-contiguous.
+
+    Raises
+    ------
+    ShapeError, DTypeError, OptionError
+        Before anything is computed.
+
+    Examples
+    --------
+    >>> conv_backward_weight(np.ones((1, 1, 3)), np.arange(5.0).reshape(1, 1, 5), (1, 1, 3))
+    array([[[3., 6., 9.]]])
+    """
+    grad_output, x = check_float("grad_output", grad_output), check_float("x", x)
+    check_same_dtype(grad_output=grad_output, x=x)
+    shape = tuple(weight_shape)
+    x, _ = _batched("x", x, len(shape))
+    grad_output, _ = _batched("grad_output", grad_output, len(shape))
+    geometry = conv_geometry(x.shape, shape, stride, padding, dilation, groups, padding_mode)
+    _check_grad_output(grad_output, geometry)
+    choice = plan.plan_conv("backward_weight", geometry, algorithm)
+    if not grad_output.size:
+        return np.zeros(geometry.weight_shape, x.dtype)
+    out = np.empty((geometry.out_channels, geometry.in_per_group, geometry.taps), x.dtype)
+    if out.size:
+        plan.module(choice.algorithm).backward_weight(geometry, _memory(grad_output), _memory(x), out)
+    return out.reshape(geometry.weight_shape)
+
+
+def conv_backward_bias(grad_output: np.ndarray) -> np.ndarray:
+    """Gradient of `conv_forward` with respect to its bias: the sum over batch and positions.
+
+    Parameters
+    ----------
+    grad_output : ndarray
+        (N, C_out, *output).
+
+    Returns
+    -------
+    ndarray
+        (C_out,).
+
+    Examples
+    --------
+    >>> conv_backward_bias(np.ones((2, 3, 4, 5)))
+    array([40., 40., 40.])
+    """
+    grad_output = check_float("grad_output", grad_output)
+    raise NotImplementedError
+
+
+def explain(
+    input_shape: Sequence[int],
+    weight_shape: Sequence[int],
+    *,
+    direction: str = "forward",
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    padding_mode: Any = "zeros",
+    algorithm: str = "auto",
+) -> Choice:
+    """Which algorithm a convolution runs on, and why not the others.
+
+    Parameters
+    ----------
+    input_shape, weight_shape : sequence of int
+        (N, C_in, *spatial) and (C_out, C_in / groups, *kernel).
+    direction : {"forward", "backward_data", "backward_weight"}
+        Default "forward".
+    stride, padding, dilation, groups, padding_mode, algorithm
+        As in `conv_forward`.
+
+    Returns
+    -------
+    Choice
+        With fields ``algorithm`` and ``refused``; printing it gives one line each.
+
+    Examples
+    --------
+    >>> print(explain((1, 3, 8, 8), (4, 3, 1, 1)).algorithm)
+    pointwise
+    """
+    check_direction(direction)
+    geometry = conv_geometry(
+        tuple(input_shape), tuple(weight_shape), stride, padding, dilation, groups, padding_mode
+    )
+    return plan.plan_conv(direction, geometry, algorithm)
+
+
+def _batched(name: str, array: np.ndarray, ndim: int) -> tuple[np.ndarray, bool]:
+    """The array with a batch axis, and whether it had one."""
+    return (array[None], False) if array.ndim == ndim - 1 else (array, True)
+
+
+def _memory(array: np.ndarray) -> np.ndarray:
+    return layout.memory_view(layout.channels_last(array))
+
+
+def _contiguous(weight: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(weight)
+
+
+def _check_bias(bias: np.ndarray | None, channels: int) -> None:
+    if bias is not None and bias.shape != (channels,):
+        raise ShapeError(f"bias must have shape ({channels},), one value per output channel; got {bias.shape}")
+
+
+def _check_grad_output(grad_output: np.ndarray, geometry: ConvGeometry) -> None:
+    if grad_output.shape != geometry.output_shape:
+        raise ShapeError(
+            f"grad_output has shape {grad_output.shape}, but convolving input {geometry.input_shape} with weight "
+            f"{geometry.weight_shape} gives {geometry.output_shape}"
+        )

@@ -1,0 +1,39 @@
+"""Tuning numbers of the convolution kernels, each with its reason.
+
+Measured on a Zen 3 server core (32 KiB L1, 512 KiB L2); none is sharp. What decides the order of summation (`RUN_BYTES`,
+`TAP_BLOCK`) depends on channels and taps only, never on batch, image size or threads, so results do not either.
+"""
+
+from __future__ import annotations
+
+# A panel's weights for one block of the reduction stream from L2 once per row tile; a larger block amortises loading
+# and storing the accumulators, a smaller one leaves L2 to the source rows.
+RUN_BYTES = 48 * 1024
+
+# Taps whose pointers are tabulated at a time: POINT_BLOCK / 6 tiles x (6 + 7 x taps) pointers fill conv_gemm's table.
+TAP_BLOCK = 64
+
+# Lattice points per block: with the 3x3 neighbourhood of 64 channels the source rows take about 100 KiB of L2, and
+# 96 / 6 = 16 tiles reuse each weight panel.
+POINT_BLOCK = 96
+
+# Enough blocks that two to eight cores finish together; more would only split panels further.
+MIN_BLOCKS = 8
+
+# Packed weights per launch: with everything else a call stays below 16 MB of extra memory.
+PACKED_BYTES = 8 << 20
+
+# One core, conservatively: decides only whether a launch is worth a second core.
+FLOPS_PER_NS = 60.0
+
+
+def split_evenly(total: int, largest: int) -> int:
+    """Size of the blocks when `total` is cut into as few, as even blocks of at most `largest` as possible.
+
+    Examples
+    --------
+    >>> split_evenly(256, 100), split_evenly(64, 100)
+    (86, 64)
+    """
+    blocks = -(-total // max(largest, 1))
+    return -(-total // blocks) if total else 1

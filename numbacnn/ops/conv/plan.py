@@ -1,0 +1,63 @@
+"""Which algorithm runs a convolution: an ordered list, and the first that accepts.
+
+An algorithm is a module with a ``name``, ``accepts(direction, geometry)`` (None, or the reason why not) and one function per
+direction. The last one accepts everything. To add one: write its kernel file, its module here, and a line below.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...errors import OptionError
+from . import indirect
+
+if TYPE_CHECKING:
+    from ..geometry import ConvGeometry
+
+DIRECTIONS = ("forward", "backward_data", "backward_weight")
+ALGORITHMS: tuple[Any, ...] = (indirect,)
+
+
+class Choice(NamedTuple):
+    """The algorithm that runs, and why those before it in the list refused."""
+
+    direction: str
+    geometry: ConvGeometry
+    algorithm: str
+    refused: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        lines = [f"{self.direction}: {self.algorithm}"]
+        lines += [f"  not {name}: {reason}" for name, reason in self.refused]
+        return "\n".join(lines)
+
+
+@functools.lru_cache(maxsize=4096)
+def plan_conv(direction: str, geometry: ConvGeometry, algorithm: str = "auto") -> Choice:
+    """Choose the algorithm for one direction of a convolution. Pure, and remembered.
+
+    Raises
+    ------
+    OptionError
+        `algorithm` is unknown, or does not take this problem (there is no falling back from an explicit choice).
+    """
+    names = [candidate.name for candidate in ALGORITHMS]
+    if algorithm not in ("auto", *names):
+        raise OptionError(f"algorithm must be one of auto, {', '.join(names)}; got {algorithm!r}")
+    refused = []
+    for candidate in ALGORITHMS:
+        if algorithm not in ("auto", candidate.name):
+            continue
+        reason = candidate.accepts(direction, geometry)
+        if reason is None:
+            return Choice(direction, geometry, candidate.name, tuple(refused))
+        if algorithm == candidate.name:
+            raise OptionError(f"algorithm={algorithm!r} cannot run {direction} of this convolution: {reason}")
+        refused.append((candidate.name, reason))
+    raise AssertionError("the general algorithm accepts everything")
+
+
+def module(name: str) -> Any:
+    """The algorithm called `name`."""
+    return next(candidate for candidate in ALGORITHMS if candidate.name == name)
