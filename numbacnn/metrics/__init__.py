@@ -1,0 +1,5 @@
+"""Measures of how good predictions are."""
+
+from ._classification import accuracy
+
+__all__ = ["accuracy"]
