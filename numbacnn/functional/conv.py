@@ -1,0 +1,285 @@
+"""Convolution and transposed convolution, differentiable, of one, two and three spatial axes.
+
+One implementation serves all ranks. A transposed convolution is the data gradient of a convolution, used forward; so
+its own data gradient is that convolution, and its weight gradient is the convolution's with the roles of input and
+output exchanged.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Tensor, apply, as_tensor
+from ..errors import ShapeError
+from ..ops.conv import conv_backward_bias, conv_backward_data, conv_backward_weight, conv_forward
+from ..ops.geometry import conv_geometry, conv_transpose_input_shape
+
+__all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
+
+Gradients = tuple["np.ndarray | None", ...]
+
+
+def conv1d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    padding_mode: Any = "zeros",
+) -> Tensor:
+    """As `conv2d`, with one spatial axis.
+
+    Examples
+    --------
+    >>> conv1d([[[1.0, 2.0, 3.0, 4.0]]], [[[1.0, 1.0]]])
+    Tensor([[[3., 5., 7.]]], dtype=float32)
+    """
+    return _conv(1, input, weight, bias, stride, padding, dilation, groups, padding_mode)
+
+
+def conv2d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    padding_mode: Any = "zeros",
+) -> Tensor:
+    r"""Convolve (cross-correlate) a batch of images.
+
+    .. math:: y_o = b + \sum_k x_{S o + D k - P} \, w_k
+
+    Parameters
+    ----------
+    input : Tensor or array_like
+        (N, C_in, H, W) or, unbatched, (C_in, H, W).
+    weight : Tensor or array_like
+        (C_out, C_in / groups, KH, KW), of the dtype of `input`.
+    bias : Tensor or array_like, optional
+        (C_out,).
+    stride, dilation : int or sequence of int, default 1
+    padding : int, sequence or str, default 0
+        One integer, one per axis, one (low, high) pair per axis, or "valid", "same", "same_lower", "same_size",
+        "causal"; see `numbacnn.ops.conv_forward`.
+    groups : int, default 1
+        Divides both channel counts.
+    padding_mode : str or sequence of str, default "zeros"
+        "zeros", "reflect", "replicate" or "circular".
+
+    Returns
+    -------
+    Tensor
+        (N, C_out, OH, OW) with ``OH = (H + P_low + P_high - D * (KH - 1) - 1) // S + 1``.
+
+    Raises
+    ------
+    ShapeError, DTypeError, OptionError
+        Before anything is computed.
+
+    Examples
+    --------
+    >>> x = np.ones((1, 3, 8, 8), np.float32)
+    >>> conv2d(x, np.ones((16, 3, 3, 3), np.float32), stride=2, padding=1).shape
+    (1, 16, 4, 4)
+    """
+    return _conv(2, input, weight, bias, stride, padding, dilation, groups, padding_mode)
+
+
+def conv3d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    padding_mode: Any = "zeros",
+) -> Tensor:
+    """As `conv2d`, with three spatial axes.
+
+    Examples
+    --------
+    >>> x = np.ones((1, 1, 4, 4, 4), np.float32)
+    >>> conv3d(x, np.ones((2, 1, 3, 3, 3), np.float32)).shape
+    (1, 2, 2, 2, 2)
+    """
+    return _conv(3, input, weight, bias, stride, padding, dilation, groups, padding_mode)
+
+
+def conv_transpose1d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Tensor:
+    """As `conv_transpose2d`, with one spatial axis.
+
+    Examples
+    --------
+    >>> conv_transpose1d([[[1.0, 2.0]]], [[[1.0, 10.0]]], stride=2)
+    Tensor([[[ 1., 10.,  2., 20.]]], dtype=float32)
+    """
+    return _conv_transpose(1, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def conv_transpose2d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Tensor:
+    """Transposed convolution: the gradient of `conv2d` with respect to its input, used to enlarge images.
+
+    Parameters
+    ----------
+    input : Tensor or array_like
+        (N, C_in, H, W) or, unbatched, (C_in, H, W).
+    weight : Tensor or array_like
+        (C_in, C_out / groups, KH, KW), of the dtype of `input`.
+    bias : Tensor or array_like, optional
+        (C_out,).
+    stride, dilation : int or sequence of int, default 1
+    padding : int or sequence, default 0
+        Of the convolution whose gradient this is: it removes samples from the result's borders.
+    output_padding : int or sequence of int, default 0
+        Extra samples on the high side, below ``max(stride, dilation)``.
+    groups : int, default 1
+
+    Returns
+    -------
+    Tensor
+        (N, C_out, OH, OW) with ``OH = (H - 1) * S - P_low - P_high + D * (KH - 1) + output_padding + 1``.
+
+    Raises
+    ------
+    ShapeError, DTypeError, OptionError
+        Before anything is computed.
+
+    Examples
+    --------
+    >>> x = np.ones((1, 16, 7, 7), np.float32)
+    >>> weight = np.ones((16, 8, 3, 3), np.float32)
+    >>> conv_transpose2d(x, weight, stride=2, padding=1, output_padding=1).shape
+    (1, 8, 14, 14)
+    """
+    return _conv_transpose(2, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def conv_transpose3d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Tensor:
+    """As `conv_transpose2d`, with three spatial axes.
+
+    Examples
+    --------
+    >>> x = np.ones((1, 4, 2, 2, 2), np.float32)
+    >>> conv_transpose3d(x, np.ones((4, 2, 2, 2, 2), np.float32), stride=2).shape
+    (1, 2, 4, 4, 4)
+    """
+    return _conv_transpose(3, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def _conv(
+    rank: int,
+    input: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+    padding_mode: Any,
+) -> Tensor:
+    x, w, operands = _operands(f"conv{rank}d", rank, input, weight, bias)
+    options = {
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "groups": groups,
+        "padding_mode": padding_mode,
+    }
+
+    def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> Gradients:
+        grad_x = conv_backward_data(grad, w.data, x.shape, **options) if needs[0] else None
+        grad_w = conv_backward_weight(grad, x.data, w.shape, **options) if needs[1] else None
+        return (grad_x, grad_w, *_grad_bias(grad, rank, needs))
+
+    value = conv_forward(*[operand.data for operand in operands], **options)
+    return apply(f"conv{rank}d", operands, value, backward)
+
+
+def _conv_transpose(
+    rank: int,
+    input: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: int,
+    dilation: Any,
+) -> Tensor:
+    x, w, operands = _operands(f"conv_transpose{rank}d", rank, input, weight, bias)
+    batch = () if x.ndim == rank + 2 else (1,)
+    output_shape = conv_transpose_input_shape(
+        (*batch, *x.shape), w.shape, stride, padding, output_padding, dilation, groups
+    )
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    # The convolution whose gradient this is has more outputs than x where output_padding reaches a whole stride;
+    # those that x lacks are zeros.
+    size = conv_geometry(output_shape, w.shape, **options).output_shape[2:]
+    inside: Any = (..., *(slice(extent) for extent in x.shape[-rank:]))
+    source = x.data
+    if size != x.shape[-rank:]:
+        source = np.zeros((*x.shape[:-rank], *size), x.dtype)
+        source[inside] = x.data
+    shape = output_shape[len(batch) :]
+
+    def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> Gradients:
+        grad_x = conv_forward(grad, w.data, **options)[inside] if needs[0] else None
+        grad_w = conv_backward_weight(source, grad, w.shape, **options) if needs[1] else None
+        return (grad_x, grad_w, *_grad_bias(grad, rank, needs))
+
+    value = conv_backward_data(source, w.data, shape, bias=operands[2].data if len(operands) > 2 else None, **options)
+    return apply(f"conv_transpose{rank}d", operands, value, backward)
+
+
+def _operands(name: str, rank: int, input: Any, weight: Any, bias: Any) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    """Input and weight, and all operands including the bias if there is one."""
+    x, w = as_tensor(input), as_tensor(weight)
+    axes = ("length", "height, width", "depth, height, width")[rank - 1]
+    if x.ndim not in (rank + 1, rank + 2):
+        raise ShapeError(
+            f"{name}: input must have shape (batch, channels, {axes}) or (channels, {axes}), got {x.shape}"
+        )
+    if w.ndim != rank + 2:
+        raise ShapeError(f"{name}: weight must have {rank + 2} axes, the last {rank} being the kernel; got {w.shape}")
+    return x, w, (x, w) if bias is None else (x, w, as_tensor(bias))
+
+
+def _grad_bias(grad: np.ndarray, rank: int, needs: tuple[bool, ...]) -> Gradients:
+    """The bias gradient where there is a bias."""
+    if len(needs) < 3:
+        return ()
+    return (conv_backward_bias(grad if grad.ndim == rank + 2 else grad[None]) if needs[2] else None,)
