@@ -1,0 +1,10 @@
+"""Pooling, forward and backward: `python -m pytest bench/bench_pool.py`."""
+
+import pytest
+
+from bench.suite import parameters, run
+
+
+@pytest.mark.parametrize(("case", "direction", "dtype"), parameters("pool"))
+def test_pool(benchmark, case, direction, dtype):
+    run(benchmark, case, direction, dtype)

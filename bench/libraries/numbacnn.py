@@ -1,0 +1,52 @@
+"""numbacnn: its ops on NumPy arrays whose memory is channels-last, as they are inside a net."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import singledispatchmethod
+
+import numpy as np
+
+import numbacnn as nc
+
+from ..cases import Case, ConvCase
+from . import Call, Unsupported
+
+
+def connect(threads: int) -> NumbaCNN:
+    return NumbaCNN(threads)
+
+
+class NumbaCNN:
+    """Activations and gradients arrive channels-last; weights are C-contiguous, their packing is timed."""
+
+    version = nc.__version__
+
+    def __init__(self, threads: int) -> None:
+        nc.set_num_threads(threads)
+
+    def to_numpy(self, array: np.ndarray) -> np.ndarray:
+        return array
+
+    def release(self) -> None:
+        nc.release_memory()
+
+    @singledispatchmethod
+    def prepare(self, case: Case, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+        raise Unsupported(f"no adapter for {type(case).__name__}")
+
+    @prepare.register
+    def _(self, case: ConvCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+        x, grad, weight = _channels_last(arrays["x"]), _channels_last(arrays["grad_output"]), arrays["weight"]
+        options = {name: getattr(case, name) for name in ("stride", "padding", "dilation", "groups")}
+        call = {
+            "forward": lambda: nc.ops.conv_forward(x, weight, **options),
+            "backward_data": lambda: nc.ops.conv_backward_data(grad, weight, case.input_shape, **options),
+            "backward_weight": lambda: nc.ops.conv_backward_weight(grad, x, case.weight_shape, **options),
+        }[direction]
+        return {"channels_last": call}
+
+
+def _channels_last(array: np.ndarray) -> np.ndarray:
+    """The same logical array with its channels side by side in memory."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, 1, -1)), -1, 1)

@@ -1,0 +1,181 @@
+"""From a report (what `compare.py` writes as JSON) to Markdown: whole, or the dated table of the README."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+from statistics import geometric_mean, median
+from typing import Any
+
+from .measure import OURS
+
+BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+
+Report = dict[str, Any]
+Entry = dict[str, Any]
+
+
+def markdown(report: Report) -> str:
+    """Everything: how it was measured, one line per group and direction, one line per case."""
+    sections = ["# Benchmark", *_circumstances(report), "## Summary", _table(SUMMARY_HEAD, summary(report["entries"]))]
+    for (group, direction, dtype), entries in _tables(report["entries"]):
+        sections += [f"## {group}, {direction}, {dtype}", _table(*_details(list(entries)))]
+    return "\n\n".join(sections) + "\n"
+
+
+def readme_section(report: Report) -> str:
+    """The README's part: the summary, and the forward convolutions one by one."""
+    forward = [
+        e for e in report["entries"] if (e["group"], e["direction"], e["dtype"]) == ("conv", "forward", "float32")
+    ]
+    sections = [*_circumstances(report), _table(SUMMARY_HEAD, summary(report["entries"]))]
+    if forward:
+        sections += ["Forward convolution, float32, shape by shape:", _table(*_details(forward, brief=True))]
+    return "\n\n".join(sections)
+
+
+def write_readme(path: Path, section: str) -> None:
+    """Put `section` between the markers of the file at `path`."""
+    text = path.read_text()
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ValueError(f"{path} must contain {BEGIN} and, after it, {END}, once each")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    path.write_text(f"{before}{BEGIN}\n\n{section}\n\n{END}{after}")
+
+
+SUMMARY_HEAD = ["cases", "direction", "dtype", "against", "number", "geomean", "worst", "of case", "best", "wins"]
+
+
+def summary(entries: Iterable[Entry]) -> list[list[str]]:
+    """One row per group, direction, dtype and other library: how many times faster numbacnn is."""
+    rows = []
+    for key, some in _tables(entries):
+        compared = [entry for entry in some if entry["ratios"]]
+        for other in dict.fromkeys(name for entry in compared for name in entry["ratios"]):
+            cases = {e["case"]: e["ratios"][other]["ratio"] for e in compared if other in e["ratios"]}
+            worst = min(cases, key=cases.__getitem__)
+            rows.append(
+                [
+                    *key,
+                    other,
+                    str(len(cases)),
+                    f"**{geometric_mean(cases.values()):.2f}**",
+                    f"{cases[worst]:.2f}",
+                    worst,
+                    f"{max(cases.values()):.2f}",
+                    f"{sum(ratio >= 1 for ratio in cases.values())}/{len(cases)}",
+                ]
+            )
+    return rows
+
+
+def _details(entries: list[Entry], brief: bool = False) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of the table of one group, direction and dtype."""
+    others = list(dict.fromkeys(name for entry in entries for name in entry["libraries"] if name != OURS))
+    unit = entries[0]["unit"]
+    head = ["case", "shape", f"{OURS} ms", unit]
+    shares = any("share_of_peak" in _ours(entry) for entry in entries)
+    memory = not brief and any("extra_bytes" in _ours(entry) for entry in entries)
+    head += ["of peak"] * shares
+    head += ["extra MB"] * memory
+    if not brief:
+        head.append("error")
+    for other in others:
+        head += [f"{other} ms", unit] + ["extra MB"] * memory + ["ratio"] + ([] if brief else ["quartiles"])
+    if unit == "ms":  # the rate of a start is its time
+        head = [column for column in head if column != "ms"]
+    rows = []
+    for entry in entries:
+        row = [entry["case"], entry["description"], *_cells(_ours(entry), unit)]
+        row += [_percent(_ours(entry).get("share_of_peak"))] * shares
+        row += [_megabytes(_ours(entry))] * memory
+        if not brief:
+            row.append(_error(_ours(entry)))
+        for other in others:
+            timing, ratio = entry["libraries"].get(other, {}), entry["ratios"].get(other)
+            row += [*_cells(timing, unit), *[_megabytes(timing)] * memory, f"**{ratio['ratio']:.2f}**" if ratio else ""]
+            if not brief:
+                row.append(f"{ratio['low']:.2f}–{ratio['high']:.2f}" if ratio else "")
+        rows.append(row)
+    return head, rows
+
+
+def _circumstances(report: Report) -> Iterator[str]:
+    machine, versions = report["machine"], report["versions"]
+    libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
+    yield (
+        f"Measured on {report['date']}: {machine['cpu']}, {report['threads']} threads of {machine['cores']} cores, "
+        f"{machine['system']}, Python {machine['python']}, NumPy {machine['numpy']}; {libraries} "
+        f"(commit {machine['commit']})." + _peaks(report["peak"])
+    )
+    yield f"```\n{report['command']}\n```"
+    yield (
+        "Each library runs in a process of its own, in alternating blocks; every result is checked before it is timed. "
+        f"Ratio: the other's time over {OURS}'s, so above 1 {OURS} is faster. {OURS} gets and returns channels-last "
+        "memory; the others the better of contiguous and channels-last, converted beforehand. "
+        f"Times are medians over {report['rounds']} blocks' medians."
+    )
+    refused = list(_refused(report["entries"]))
+    if refused:
+        yield "Not timed:\n\n" + "\n".join(f"- {line}" for line in refused)
+    if report.get("memory_method"):
+        yield f"Extra memory: {report['memory_method']}."
+
+
+def _peaks(peak: dict[str, list[float]]) -> str:
+    """The peak's best value is what shares refer to; its median tells how undisturbed the run was."""
+    if not peak:
+        return ""
+    values = ", ".join(f"{max(v):.0f} in {dtype} (median {median(v):.0f})" for dtype, v in peak.items())
+    return f" Multiply-add peak of the machine in GFLOP/s, measured in registers: {values}."
+
+
+def _refused(entries: Iterable[Entry]) -> Iterator[str]:
+    for entry in entries:
+        for name, library in entry["libraries"].items():
+            if library.get("wrong"):
+                yield f"{name}, {entry['case']} {entry['direction']} {entry['dtype']}: {library['refused']}"
+
+
+def _tables(entries: Iterable[Entry]) -> Iterator[tuple[tuple[str, str, str], Iterator[Entry]]]:
+    """Entries by group, direction and dtype, in the order in which these first appeared."""
+    entries = list(entries)
+
+    def key(entry: Entry) -> tuple[str, str, str]:
+        return entry["group"], entry["direction"], entry["dtype"]
+
+    order = {k: i for i, k in enumerate(dict.fromkeys(map(key, entries)))}
+    yield from groupby(sorted(entries, key=lambda entry: order[key(entry)]), key)
+
+
+def _table(head: list[str], rows: Iterable[list[str]]) -> str:
+    """Names to the left, numbers to the right."""
+    rule = [":--" if column in ("case", "shape", "cases", "direction", "of case") else "--:" for column in head]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *rows])
+
+
+def _ours(entry: Entry) -> dict[str, Any]:
+    return entry["libraries"].get(OURS, {})
+
+
+def _cells(timing: dict[str, Any], unit: str) -> list[str]:
+    """Milliseconds and rate, or what stands in their place."""
+    count = 1 if unit == "ms" else 2
+    if "seconds" not in timing:
+        return ["wrong" if timing.get("wrong") else "–", *[""] * (count - 1)]
+    return [f"{timing['seconds'] * 1e3:.3g}", f"{timing['rate']:.3g}"][:count]
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.0%}"
+
+
+def _megabytes(timing: dict[str, Any]) -> str:
+    extra = timing.get("extra_bytes")
+    return "" if extra is None else f"{extra / 1e6:.1f}"
+
+
+def _error(timing: dict[str, Any]) -> str:
+    return f"{timing['error']:.0e}" if "error" in timing else ""
