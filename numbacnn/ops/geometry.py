@@ -9,32 +9,41 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from ..errors import OptionError, ShapeError
 from ._check import check_integer, check_per_axis
-from .padding import resolve_padding, resolve_padding_mode, same_padding, source_index, warn_padding
+from ._pool_geometry import PoolGeometry, pool_geometry
+from ._sizes import (
+    Shape,
+    Triple,
+    as_hashable,
+    axis_name,
+    check_elements,
+    check_fit,
+    check_magnitudes,
+    check_shape,
+    lift,
+    lower,
+    warn_even,
+    warn_unread,
+)
+from .padding import resolve_padding, resolve_padding_mode, same_padding, source_index
 
 __all__ = [
     "ConvGeometry",
     "PoolGeometry",
     "conv_geometry",
     "conv_transpose_input_shape",
+    "lift",
+    "lower",
     "normalize",
     "pool_geometry",
     "same_padding",
     "source_index",
 ]
 
-Shape = tuple[int, ...]
-Triple = tuple[int, int, int]
-_Item = TypeVar("_Item")
-
 normalize = check_per_axis
-
-# Every array stays below 2**62 bytes at 8 bytes an element, so no size or byte offset overflows an int64.
-_MAX_ELEMENTS = 2**59
-_AXES = ("D", "H", "W")
 
 
 class ConvGeometry(NamedTuple):
@@ -98,62 +107,6 @@ class ConvGeometry(NamedTuple):
         return (self.taps * self.in_per_group + bool(bias)) * self.out_channels
 
 
-class PoolGeometry(NamedTuple):
-    """Everything about a pool but its data. Per-axis values are for (D, H, W).
-
-    With ``ceil_mode`` the last window may reach beyond ``input + pad_high``.
-    """
-
-    rank: int
-    batch: int
-    channels: int
-    input: Triple
-    kernel: Triple
-    output: Triple
-    stride: Triple
-    dilation: Triple
-    pad_low: Triple
-    pad_high: Triple
-    ceil_mode: bool
-
-    @property
-    def taps(self) -> int:
-        """Number of window positions."""
-        return math.prod(self.kernel)
-
-    @property
-    def input_shape(self) -> Shape:
-        """(N, C, *spatial), in the user's rank."""
-        return (self.batch, self.channels, *lower(self.input, self.rank))
-
-    @property
-    def output_shape(self) -> Shape:
-        """(N, C, *spatial), in the user's rank."""
-        return (self.batch, self.channels, *lower(self.output, self.rank))
-
-
-def lift(axes: Sequence[_Item], filler: _Item) -> tuple[_Item, _Item, _Item]:
-    """Per-axis values for (D, H, W), with `filler` for the axes a lower rank lacks.
-
-    Examples
-    --------
-    >>> lift((5, 7), 1)
-    (1, 5, 7)
-    """
-    return (filler,) * (3 - len(axes)) + tuple(axes)  # type: ignore[return-value]
-
-
-def lower(axes: Sequence[_Item], rank: int) -> tuple[_Item, ...]:
-    """The last `rank` of three per-axis values: the inverse of `lift`.
-
-    Examples
-    --------
-    >>> lower((1, 5, 7), 2)
-    (5, 7)
-    """
-    return tuple(axes[3 - rank :])
-
-
 def conv_geometry(
     input_shape: Sequence[int],
     weight_shape: Sequence[int],
@@ -214,7 +167,7 @@ only 2 (2 + padding 0 + 0); it would fit with padding=2
     try:
         return _conv_geometry(*arguments)
     except TypeError:  # a list or an array among the arguments cannot be a key of the cache
-        hashable = tuple(map(_hashable, arguments))
+        hashable = tuple(map(as_hashable, arguments))
     return _conv_geometry(*hashable)
 
 
@@ -223,8 +176,8 @@ only 2 (2 + padding 0 + 0); it would fit with padding=2
 def _conv_geometry(
     input_shape: Any, weight_shape: Any, stride: Any, padding: Any, dilation: Any, groups: Any, padding_mode: Any
 ) -> ConvGeometry:
-    input_shape = _check_shape("input", input_shape)
-    weight_shape = _check_shape("weight", weight_shape)
+    input_shape = check_shape("input", input_shape)
+    weight_shape = check_shape("weight", weight_shape)
     if len(weight_shape) != len(input_shape):
         raise ShapeError(
             f"weight of shape {weight_shape} must have as many axes as input of shape {input_shape}: "
@@ -242,13 +195,13 @@ def _conv_geometry(
     modes = tuple(mode if p + q else "zeros" for mode, p, q in zip(modes, low, high, strict=True))
     for axis, mode in enumerate(modes):
         if mode == "reflect" and size[axis] < 2:
-            raise ShapeError(f'{_name(axis, rank)}: padding_mode="reflect" needs at least 2 input samples, got 1')
-    _check_magnitudes(stride, dilation, low, high, span)
-    _check_fit(size, kernel, dilation, low, high)
+            raise ShapeError(f'{axis_name(axis, rank)}: padding_mode="reflect" needs at least 2 input samples, got 1')
+    check_magnitudes(stride, dilation, low, high, span)
+    check_fit(size, kernel, dilation, low, high)
     output = tuple((i + p + q - k) // s + 1 for i, p, q, k, s in zip(size, low, high, span, stride, strict=True))
-    _check_elements("output", (input_shape[0], weight_shape[0], *output))
-    _warn_unread(size, span, stride, low, high)
-    _warn_even(padding, span)
+    check_elements("output", (input_shape[0], weight_shape[0], *output))
+    warn_unread(size, span, stride, low, high)
+    warn_even(padding, span)
     return ConvGeometry(
         rank=rank,
         batch=input_shape[0],
@@ -264,6 +217,18 @@ def _conv_geometry(
         pad_high=lift(high, 0),
         padding_mode=lift(modes, "zeros"),
     )
+
+
+def _check_channels(input_shape: Shape, weight_shape: Shape, groups: int) -> None:
+    in_channels, out_channels = input_shape[1], weight_shape[0]
+    for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
+        if channels % groups:
+            raise ShapeError(f"{name}={channels} is not divisible by groups={groups}")
+    if weight_shape[1] * groups != in_channels:
+        raise ShapeError(
+            f"input of shape {input_shape} has {in_channels} channels, but weight of shape {weight_shape} with "
+            f"groups={groups} expects {weight_shape[1] * groups}"
+        )
 
 
 def conv_transpose_input_shape(
@@ -316,8 +281,8 @@ def conv_transpose_input_shape(
     >>> conv_transpose_input_shape((8, 16, 14), (16, 32, 2), stride=2, output_size=(29,))
     (8, 32, 29)
     """
-    input_shape = _check_shape("input", input_shape)
-    weight_shape = _check_shape("weight", weight_shape)
+    input_shape = check_shape("input", input_shape)
+    weight_shape = check_shape("weight", weight_shape)
     if len(weight_shape) != len(input_shape) or weight_shape[0] != input_shape[1]:
         raise ShapeError(
             f"weight of shape {weight_shape} does not fit input of shape {input_shape}: a transposed convolution "
@@ -340,11 +305,11 @@ def conv_transpose_input_shape(
     for axis, extent in enumerate(output):
         if extent < 1:
             raise ShapeError(
-                f"{_name(axis, rank)}: the transposed convolution would have {extent} outputs; padding "
+                f"{axis_name(axis, rank)}: the transposed convolution would have {extent} outputs; padding "
                 f"{low[axis]} + {high[axis]} removes more than the {least[axis] + low[axis] + high[axis]} there are"
             )
-    _check_magnitudes(stride, dilation, low, high, span)
-    return _check_elements("output", (input_shape[0], weight_shape[1] * groups, *output))
+    check_magnitudes(stride, dilation, low, high, span)
+    return check_elements("output", (input_shape[0], weight_shape[1] * groups, *output))
 
 
 def _output_padding(output_padding: Any, output_size: Any, least: Shape, limit: Shape) -> Shape:
@@ -358,185 +323,9 @@ def _output_padding(output_padding: Any, output_size: Any, least: Shape, limit: 
         extra = tuple(want - base for want, base in zip(wanted, least, strict=True))
     for axis, (more, bound) in enumerate(zip(extra, limit, strict=True)):
         if not 0 <= more < bound:
-            where = _name(axis, rank)
+            where = axis_name(axis, rank)
             if output_size is not None:
                 reach = f"from {least[axis]} to {least[axis] + bound - 1}"
                 raise OptionError(f"{where}: output_size must be {reach}, got {least[axis] + more}")
             raise OptionError(f"{where}: output_padding must be below max(stride, dilation) = {bound}, got {more}")
     return extra
-
-
-def pool_geometry(
-    input_shape: Sequence[int],
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil_mode: bool = False,
-) -> PoolGeometry:
-    """Validate a pool and work out its sizes. Results are cached.
-
-    Parameters
-    ----------
-    input_shape : sequence of int
-        (N, C, *spatial) with one to three spatial axes; N may be 0.
-    kernel_size : int or sequence of int
-    stride : int or sequence of int, optional
-        The kernel size unless given.
-    padding : int, str or sequence, default 0
-        See `resolve_padding`. Numbers may be at most half of what the dilated kernel spans, so that no window lies
-        wholly in the padding.
-    dilation : int or sequence of int, default 1
-    ceil_mode : bool, default False
-        Round the output size up, so that the last window may hang over the high edge; it must begin inside the input
-        or the low padding.
-
-    Raises
-    ------
-    ShapeError
-        The shape is illegal, or the output would be empty.
-    OptionError
-        An option is illegal by itself.
-
-    Warns
-    -----
-    PaddingWarning
-        As in `conv_geometry`; ``ceil_mode=True`` reads every sample.
-
-    Examples
-    --------
-    >>> pool_geometry((1, 64, 112, 112), 3, stride=2, padding=1).output_shape
-    (1, 64, 56, 56)
-    >>> pool_geometry((1, 8, 7), 2, ceil_mode=True).output_shape
-    (1, 8, 4)
-    """
-    arguments = (input_shape, kernel_size, stride, padding, dilation, ceil_mode)
-    try:
-        return _pool_geometry(*arguments)
-    except TypeError:
-        hashable = tuple(map(_hashable, arguments))
-    return _pool_geometry(*hashable)
-
-
-@functools.lru_cache(maxsize=4096, typed=True)
-def _pool_geometry(
-    input_shape: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any
-) -> PoolGeometry:
-    input_shape = _check_shape("input", input_shape)
-    rank, size = len(input_shape) - 2, input_shape[2:]
-    kernel = check_per_axis("kernel_size", kernel_size, rank, 1)
-    stride = kernel if stride is None else check_per_axis("stride", stride, rank, 1)
-    dilation = check_per_axis("dilation", dilation, rank, 1)
-    span = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
-    low, high = resolve_padding(padding, size, span, stride)
-    _check_magnitudes(stride, dilation, low, high, span)
-    for axis in range(rank):
-        if not isinstance(padding, str) and max(low[axis], high[axis]) > span[axis] // 2:
-            raise OptionError(
-                f"{_name(axis, rank)}: padding of a pool must be at most half of the {span[axis]} samples its window "
-                f"spans, got {max(low[axis], high[axis])}"
-            )
-    slack = tuple(s - 1 if ceil_mode else 0 for s in stride)
-    _check_fit(size, kernel, dilation, low, tuple(map(sum, zip(high, slack, strict=True))))
-    output = []
-    for i, p, q, k, s, more in zip(size, low, high, span, stride, slack, strict=True):
-        count = (i + p + q - k + more) // s + 1
-        if ceil_mode and (count - 1) * s >= i + p:
-            count -= 1
-        output.append(count)
-    if not ceil_mode:
-        _warn_unread(size, span, stride, low, high)
-    _warn_even(padding, span)
-    return PoolGeometry(
-        rank=rank,
-        batch=input_shape[0],
-        channels=input_shape[1],
-        input=lift(size, 1),
-        kernel=lift(kernel, 1),
-        output=lift(output, 1),
-        stride=lift(stride, 1),
-        dilation=lift(dilation, 1),
-        pad_low=lift(low, 0),
-        pad_high=lift(high, 0),
-        ceil_mode=bool(ceil_mode),
-    )
-
-
-def _hashable(value: Any) -> Any:
-    """Lists and arrays as tuples, at any depth."""
-    if isinstance(value, (list, tuple)):
-        return tuple(map(_hashable, value))
-    return _hashable(value.tolist()) if hasattr(value, "tolist") else value
-
-
-def _check_shape(name: str, shape: Any) -> Shape:
-    if not isinstance(shape, tuple) or not 3 <= len(shape) <= 5:
-        raise ShapeError(f"{name} must have 3 to 5 axes (two and 1 to 3 spatial ones), got shape {shape}")
-    shape = tuple(check_integer(f"every size of {name}.shape", extent, 0) for extent in shape)
-    if 0 in shape[1:] or (name == "weight" and shape[0] == 0):
-        legal = "only the batch may be empty" if name == "input" else "no axis may be empty"
-        raise ShapeError(f"{name} of shape {shape} is empty; {legal}")
-    return _check_elements(name, shape)
-
-
-def _check_elements(name: str, shape: Shape) -> Shape:
-    if math.prod(extent or 1 for extent in shape) > _MAX_ELEMENTS:
-        raise ShapeError(f"{name} of shape {shape} has too many elements: its size would overflow 64-bit integers")
-    return shape
-
-
-def _check_magnitudes(*options: Shape) -> None:
-    for value in (value for option in options for value in option):
-        if value > _MAX_ELEMENTS:
-            raise ShapeError(
-                f"stride, dilation or padding of {value} is too large: sizes would overflow 64-bit integers"
-            )
-
-
-def _check_channels(input_shape: Shape, weight_shape: Shape, groups: int) -> None:
-    in_channels, out_channels = input_shape[1], weight_shape[0]
-    for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
-        if channels % groups:
-            raise ShapeError(f"{name}={channels} is not divisible by groups={groups}")
-    if weight_shape[1] * groups != in_channels:
-        raise ShapeError(
-            f"input of shape {input_shape} has {in_channels} channels, but weight of shape {weight_shape} with "
-            f"groups={groups} expects {weight_shape[1] * groups}"
-        )
-
-
-def _name(axis: int, rank: int) -> str:
-    """How messages call a spatial axis: its index in the array and its letter."""
-    return f"axis {axis + 2} ({_AXES[3 - rank + axis]})"
-
-
-def _check_fit(size: Shape, kernel: Shape, dilation: Shape, low: Shape, high: Shape) -> None:
-    """At least one window must fit into the padded input."""
-    for axis, (i, k, d, p, q) in enumerate(zip(size, kernel, dilation, low, high, strict=True)):
-        span = d * (k - 1) + 1
-        if i + p + q < span:
-            raise ShapeError(
-                f"{_name(axis, len(size))}: the kernel spans {span} samples (size {k}, dilation {d}) but the padded "
-                f"input has only {i + p + q} ({i} + padding {p} + {q}); it would fit with padding={-(-(span - i) // 2)}"
-            )
-
-
-def _warn_unread(size: Shape, span: Shape, stride: Shape, low: Shape, high: Shape) -> None:
-    """Warn of input samples lost at the high border, beyond the gaps that a stride larger than the kernel leaves."""
-    for axis, (i, k, s, p, q) in enumerate(zip(size, span, stride, low, high, strict=True)):
-        lost = (i + p + q - k) % s - max(s - k, 0) - q
-        if lost > 0:
-            samples = "sample is" if lost == 1 else f"{lost} samples are"
-            warn_padding(
-                f"{_name(axis, len(size))}: the last {samples} never read (size {i}, padding {p} + {q}, kernel span "
-                f"{k}, stride {s})"
-            )
-
-
-def _warn_even(padding: Any, span: Shape) -> None:
-    for axis, k in enumerate(span):
-        if padding in ("same", "same_lower") and k % 2 == 0:
-            warn_padding(
-                f"{_name(axis, len(span))}: padding={padding!r} with a kernel that spans an even number of samples "
-                f"({k}) shifts the output by half a sample"
-            )
