@@ -1,0 +1,198 @@
+"""Softmax, its logarithm, and their gradients.
+
+Memory is (outer, n, inner) with the axis of length n in the middle. Where inner is 1 the axis is contiguous: the
+``_rows`` kernels run vectors along it, one block being `step` rows. Otherwise the ``_columns`` kernels run vectors
+across the inner axis, each lane a softmax of its own; one block is `step` columns of one outer index.
+"""
+
+from __future__ import annotations
+
+from ._build import device, kernel
+from .elementary import exp, log
+from .simd import lanes, load, load_first, maximum, reduce_add, reduce_max, splat, store, store_first
+
+NEGATIVE_INFINITY = float("-inf")
+
+
+@device
+def row_max(x, at, n):
+    """The largest of the `n` elements from `at` on."""
+    full = n - n % lanes(x)
+    top = load_first(x, at + full, n - full, NEGATIVE_INFINITY)
+    for i in range(at, at + full, lanes(x)):
+        top = maximum(top, load(x, i))
+    return reduce_max(top)
+
+
+@device
+def row_exp_sum(x, at, n, top):
+    """The sum of ``exp(x - top)``."""
+    full = n - n % lanes(x)
+    high = splat(x, top)
+    total = exp(load_first(x, at + full, n - full, NEGATIVE_INFINITY) - high)
+    for i in range(at, at + full, lanes(x)):
+        total += exp(load(x, i) - high)
+    return reduce_add(total)
+
+
+@device
+def row_softmax(x, out, at, n, top):
+    """``out = exp(x - top) / sum``; returns the sum."""
+    full = n - n % lanes(x)
+    high = splat(x, top)
+    last = exp(load_first(x, at + full, n - full, NEGATIVE_INFINITY) - high)
+    total = last
+    for i in range(at, at + full, lanes(x)):
+        value = exp(load(x, i) - high)
+        store(out, i, value)
+        total += value
+    norm = reduce_add(total)
+    factor = splat(x, 1.0) / splat(x, norm)
+    for i in range(at, at + full, lanes(x)):
+        store(out, i, load(out, i) * factor)
+    if full < n:
+        store_first(out, at + full, last * factor, n - full)
+    return norm
+
+
+@kernel
+def softmax_rows(block, x: "T*", out: "T*", rows: "int64", n: "int64", step: "int64"):
+    for row in range(block * step, min(rows, (block + 1) * step)):
+        row_softmax(x, out, row * n, n, row_max(x, row * n, n))
+
+
+@kernel
+def log_softmax_rows(block, x: "T*", out: "T*", rows: "int64", n: "int64", step: "int64"):
+    full = n - n % lanes(x)
+    for row in range(block * step, min(rows, (block + 1) * step)):
+        at = row * n
+        top = row_max(x, at, n)
+        high = splat(x, top)
+        shift = splat(x, log(row_exp_sum(x, at, n, top)))
+        for i in range(at, at + full, lanes(x)):
+            store(out, i, load(x, i) - high - shift)
+        if full < n:
+            store_first(out, at + full, load_first(x, at + full, n - full, 0.0) - high - shift, n - full)
+
+
+@kernel
+def softmax_rows_backward(block, grad: "T*", y: "T*", out: "T*", rows: "int64", n: "int64", step: "int64"):
+    full = n - n % lanes(y)
+    for row in range(block * step, min(rows, (block + 1) * step)):
+        at = row * n
+        tail_y = load_first(y, at + full, n - full, 0.0)
+        tail_grad = load_first(grad, at + full, n - full, 0.0)
+        dot = tail_y * tail_grad
+        for i in range(at, at + full, lanes(y)):
+            dot += load(y, i) * load(grad, i)
+        mean = splat(y, reduce_add(dot))
+        for i in range(at, at + full, lanes(y)):
+            store(out, i, load(y, i) * (load(grad, i) - mean))
+        if full < n:
+            store_first(out, at + full, tail_y * (tail_grad - mean), n - full)
+
+
+@kernel
+def log_softmax_rows_backward(block, grad: "T*", y: "T*", out: "T*", rows: "int64", n: "int64", step: "int64"):
+    full = n - n % lanes(y)
+    for row in range(block * step, min(rows, (block + 1) * step)):
+        at = row * n
+        tail_grad = load_first(grad, at + full, n - full, 0.0)
+        total = tail_grad
+        for i in range(at, at + full, lanes(y)):
+            total += load(grad, i)
+        whole = splat(y, reduce_add(total))
+        for i in range(at, at + full, lanes(y)):
+            store(out, i, load(grad, i) - exp(load(y, i)) * whole)
+        if full < n:
+            tail_y = load_first(y, at + full, n - full, 0.0)
+            store_first(out, at + full, tail_grad - exp(tail_y) * whole, n - full)
+
+
+@device
+def columns_of(block, n, inner, step):
+    """The elements in the first row of the block's columns: first and past the last."""
+    strips = (inner + step - 1) // step
+    first = (block % strips) * step
+    start = (block // strips) * n * inner
+    return start + first, start + min(inner, first + step)
+
+
+@device
+def load_columns(x, at, count):
+    """One vector, or the first `count` columns where there are fewer than lanes; the rest are 0."""
+    if count >= lanes(x):
+        return load(x, at)
+    return load_first(x, at, count, 0.0)
+
+
+@device
+def store_columns(out, at, value, count):
+    if count >= lanes(out):
+        store(out, at, value)
+    else:
+        store_first(out, at, value, count)
+
+
+@device
+def column_max(x, at, n, inner, count):
+    top = load_columns(x, at, count)
+    for k in range(1, n):
+        top = maximum(top, load_columns(x, at + k * inner, count))
+    return top
+
+
+@kernel
+def softmax_columns(block, x: "T*", out: "T*", n: "int64", inner: "int64", step: "int64"):
+    first, stop = columns_of(block, n, inner, step)
+    for at in range(first, stop, lanes(x)):
+        count = stop - at
+        top = column_max(x, at, n, inner, count)
+        total = splat(x, 0.0)
+        for k in range(n):
+            value = exp(load_columns(x, at + k * inner, count) - top)
+            store_columns(out, at + k * inner, value, count)
+            total += value
+        factor = 1.0 / total
+        for k in range(n):
+            store_columns(out, at + k * inner, load_columns(out, at + k * inner, count) * factor, count)
+
+
+@kernel
+def log_softmax_columns(block, x: "T*", out: "T*", n: "int64", inner: "int64", step: "int64"):
+    first, stop = columns_of(block, n, inner, step)
+    for at in range(first, stop, lanes(x)):
+        count = stop - at
+        top = column_max(x, at, n, inner, count)
+        total = splat(x, 0.0)
+        for k in range(n):
+            total += exp(load_columns(x, at + k * inner, count) - top)
+        shift = log(total)
+        for k in range(n):
+            store_columns(out, at + k * inner, load_columns(x, at + k * inner, count) - top - shift, count)
+
+
+@kernel
+def softmax_columns_backward(block, grad: "T*", y: "T*", out: "T*", n: "int64", inner: "int64", step: "int64"):
+    first, stop = columns_of(block, n, inner, step)
+    for at in range(first, stop, lanes(y)):
+        count = stop - at
+        dot = splat(y, 0.0)
+        for k in range(n):
+            dot += load_columns(y, at + k * inner, count) * load_columns(grad, at + k * inner, count)
+        for k in range(n):
+            i = at + k * inner
+            store_columns(out, i, load_columns(y, i, count) * (load_columns(grad, i, count) - dot), count)
+
+
+@kernel
+def log_softmax_columns_backward(block, grad: "T*", y: "T*", out: "T*", n: "int64", inner: "int64", step: "int64"):
+    first, stop = columns_of(block, n, inner, step)
+    for at in range(first, stop, lanes(y)):
+        count = stop - at
+        total = splat(y, 0.0)
+        for k in range(n):
+            total += load_columns(grad, at + k * inner, count)
+        for k in range(n):
+            i = at + k * inner
+            store_columns(out, i, load_columns(grad, i, count) - exp(load_columns(y, i, count)) * total, count)

@@ -1,0 +1,290 @@
+"""Activation functions on arrays, forward and backward.
+
+Every function works on an array of any shape and keeps its order of axes in memory. A ``_backward`` takes the gradient
+of the output first, then what the forward pass must keep: the output where that is enough, else the input.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..errors import OptionError, ShapeError
+from ..kernels import activation as kernels
+from ..kernels import softmax as softmax_kernels
+from ._check import check_choice, check_float, check_same_dtype
+from ._dense import dense, empty_like, in_memory_of, memory_order
+
+__all__ = [
+    "gelu_backward",
+    "gelu_forward",
+    "leaky_relu_backward",
+    "leaky_relu_forward",
+    "log_softmax_backward",
+    "log_softmax_forward",
+    "relu_backward",
+    "relu_forward",
+    "sigmoid_backward",
+    "sigmoid_forward",
+    "silu_backward",
+    "silu_forward",
+    "softmax_backward",
+    "softmax_forward",
+    "tanh_backward",
+    "tanh_forward",
+]
+
+# Elements of one block: its arrays stay in the second-level cache, and it lasts much longer than handing it out.
+STEP = 16384
+# Nanoseconds per element on one core, with the data in cache: decides only whether sharing the work pays.
+NS_COPY = 0.2
+NS_EXP = 1.0
+NS_ERF = 3.0
+
+
+def relu_forward(x: np.ndarray) -> np.ndarray:
+    """``max(x, 0)``; NaN stays NaN.
+
+    Examples
+    --------
+    >>> relu_forward(np.array([-1.0, 0.0, 2.0]))
+    array([0., 0., 2.])
+    """
+    return _map(kernels.relu_forward, NS_COPY, x)
+
+
+def relu_backward(grad_output: np.ndarray, output: np.ndarray) -> np.ndarray:
+    """The gradient of `relu_forward`: 0 where the output is 0.
+
+    Examples
+    --------
+    >>> relu_backward(np.ones(3), relu_forward(np.array([-1.0, 0.0, 2.0])))
+    array([0., 0., 1.])
+    """
+    return _map_gradient(kernels.relu_backward, NS_COPY, grad_output, output)
+
+
+def leaky_relu_forward(x: np.ndarray, negative_slope: float = 0.01) -> np.ndarray:
+    """``x`` where x >= 0, ``negative_slope * x`` elsewhere, for slopes above 1 too.
+
+    Examples
+    --------
+    >>> leaky_relu_forward(np.array([-2.0, 3.0]), 0.5)
+    array([-1.,  3.])
+    """
+    return _map(kernels.leaky_relu_forward, NS_COPY, x, float(negative_slope))
+
+
+def leaky_relu_backward(grad_output: np.ndarray, x: np.ndarray, negative_slope: float = 0.01) -> np.ndarray:
+    """The gradient of `leaky_relu_forward`.
+
+    Examples
+    --------
+    >>> leaky_relu_backward(np.ones(2), np.array([-2.0, 3.0]), 0.5)
+    array([0.5, 1. ])
+    """
+    return _map_gradient(kernels.leaky_relu_backward, NS_COPY, grad_output, x, float(negative_slope))
+
+
+def sigmoid_forward(x: np.ndarray) -> np.ndarray:
+    """``1 / (1 + exp(-x))``.
+
+    Examples
+    --------
+    >>> sigmoid_forward(np.array([-np.inf, 0.0, np.inf]))
+    array([0. , 0.5, 1. ])
+    """
+    return _map(kernels.sigmoid_forward, NS_EXP, x)
+
+
+def sigmoid_backward(grad_output: np.ndarray, output: np.ndarray) -> np.ndarray:
+    """The gradient of `sigmoid_forward`, from its output.
+
+    Examples
+    --------
+    >>> sigmoid_backward(np.ones(1), np.array([0.5]))
+    array([0.25])
+    """
+    return _map_gradient(kernels.sigmoid_backward, NS_COPY, grad_output, output)
+
+
+def tanh_forward(x: np.ndarray) -> np.ndarray:
+    """The hyperbolic tangent.
+
+    Examples
+    --------
+    >>> tanh_forward(np.array([-np.inf, 0.0, np.inf]))
+    array([-1.,  0.,  1.])
+    """
+    return _map(kernels.tanh_forward, NS_EXP, x)
+
+
+def tanh_backward(grad_output: np.ndarray, output: np.ndarray) -> np.ndarray:
+    """The gradient of `tanh_forward`, from its output.
+
+    Examples
+    --------
+    >>> tanh_backward(np.ones(1), np.array([0.5]))
+    array([0.75])
+    """
+    return _map_gradient(kernels.tanh_backward, NS_COPY, grad_output, output)
+
+
+def silu_forward(x: np.ndarray) -> np.ndarray:
+    """``x * sigmoid(x)`` (Elfwing et al., "Sigmoid-weighted linear units", 2017).
+
+    Examples
+    --------
+    >>> silu_forward(np.array([0.0, 40.0]))
+    array([ 0., 40.])
+    """
+    return _map(kernels.silu_forward, NS_EXP, x)
+
+
+def silu_backward(grad_output: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """The gradient of `silu_forward`.
+
+    Examples
+    --------
+    >>> silu_backward(np.ones(1), np.array([0.0]))
+    array([0.5])
+    """
+    return _map_gradient(kernels.silu_backward, NS_EXP, grad_output, x)
+
+
+def gelu_forward(x: np.ndarray, approximate: str = "none") -> np.ndarray:
+    """``x`` times the standard normal distribution function (Hendrycks and Gimpel, 2016).
+
+    Parameters
+    ----------
+    x : ndarray
+    approximate : {"none", "tanh"}, default "none"
+        "tanh" uses ``(1 + tanh(sqrt(2 / pi) * (x + 0.044715 x**3))) / 2`` for the distribution function.
+
+    Examples
+    --------
+    >>> gelu_forward(np.array([0.0, 40.0]))
+    array([ 0., 40.])
+    """
+    exact = check_choice("approximate", approximate, ("none", "tanh")) == "none"
+    return _map(kernels.gelu_forward if exact else kernels.gelu_tanh_forward, NS_ERF, x)
+
+
+def gelu_backward(grad_output: np.ndarray, x: np.ndarray, approximate: str = "none") -> np.ndarray:
+    """The gradient of `gelu_forward`.
+
+    Examples
+    --------
+    >>> gelu_backward(np.ones(1), np.array([0.0]))
+    array([0.5])
+    """
+    exact = check_choice("approximate", approximate, ("none", "tanh")) == "none"
+    kernel = kernels.gelu_backward if exact else kernels.gelu_tanh_backward
+    return _map_gradient(kernel, NS_ERF, grad_output, x)
+
+
+def softmax_forward(x: np.ndarray, dim: int = 1) -> np.ndarray:
+    """``exp(x) / sum(exp(x))`` along one axis, computed from ``x - max(x)`` so that it cannot overflow.
+
+    Parameters
+    ----------
+    x : ndarray
+    dim : int, default 1
+        The axis whose elements sum to 1.
+
+    Raises
+    ------
+    OptionError
+        `x` has no such axis.
+
+    Examples
+    --------
+    >>> softmax_forward(np.array([[1000.0, 1000.0]]))
+    array([[0.5, 0.5]])
+    """
+    return _softmax(softmax_kernels.softmax_rows, softmax_kernels.softmax_columns, dim, x)
+
+
+def softmax_backward(grad_output: np.ndarray, output: np.ndarray, dim: int = 1) -> np.ndarray:
+    """The gradient of `softmax_forward`, from its output: ``y * (g - sum(g * y))``.
+
+    Examples
+    --------
+    >>> softmax_backward(np.array([[1.0, 0.0]]), np.array([[0.5, 0.5]]))
+    array([[ 0.25, -0.25]])
+    """
+    rows, columns = softmax_kernels.softmax_rows_backward, softmax_kernels.softmax_columns_backward
+    return _softmax(rows, columns, dim, output, grad_output)
+
+
+def log_softmax_forward(x: np.ndarray, dim: int = 1) -> np.ndarray:
+    """The logarithm of `softmax_forward`, exact where the softmax itself would round to 0.
+
+    Examples
+    --------
+    >>> log_softmax_forward(np.array([[0.0, 1000.0]]))
+    array([[-1000.,     0.]])
+    """
+    return _softmax(softmax_kernels.log_softmax_rows, softmax_kernels.log_softmax_columns, dim, x)
+
+
+def log_softmax_backward(grad_output: np.ndarray, output: np.ndarray, dim: int = 1) -> np.ndarray:
+    """The gradient of `log_softmax_forward`, from its output: ``g - exp(y) * sum(g)``.
+
+    Examples
+    --------
+    >>> log_softmax_backward(np.array([[1.0, 0.0]]), np.log([[0.5, 0.5]]))
+    array([[ 0.5, -0.5]])
+    """
+    rows, columns = softmax_kernels.log_softmax_rows_backward, softmax_kernels.log_softmax_columns_backward
+    return _softmax(rows, columns, dim, output, grad_output)
+
+
+def _map(kernel: Any, ns: float, x: np.ndarray, *scalars: float) -> np.ndarray:
+    x = dense(check_float("x", x))
+    out = empty_like(x)
+    kernel(-(-x.size // STEP), x, out, x.size, STEP, *scalars, cost=ns * x.size)
+    return out
+
+
+def _map_gradient(kernel: Any, ns: float, grad: np.ndarray, saved: np.ndarray, *scalars: float) -> np.ndarray:
+    saved, grad = _matching(grad, saved)
+    out = empty_like(saved)
+    kernel(-(-saved.size // STEP), grad, saved, out, saved.size, STEP, *scalars, cost=ns * saved.size)
+    return out
+
+
+def _matching(grad: np.ndarray, saved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The saved array, dense, and the gradient in the same memory order."""
+    saved = dense(check_float("saved array", saved))
+    grad = check_float("grad_output", grad)
+    check_same_dtype(grad_output=grad, saved_array=saved)
+    if grad.shape != saved.shape:
+        raise ShapeError(f"grad_output has shape {grad.shape}, but the output had shape {saved.shape}")
+    return saved, in_memory_of(saved, grad)
+
+
+def _softmax(rows: Any, columns: Any, dim: int, x: np.ndarray, grad: np.ndarray | None = None) -> np.ndarray:
+    """Run the kernel for a contiguous axis or the one for any other."""
+    x = check_float("x", x)
+    if isinstance(dim, bool) or not hasattr(dim, "__index__") or not -x.ndim <= dim < x.ndim:
+        raise OptionError(f"dim must be an axis of the input, which has shape {x.shape}; got {dim!r}")
+    x, arrays = (dense(x), ()) if grad is None else ((pair := _matching(grad, x))[0], (pair[1],))
+    out = empty_like(x)
+    if x.size == 0:
+        return out
+    order = memory_order(x)
+    assert order is not None
+    n = x.shape[dim]
+    inner = math.prod(x.shape[axis] for axis in order[order.index(dim % x.ndim) + 1 :])
+    cost = 3 * NS_EXP * x.size
+    if inner == 1:
+        step = max(1, STEP // n)
+        rows(-(-x.size // (n * step)), *arrays, x, out, x.size // n, n, step, cost=cost)
+    else:
+        step = max(1, STEP // (64 * n)) * 64  # whole cache lines
+        blocks = x.size // (n * inner) * -(-inner // step)
+        columns(blocks, *arrays, x, out, n, inner, step, cost=cost)
+    return out

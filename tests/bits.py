@@ -1,0 +1,26 @@
+"""Every op must give the same bits on any number of threads and on every driver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from numbacnn.kernels import _launch
+
+
+def assert_same_bits(compute: Callable[[], Any]) -> None:
+    """`compute` returns an array or a tuple of arrays; it is called once per thread count and driver."""
+    with _launch.driver("serial"):
+        expected = _arrays(compute())
+    for driver in _launch.DRIVERS:
+        for threads in (1, 2, 3, 8):
+            with _launch.driver(driver), _launch.threads(threads):
+                got = _arrays(compute())
+            for a, b in zip(expected, got, strict=True):
+                assert a.tobytes() == b.tobytes(), f"{driver} driver, {threads} threads"
+
+
+def _arrays(result: Any) -> list[np.ndarray]:
+    return [np.asarray(array) for array in (result if isinstance(result, tuple) else (result,))]
