@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import geometric_mean, median
 from typing import Any
 
+from .load import BUSY
 from .measure import OURS
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
@@ -117,6 +118,17 @@ def _circumstances(report: Report) -> Iterator[str]:
         "memory; the others the better of contiguous and channels-last, converted beforehand. "
         f"Times are medians over {report['rounds']} blocks' medians."
     )
+    loads = [entry["foreign_load"] for entry in report["entries"] if entry.get("foreign_load") is not None]
+    if loads:
+        disturbed = sum(load > BUSY for load in loads)
+        yield (
+            f"Other processes took {median(loads):.0%} of the processors' time (median over the cases)"
+            + (
+                f"; over {BUSY:.0%} in {disturbed} of {len(loads)} cases: **not to be relied on**."
+                if disturbed
+                else "."
+            )
+        )
     refused = list(_refused(report["entries"]))
     if refused:
         yield "Not timed:\n\n" + "\n".join(f"- {line}" for line in refused)

@@ -115,6 +115,11 @@ class Worker:
     def __exit__(self, *exception: object) -> None:
         self.stop()
 
+    @property
+    def pids(self) -> list[int]:
+        """The running process, if there is one."""
+        return [self._process.pid] if self._process is not None else []
+
     def ask(self, method: str, *arguments: Any) -> Any:
         """The answer; `Unsupported` and `WorkerFailed` are raised here as they were there."""
         if self._process is None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bench import cases, compare, inputs, libraries, memory, reference, report, validate
+from bench.load import ForeignLoad
 from bench.measure import Effort, measure
 from bench.worker import Session, Worker, WorkerFailed
 
@@ -260,6 +261,13 @@ def test_extra_memory_is_seen():
     assert 36e6 < found < 48e6
 
 
+def test_foreign_load_is_a_share():
+    load = ForeignLoad([])
+    sum(i * i for i in range(300_000))
+    share = load.share()
+    assert share is None or 0 <= share <= 1
+
+
 # ---- reports
 
 
@@ -327,6 +335,13 @@ def test_markdown(results):
     for table in text.split("\n\n"):
         if table.startswith("|"):
             assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+def test_a_busy_machine_is_confessed(results):
+    for entry, load in zip(results["entries"], (0.0, 0.01, 0.02, 0.4), strict=True):
+        entry["foreign_load"] = load
+    text = report.markdown(results)
+    assert "Other processes took 2% of the processors' time (median over the cases); over 5% in 1 of 4 cases" in text
 
 
 def test_readme_section_goes_between_its_markers(results, tmp_path):

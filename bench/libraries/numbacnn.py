@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from functools import singledispatchmethod
 
@@ -9,7 +10,7 @@ import numpy as np
 
 import numbacnn as nc
 
-from ..cases import Case, ConvCase
+from ..cases import Case, ConvCase, PoolCase
 from . import Call, Unsupported
 
 
@@ -24,6 +25,8 @@ class NumbaCNN:
 
     def __init__(self, threads: int) -> None:
         nc.set_num_threads(threads)
+        # Real nets have layers whose last row or column no window reaches; that is not news here.
+        warnings.simplefilter("ignore", nc.errors.PaddingWarning)
 
     def to_numpy(self, array: np.ndarray) -> np.ndarray:
         return array
@@ -45,6 +48,23 @@ class NumbaCNN:
             "backward_weight": lambda: nc.ops.conv_backward_weight(grad, x, case.weight_shape, **options),
         }[direction]
         return {"channels_last": call}
+
+    @prepare.register
+    def _(self, case: PoolCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+        x, grad = _channels_last(arrays["x"]), _channels_last(arrays["grad_output"])
+        options = {"stride": case.stride, "padding": case.padding}
+        if case.mode == "max":
+            _, offsets = nc.ops.max_pool_forward(x, case.kernel, **options)
+            calls = {
+                "forward": lambda: nc.ops.max_pool_forward(x, case.kernel, **options)[0],
+                "backward": lambda: nc.ops.max_pool_backward(grad, offsets, x.shape, case.kernel, **options),
+            }
+        else:
+            calls = {
+                "forward": lambda: nc.ops.avg_pool_forward(x, case.kernel, **options),
+                "backward": lambda: nc.ops.avg_pool_backward(grad, x.shape, case.kernel, **options),
+            }
+        return {"channels_last": calls[direction]}
 
 
 def _channels_last(array: np.ndarray) -> np.ndarray:
