@@ -4,6 +4,7 @@ Importing this package gives `Tensor` its operators and methods.
 """
 
 from . import _operators  # noqa: F401 - for its effect
+from .activation import gelu, leaky_relu, log_softmax, relu, sigmoid, silu, softmax, tanh
 from .arithmetic import (
     abs,
     add,
@@ -27,6 +28,7 @@ from .arithmetic import (
     where,
 )
 from .conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
+from .dropout import dropout
 from .shape import (
     broadcast_to,
     concatenate,
@@ -56,10 +58,14 @@ __all__ = [
     "conv_transpose2d",
     "conv_transpose3d",
     "div",
+    "dropout",
     "exp",
     "flatten",
+    "gelu",
     "getitem",
+    "leaky_relu",
     "log",
+    "log_softmax",
     "matmul",
     "max",
     "maximum",
@@ -71,13 +77,18 @@ __all__ = [
     "pad",
     "permute",
     "pow",
+    "relu",
     "reshape",
+    "sigmoid",
+    "silu",
+    "softmax",
     "split",
     "sqrt",
     "squeeze",
     "stack",
     "sub",
     "sum",
+    "tanh",
     "transpose",
     "unsqueeze",
     "where",
