@@ -1,0 +1,6 @@
+"""``python -m numbacnn``: the same as the command ``numbacnn``."""
+
+from .cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())
