@@ -181,10 +181,15 @@ def _cgroup_cores(root: str = "/sys/fs/cgroup", membership: str = "/proc/self/cg
         for prefix, two in ((root + folder, True), (root + "/cpu" + folder, False)):
             with contextlib.suppress(OSError, ValueError):
                 if two:
-                    quota, period = open(prefix + "/cpu.max").read().split()
+                    quota, period = _read(prefix + "/cpu.max").split()
                 else:
-                    quota = open(prefix + "/cpu.cfs_quota_us").read()
-                    period = open(prefix + "/cpu.cfs_period_us").read()
+                    quota = _read(prefix + "/cpu.cfs_quota_us")
+                    period = _read(prefix + "/cpu.cfs_period_us")
                 if quota != "max" and int(quota) > 0:
                     quotas.append(-(-int(quota) // int(period)))
     return min(quotas, default=None)
+
+
+def _read(path: str) -> str:
+    with open(path) as file:
+        return file.read()
