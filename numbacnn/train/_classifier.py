@@ -76,9 +76,7 @@ class Classifier:
         self.dtype = np.dtype(dtype)
         self.notes = dict(notes or {})
         channels, *spatial = self.input_shape
-        self.model: Module = models.small_cnn(channels, len(self.classes), spatial, **self.options)
-        if self.dtype == np.float64:
-            self.model.double()
+        self.model: Module = models.small_cnn(channels, len(self.classes), spatial, **self.options).to(self.dtype)
 
     def prepare(self, x: Any) -> np.ndarray:
         """Raw samples, shape (N, C, *spatial), as the network wants them: normalised, of its dtype."""
