@@ -166,7 +166,7 @@ def groups() -> list[str]:
 
 
 def load(group: str, pattern: str = "") -> list[Case]:
-    """The cases of a table whose names match `pattern`; the table is a name in `shapes/` or the path of a conv table."""
+    """The cases of one table whose names match `pattern`; a table is a name in `shapes/` or the path of a .txt file."""
     path = Path(group) if group.endswith(".txt") else SHAPES / f"{group}.txt"
     if not path.is_file():
         raise ValueError(f"no shape table {group!r}; known are {', '.join(groups())}, or give the path of a .txt file")

@@ -10,7 +10,8 @@ import numpy as np
 
 import numbacnn as nc
 
-from ..cases import Case, ConvCase, PoolCase
+from .. import nets
+from ..cases import Case, ConvCase, LinearCase, NormCase, PoolCase, TrainCase
 from . import Call, Unsupported
 
 
@@ -65,6 +66,50 @@ class NumbaCNN:
                 "backward": lambda: nc.ops.avg_pool_backward(grad, x.shape, case.kernel, **options),
             }
         return {"channels_last": calls[direction]}
+
+    @prepare.register
+    def _(self, case: NormCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+        x, grad = _channels_last(arrays["x"]), _channels_last(arrays["grad_output"])
+        affine = tuple(arrays[name] for name in ("weight", "bias", "running_mean", "running_var"))
+        _, saved = nc.ops.batch_norm_forward(x, *affine) if direction == "backward" else (None, None)
+        call = {
+            "forward": lambda: nc.ops.batch_norm_forward(x, *affine)[0],
+            "backward": lambda: nc.ops.batch_norm_backward(grad, saved),
+            "evaluation": lambda: nc.ops.batch_norm_forward(x, *affine, training=False)[0],
+        }[direction]
+        return {"channels_last": call}
+
+    @prepare.register
+    def _(self, case: LinearCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+        x, weight, grad = (arrays[name] for name in ("x", "weight", "grad_output"))
+        call = {
+            "forward": lambda: nc.ops.linear_forward(x, weight),
+            "backward_data": lambda: nc.ops.linear_backward_data(grad, weight),
+            "backward_weight": lambda: nc.ops.linear_backward_weight(grad, x),
+        }[direction]
+        return {"contiguous": call}
+
+    @prepare.register
+    def _(self, case: TrainCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+        if arrays["x"].dtype != np.float32:
+            raise Unsupported("training steps are measured in float32")
+        return {"channels_last": _training_step(case, _channels_last(arrays["x"]), arrays["labels"])}
+
+
+def _training_step(case: TrainCase, x: np.ndarray, labels: np.ndarray) -> Call:
+    net = nets.NETS[case.net].build(nc.nn)
+    start = nets.initial_state({name: array.shape for name, array in net.state_dict().items()})
+    net.load_state_dict(start, strict=False)
+    optimizer = nc.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+
+    def step() -> np.ndarray:
+        optimizer.zero_grad()
+        loss = nc.functional.cross_entropy(net(x), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.numpy()
+
+    return step
 
 
 def _channels_last(array: np.ndarray) -> np.ndarray:
