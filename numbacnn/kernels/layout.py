@@ -47,7 +47,8 @@ def transpose_square(typingctx, src, src_first, src_row, dst, dst_first, dst_row
 
     def codegen(context, builder, signature, args):
         element = args[0].type.pointee
-        lanes = 128 // element.width
+        itemsize = context.get_abi_sizeof(element)
+        lanes = 16 // itemsize
         i32, vector = ir.IntType(32), ir.VectorType(element, lanes)
         low = ir.Constant(ir.VectorType(i32, lanes), [i32(i // 2 + lanes * (i % 2)) for i in range(lanes)])
         high = ir.Constant(
@@ -58,16 +59,15 @@ def transpose_square(typingctx, src, src_first, src_row, dst, dst_first, dst_row
             offset = builder.add(first, builder.mul(row, ir.Constant(row.type, i)))
             return builder.bitcast(builder.gep(pointer, [offset]), vector.as_pointer())
 
-        align = element.width // 8
         rows = []
         for i in range(lanes):
             rows.append(builder.load(place(args[0], args[1], args[2], i)))
-            rows[-1].align = align
+            rows[-1].align = itemsize
         for _ in range(lanes.bit_length() - 1):
             pairs = list(zip(rows[: lanes // 2], rows[lanes // 2 :], strict=True))
             rows = [builder.shuffle_vector(a, b, mask) for a, b in pairs for mask in (low, high)]
         for i in range(lanes):
-            builder.store(rows[i], place(args[3], args[4], args[5], i)).align = align
+            builder.store(rows[i], place(args[3], args[4], args[5], i)).align = itemsize
         return context.get_dummy_value()
 
     return types.void(src, types.int64, types.int64, dst, types.int64, types.int64), codegen

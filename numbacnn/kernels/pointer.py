@@ -63,10 +63,12 @@ def stack_slots(count: int) -> Any:
 
     def allocate(typingctx: Any) -> Any:
         from llvmlite import ir
-        from numba.core import cgutils, types
+        from numba.core import types
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            slots = cgutils.alloca_once(builder, ir.ArrayType(ir.IntType(64), count))
+            # Not cgutils.alloca_once: it fills with zeros, at every call, and LLVM may spend minutes on the store.
+            with builder.goto_entry_block():
+                slots = builder.alloca(ir.ArrayType(ir.IntType(64), count))
             slots.align = 64
             return builder.bitcast(slots, ir.IntType(64).as_pointer())
 

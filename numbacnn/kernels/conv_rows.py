@@ -1,0 +1,273 @@
+"""Convolution of few input channels: a small padded patch of the input, then one flat reduction per output position.
+
+With 1 to 8 channels a kernel tap contributes only a handful of products, too few to be worth a pointer. So each block
+(some output rows of one plane, or part of a row) first copies the input rows it reads into a patch on the stack,
+padding included. In the patch, what a position reads lies at the same offsets from the position's own first element
+whatever the position: the whole reduction over input channels and taps is one list of offsets.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ._build import device, kernel
+from .layout import copy_transposed
+from .offset_tile import offset_gemm_tile, offset_outer_tile
+from .pointer import cast, offset, stack_slots, store_pointer
+from .tile import MAX_LANES, MAX_ROWS
+
+PATCH_SLOTS = 8192  # 64 KiB of stack: an eighth of a common L2 cache
+MAX_POINTS = 1024  # positions per block, at most: one pointer each
+POINT_BLOCK = 128  # positions that one pass of the weight gradient sums over: their dY takes 8 KiB of L1
+COMBINE_ROWS = 32  # rows of the weight gradient that one block adds up and transposes
+
+
+class RowsConv(NamedTuple):
+    """Extents, strides (in elements) and block sizes of one launch."""
+
+    channels: int  # input channels
+    in_n: int  # input elements per sample, plane and row
+    in_d: int
+    in_h: int
+    in_w: int  # input columns
+    pad_w: int  # padded columns before the first input column
+    out_d: int  # output planes, rows and columns
+    out_h: int
+    out_w: int
+    stride_d: int
+    stride_h: int
+    stride_w: int
+    taps_d: int
+    dilation_d: int
+    span_h: int  # padded input rows and columns that one output position spans
+    span_w: int
+    pitch: int  # elements of a patch row
+    plane: int  # elements of a patch plane; the patch has a plane per tap along D
+    row_blocks: int  # parts that output rows and columns are cut into
+    column_blocks: int
+    count: int  # products per output value
+    lanes: int  # output channels
+    vector: int  # lanes of one vector
+    width: int  # lanes of a panel
+    panels: int
+    tile_block: int  # forward: row tiles that run over all panels before the next ones do
+    chunks: int  # weight gradient: parts of the blocks with a partial sum each
+    panel_blocks: int  # weight gradient: parts that panels are cut into
+
+
+_patch = stack_slots(PATCH_SLOTS)
+_table = stack_slots(MAX_POINTS)
+_rows = stack_slots(POINT_BLOCK * MAX_LANES)
+
+
+@device
+def _part(i, parts, total):
+    """First element and size of part `i` when `total` is cut evenly."""
+    first = i * total // parts
+    return first, (i + 1) * total // parts - first
+
+
+@device
+def _copy_edge(patch, line, map_w, column, begin, end, channels):
+    """Patch columns from `begin` to `end`, all of them padding."""
+    for j in range(begin, end):
+        source = map_w[column + j] * channels
+        for c in range(channels):
+            patch[j * channels + c] = line[source + c] if source >= 0 else 0
+
+
+@device
+def _copy_row(patch, line, map_w, column, columns, g):
+    """One patch row: padded columns from `column` on of the input row `line`."""
+    begin = min(max(g.pad_w - column, 0), columns)
+    end = min(max(g.pad_w + g.in_w - column, begin), columns)
+    inside = offset(line, (column - g.pad_w) * g.channels)
+    _copy_edge(patch, line, map_w, column, 0, begin, g.channels)
+    for i in range(begin * g.channels, end * g.channels):
+        patch[i] = inside[i]
+    _copy_edge(patch, line, map_w, column, end, columns, g.channels)
+
+
+@device
+def _copy_patch(patch, sample, map_d, map_h, map_w, d, row, rows, column, columns, g):
+    """The padded input rows and columns that `rows` x `columns` output positions of plane `d` read."""
+    elements = columns * g.channels
+    for tap in range(g.taps_d):
+        source_d = map_d[d * g.stride_d + tap * g.dilation_d]
+        for i in range(rows):
+            line = offset(patch, tap * g.plane + i * g.pitch)
+            source_h = map_h[row + i]
+            if source_d < 0 or source_h < 0:
+                for j in range(elements):
+                    line[j] = 0
+            else:
+                _copy_row(line, offset(sample, source_d * g.in_d + source_h * g.in_h), map_w, column, columns, g)
+
+
+@device
+def _load_block(block, patch, table, source, map_d, map_h, map_w, g):
+    """Fill the patch of a block, and the table with a pointer for each of its positions.
+
+    Returns the first position and their number. Positions of a block are consecutive in the output.
+    """
+    column, columns = _part(block % g.column_blocks, g.column_blocks, g.out_w)
+    block //= g.column_blocks
+    row, rows = _part(block % g.row_blocks, g.row_blocks, g.out_h)
+    plane = block // g.row_blocks
+    n = plane // g.out_d
+    _copy_patch(
+        patch,
+        offset(source, n * g.in_n),
+        map_d,
+        map_h,
+        map_w,
+        plane - n * g.out_d,
+        row * g.stride_h,
+        (rows - 1) * g.stride_h + g.span_h,
+        column * g.stride_w,
+        (columns - 1) * g.stride_w + g.span_w,
+        g,
+    )
+    for i in range(rows):
+        for j in range(columns):
+            place = i * g.stride_h * g.pitch + j * g.stride_w * g.channels
+            store_pointer(table, i * columns + j, offset(patch, place))
+    return (plane * g.out_h + row) * g.out_w + column, rows * columns
+
+
+@kernel
+def conv_rows(
+    block,
+    source: "T*",
+    weight: "T*",
+    out: "T*",
+    offsets: "int64*",
+    map_d: "int64*",
+    map_h: "int64*",
+    map_w: "int64*",
+    g: "RowsConv",
+):
+    """One block of output positions, all output channels.
+
+    `map_*` gives the input coordinate at a padded coordinate, or -1 for a zero; `offsets` where in the patch each
+    product finds its input; `weight` is what `pack_rows` makes.
+    """
+    table = _table()
+    patch = cast(_patch(), source)
+    point, points = _load_block(block, patch, table, source, map_d, map_h, map_w, g)
+    tiles = (points + MAX_ROWS - 1) // MAX_ROWS
+    for begin in range(0, tiles, g.tile_block):  # 3rd loop: groups of tiles
+        for panel in range(g.panels):  # 2nd loop: panels of output channels
+            lane = panel * g.width
+            lanes = min(g.width, g.lanes - lane)
+            packed = offset(weight, panel * (1 + g.count) * g.width)
+            for tile in range(begin, min(begin + g.tile_block, tiles)):  # 1st loop: tiles of output positions
+                first, rows = _part(tile, tiles, points)
+                offset_gemm_tile(
+                    lanes > g.vector,
+                    offset(table, first),
+                    rows,
+                    offsets,
+                    g.count,
+                    offset(packed, g.width),
+                    g.width,
+                    packed,
+                    offset(out, (point + first) * g.lanes + lane),
+                    g.lanes,
+                    lanes,
+                )
+
+
+@kernel
+def pack_rows(block, weight: "T*", bias: "T*", packed: "T*", has_bias: "int64", g: "RowsConv"):
+    """One block: one panel, the bias in its first row, then ``packed[1 + k][lane] = weight[lane][k]``.
+
+    Lanes beyond the last are zero.
+    """
+    lane = block * g.width
+    lanes = min(g.width, g.lanes - lane)
+    panel = offset(packed, block * (1 + g.count) * g.width)
+    for i in range(g.width):
+        panel[i] = bias[lane + i] if has_bias and i < lanes else 0
+    copy_transposed(weight, lane * g.count, g.count, panel, g.width, g.width, lanes, g.count)
+    for k in range(1, 1 + g.count):
+        for i in range(lanes, g.width):
+            panel[k * g.width + i] = 0
+
+
+@device
+def _pack_panel(packed, grad_output, points, lanes, g):
+    """Rows of one panel of dY, one after the other; zero beyond the last lane."""
+    for p in range(points):
+        origin = p * g.lanes
+        for i in range(lanes):
+            packed[p * g.width + i] = grad_output[origin + i]
+        for i in range(lanes, g.width):
+            packed[p * g.width + i] = 0
+
+
+@kernel
+def conv_rows_weight(
+    block,
+    source: "T*",
+    grad_output: "T*",
+    partial: "T*",
+    offsets: "int64*",
+    map_d: "int64*",
+    map_h: "int64*",
+    map_w: "int64*",
+    blocks: "int64",
+    g: "RowsConv",
+):
+    """One block: the sum over a chunk of the `blocks` blocks of positions, for some panels of output channels.
+
+    ``partial[chunk][k][panel * width + lane]`` receives it. The other arguments are those of `conv_rows`.
+    """
+    first_panel, panels = _part(block % g.panel_blocks, g.panel_blocks, g.panels)
+    chunk = block // g.panel_blocks
+    first_block, chunk_blocks = _part(chunk, g.chunks, blocks)
+    row = g.panels * g.width
+    out = offset(partial, chunk * g.count * row)
+    for k in range(g.count):
+        for lane in range(first_panel * g.width, (first_panel + panels) * g.width):
+            out[k * row + lane] = 0
+    table = _table()
+    patch = cast(_patch(), source)
+    packed = cast(_rows(), source)
+    tiles = (g.count + MAX_ROWS - 1) // MAX_ROWS
+    for b in range(first_block, first_block + chunk_blocks):  # 4th loop: blocks of positions
+        point, points = _load_block(b, patch, table, source, map_d, map_h, map_w, g)
+        parts = (points + POINT_BLOCK - 1) // POINT_BLOCK
+        for part in range(parts):  # 3rd loop: positions whose dY fits L1
+            first, count = _part(part, parts, points)
+            for panel in range(first_panel, first_panel + panels):  # 2nd loop: panels of output channels
+                lane = panel * g.width
+                lanes = min(g.width, g.lanes - lane)
+                _pack_panel(packed, offset(grad_output, (point + first) * g.lanes + lane), count, lanes, g)
+                for tile in range(tiles):  # 1st loop: tiles of the reduction
+                    k, rows = _part(tile, tiles, g.count)
+                    offset_outer_tile(
+                        lanes > g.vector,
+                        rows,
+                        offset(table, first),
+                        count,
+                        offset(offsets, k),
+                        packed,
+                        g.width,
+                        offset(out, k * row + lane),
+                        row,
+                    )
+
+
+@kernel
+def combine_rows(block, partial: "T*", out: "T*", g: "RowsConv"):
+    """One block: `COMBINE_ROWS` rows of the gradient, chunks added in order, ``out[lane][k]``."""
+    first = block * COMBINE_ROWS
+    rows = min(COMBINE_ROWS, g.count - first)
+    row = g.panels * g.width
+    total = offset(partial, first * row)
+    for chunk in range(1, g.chunks):
+        part = offset(total, chunk * g.count * row)
+        for i in range(rows * row):
+            total[i] += part[i]
+    copy_transposed(total, 0, row, out, first, g.count, rows, g.lanes)

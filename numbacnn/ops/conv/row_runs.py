@@ -1,0 +1,192 @@
+"""Few input channels, as in the first layer of a net: padded patches of the input, one flat reduction per position.
+
+How the output is cut into blocks whose patch fits the kernel's stack, and the launches.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ...kernels.conv_rows import (
+    COMBINE_ROWS,
+    MAX_POINTS,
+    PATCH_SLOTS,
+    RowsConv,
+    combine_rows,
+    conv_rows,
+    conv_rows_weight,
+    pack_rows,
+)
+from ...kernels.tile import tile_lanes
+from .. import memory
+from ..padding import source_index
+from . import blocking
+from .gemm import strides
+
+if TYPE_CHECKING:
+    from ..geometry import ConvGeometry
+
+name = "row_runs"
+
+# Above this a tap alone is long enough a run for the general algorithm, whose weights are blocked for the caches.
+MAX_CHANNELS = 8
+PATCH_BYTES = PATCH_SLOTS * 8
+# A patch of this size leaves half of a 32 KiB L1 to weights and output; larger ones only where a row needs it.
+GOOD_PATCH_BYTES = 24 * 1024
+# Enough positions that copying the patch and ragged last tiles do not show.
+GOOD_POINTS = 384
+# Partial weight gradients: enough that cores finish together.
+CHUNKS = 16
+
+
+class RowPlan(NamedTuple):
+    """Kernel arguments that do not depend on the data."""
+
+    offsets: np.ndarray
+    maps: tuple[np.ndarray, np.ndarray, np.ndarray]
+    record: RowsConv
+    blocks: int  # blocks of output positions
+    cost: float
+
+
+def accepts(direction: str, geometry: ConvGeometry) -> str | None:
+    """None, or why this algorithm does not take the problem."""
+    g = geometry
+    if direction == "backward_data":
+        return "it produces output channels and weight gradients only"
+    if g.groups != 1:
+        return f"groups is {g.groups}, not 1"
+    if g.in_channels > MAX_CHANNELS:
+        return f"{g.in_channels} input channels are more than {MAX_CHANNELS}"
+    if _columns(g, 8, PATCH_BYTES) < min(g.output[2], 6):
+        return "the input that six output positions span does not fit its patch"
+    if _packed_elements(g) * 8 > blocking.PACKED_BYTES:
+        return f"the packed weights take more than {blocking.PACKED_BYTES} bytes"
+    return None
+
+
+def forward(g: ConvGeometry, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
+    """Fill `out`, (N, OD, OH, OW, C_out) memory, from `x`, (N, D, H, W, C_in) memory."""
+    p = plan(g, x.dtype.itemsize)
+    record = p.record
+    packed = memory.empty((record.panels, 1 + record.count, record.width), x.dtype)
+    pack_rows(
+        record.panels, weight, weight if bias is None else bias, packed, bias is not None, record, cost=packed.size
+    )
+    conv_rows(p.blocks, x, packed, out, p.offsets, *p.maps, record, cost=p.cost)
+
+
+def backward_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+    """Fill `out`, a contiguous (C_out, C_in, taps) array, from two channels-last memories."""
+    p = plan(g, x.dtype.itemsize)
+    record = p.record
+    partial = memory.empty((record.chunks, record.count, record.panels * record.width), x.dtype)
+    blocks = record.chunks * record.panel_blocks
+    conv_rows_weight(blocks, x, grad_output, partial, p.offsets, *p.maps, p.blocks, record, cost=p.cost)
+    combine_rows(-(-record.count // COMBINE_ROWS), partial, out, record, cost=partial.size * 0.5)
+
+
+@functools.lru_cache(maxsize=512)
+def plan(g: ConvGeometry, itemsize: int) -> RowPlan:
+    """Cut a convolution into blocks of output positions; forward and weight gradient use the same ones."""
+    span = _span(g)
+    row_blocks, column_blocks = _cut(g, itemsize)
+    rows, columns = -(-g.output[1] // row_blocks), -(-g.output[2] // column_blocks)
+    pitch = ((columns - 1) * g.stride[2] + span[2]) * g.in_channels
+    plane = ((rows - 1) * g.stride[1] + span[1]) * pitch
+    blocks = g.batch * g.output[0] * row_blocks * column_blocks
+    full = tile_lanes(itemsize)
+    width = full if g.out_channels > full // 2 else full // 2
+    panels = -(-g.out_channels // width)
+    count = g.in_channels * g.taps
+    in_n, in_d, in_h, _ = strides(g.input, g.in_channels)
+    chunks, panel_blocks = _chunks(blocks, panels, count * panels * width * itemsize)
+    record = RowsConv(
+        channels=g.in_channels,
+        in_n=in_n,
+        in_d=in_d,
+        in_h=in_h,
+        in_w=g.input[2],
+        pad_w=g.pad_low[2],
+        out_d=g.output[0],
+        out_h=g.output[1],
+        out_w=g.output[2],
+        stride_d=g.stride[0],
+        stride_h=g.stride[1],
+        stride_w=g.stride[2],
+        taps_d=g.kernel[0],
+        dilation_d=g.dilation[0],
+        span_h=span[1],
+        span_w=span[2],
+        pitch=pitch,
+        plane=plane,
+        row_blocks=row_blocks,
+        column_blocks=column_blocks,
+        count=count,
+        lanes=g.out_channels,
+        vector=full // 2,
+        width=width,
+        panels=panels,
+        tile_block=1,
+        chunks=chunks,
+        panel_blocks=panel_blocks,
+    )
+    points = g.batch * math.prod(g.output)
+    cost = 2.0 * points * count * panels * width / blocking.FLOPS_PER_NS
+    return RowPlan(_offsets(g, plane, pitch), tuple(_padded_axis(g, axis) for axis in range(3)), record, blocks, cost)  # type: ignore[arg-type]
+
+
+def _span(g: ConvGeometry) -> tuple[int, ...]:
+    return tuple(d * (k - 1) + 1 for d, k in zip(g.dilation, g.kernel, strict=True))
+
+
+def _packed_elements(g: ConvGeometry) -> int:
+    """At most: panels are up to 64 lanes wide."""
+    return (1 + g.in_channels * g.taps) * (g.out_channels + 31)
+
+
+def _columns(g: ConvGeometry, itemsize: int, patch_bytes: int) -> int:
+    """Output columns whose patch for a single output row takes `patch_bytes`; below 1 if there are none."""
+    span = _span(g)
+    columns = patch_bytes // (g.kernel[0] * span[1] * g.in_channels * itemsize)
+    return (columns - span[2]) // g.stride[2] + 1
+
+
+def _cut(g: ConvGeometry, itemsize: int) -> tuple[int, int]:
+    """Into how many parts to cut output rows and columns."""
+    _, out_h, out_w = g.output
+    columns = _columns(g, itemsize, GOOD_PATCH_BYTES)
+    if columns < min(out_w, GOOD_POINTS // 4):
+        columns = min(_columns(g, itemsize, PATCH_BYTES), GOOD_POINTS // 4)
+    columns = max(1, min(columns, MAX_POINTS))
+    if columns < out_w:
+        return out_h, -(-out_w // min(columns, GOOD_POINTS))
+    span = _span(g)
+    row_bytes = g.kernel[0] * ((out_w - 1) * g.stride[2] + span[2]) * g.in_channels * itemsize
+    rows = (max(GOOD_PATCH_BYTES // row_bytes, span[1]) - span[1]) // g.stride[1] + 1
+    rows = max(1, min(rows, GOOD_POINTS // out_w, out_h))
+    return -(-out_h // rows), 1
+
+
+def _chunks(blocks: int, panels: int, gradient_bytes: int) -> tuple[int, int]:
+    """Partial sums of the weight gradient, and into how many parts its panels are cut where those are too few."""
+    chunks = max(1, min(CHUNKS, blocks, blocking.PACKED_BYTES // max(1, gradient_bytes)))
+    return chunks, min(panels, -(-blocking.MIN_BLOCKS // chunks))
+
+
+def _padded_axis(g: ConvGeometry, axis: int) -> np.ndarray:
+    """Input coordinate at every padded coordinate that is read along an axis; -1 for a zero."""
+    size = (g.output[axis] - 1) * g.stride[axis] + _span(g)[axis]
+    return source_index(g.input[axis], size, 1, 1, 1, g.pad_low[axis], g.padding_mode[axis])
+
+
+def _offsets(g: ConvGeometry, plane: int, pitch: int) -> np.ndarray:
+    """Where in the patch each product of the weights (C_in, KD, KH, KW) finds its input."""
+    ci = np.arange(g.in_channels)[:, None, None, None]
+    kd, kh, kw = np.ogrid[: g.kernel[0], : g.kernel[1], : g.kernel[2]]
+    steps = kd * plane + kh * (g.dilation[1] * pitch) + kw * (g.dilation[2] * g.in_channels)
+    return np.ascontiguousarray((ci + steps).ravel(), dtype=np.int64)
