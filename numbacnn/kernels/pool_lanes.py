@@ -1,0 +1,166 @@
+"""Moving lanes between vectors and memory in pooling, and the window offset that each lane of a max pool carries.
+
+Pooling has hardly any arithmetic, so its kernels are as fast as lanes come and go. Which elements the lanes are is
+said by a *spread*: None where the vector is whole and its elements lie side by side (the case that must be fast), or a
+pair (stride, count): the first `count` lanes only, `stride` elements apart. The distinction is made by type, so a
+kernel contains the code of its own case alone.
+"""
+
+from __future__ import annotations
+
+from ._build import intrinsic
+from .simd import Value, _natural_vector, vector_class
+
+
+def _vector(element, like):
+    """The type of a vector with as many lanes as `like`."""
+    return vector_class()(element, like.lanes)
+
+
+def _places(builder, memory, index, spread, number):
+    """Pointers to the lanes, and their numbers. Lanes from `count` on are replaced by the last one before."""
+    from llvmlite import ir
+
+    stride, count = (builder.extract_value(spread, i) for i in range(2))
+    start = builder.gep(memory, [index])
+    last = builder.sub(count, count.type(1))
+    for lane in range(number):
+        lane = last.type(lane)
+        lane = builder.select(builder.icmp_signed("<", lane, last), lane, last)
+        yield builder.gep(start, [builder.mul(lane, stride)]), builder.trunc(lane, ir.IntType(32))
+
+
+def _load(builder, memory, index, spread, kind, whole):
+    """`whole` says that the spread is None."""
+    from llvmlite import ir
+
+    if whole:
+        place = builder.bitcast(builder.gep(memory, [index]), kind.as_pointer())
+        return builder.load(place, align=1)
+    vector = ir.Constant(kind, ir.Undefined)
+    for lane, (place, _) in enumerate(_places(builder, memory, index, spread, kind.count)):
+        vector = builder.insert_element(vector, builder.load(place), ir.IntType(32)(lane))
+    return vector
+
+
+def _store(builder, memory, index, spread, vector, whole):
+    if whole:
+        builder.store(vector, builder.bitcast(builder.gep(memory, [index]), vector.type.as_pointer()), align=1)
+        return
+    for place, lane in _places(builder, memory, index, spread, vector.type.count):
+        builder.store(builder.extract_element(vector, lane), place)
+
+
+def _is_whole(spread):
+    from numba.core import types
+
+    return isinstance(spread, types.NoneType)
+
+
+def _resize(builder, value, kind):
+    """Integers in another width; they are never negative, and fit."""
+    width, wanted = (getattr(t, "element", t).width for t in (value.type, kind))
+    if width == wanted:
+        return value
+    return builder.trunc(value, kind) if width > wanted else builder.zext(value, kind)
+
+
+@intrinsic
+def load_lanes(typingctx, x, index, spread):
+    """The vector of the lanes from element `index` of `x` on."""
+    kind = _natural_vector(x)
+
+    def codegen(context, builder, signature, args):
+        return _load(builder, *args, context.get_value_type(kind), _is_whole(spread))
+
+    return kind(x, index, spread), codegen
+
+
+@intrinsic
+def store_lanes(typingctx, x, index, spread, vector):
+    """Write the lanes of `vector` to element `index` of `x` on."""
+    from numba.core import types
+
+    def codegen(context, builder, signature, args):
+        _store(builder, *args, _is_whole(spread))
+        return context.get_dummy_value()
+
+    return types.void(x, index, spread, vector), codegen
+
+
+@intrinsic
+def load_offsets(typingctx, offsets, index, spread, like):
+    """`load_lanes` for window offsets, as many as `like` has lanes."""
+    kind = _vector(offsets.dtype, like)
+
+    def codegen(context, builder, signature, args):
+        return _load(builder, *args[:3], context.get_value_type(kind), _is_whole(spread))
+
+    return kind(offsets, index, spread, like), codegen
+
+
+@intrinsic
+def store_offsets(typingctx, offsets, index, spread, vector):
+    """`store_lanes` for window offsets, which are narrowed to the width that memory keeps them in."""
+    from numba.core import types
+
+    kind = _vector(offsets.dtype, vector)
+
+    def codegen(context, builder, signature, args):
+        offsets, index, spread_value, vector = args
+        narrow = _resize(builder, vector, context.get_value_type(kind))
+        _store(builder, offsets, index, spread_value, narrow, _is_whole(spread))
+        return context.get_dummy_value()
+
+    return types.void(offsets, index, spread, vector), codegen
+
+
+@intrinsic
+def splat_offset(typingctx, like, number):
+    """The window offset `number` for every lane of the vector `like`: integers of the width of its floats."""
+    from numba.core import types
+
+    kind = _vector(getattr(types, f"int{like.element.bitwidth}"), like)
+
+    def codegen(context, builder, signature, args):
+        scalar = _resize(builder, args[1], context.get_value_type(kind.element))
+        return Value(builder, scalar).broadcast(kind.lanes).llvm
+
+    return kind(like, number), codegen
+
+
+@intrinsic
+def where_offset(typingctx, offsets, number):
+    """The mask of the lanes whose window offset is `number`."""
+    from numba.core import types
+
+    kind = _vector(types.boolean, offsets)
+
+    def codegen(context, builder, signature, args):
+        scalar = _resize(builder, args[1], context.get_value_type(offsets.element))
+        return builder.icmp_signed("==", args[0], Value(builder, scalar).broadcast(offsets.lanes).llvm)
+
+    return kind(offsets, number), codegen
+
+
+@intrinsic
+def beats(typingctx, candidate, best):
+    """The mask of the lanes in which `candidate` replaces `best`: it is larger, or the first NaN."""
+    from numba.core import types
+
+    def codegen(context, builder, signature, args):
+        larger_or_nan = builder.fcmp_unordered(">", *args)
+        return builder.and_(larger_or_nan, builder.fcmp_ordered("ord", args[1], args[1]))
+
+    return _vector(types.boolean, candidate)(candidate, best), codegen
+
+
+@intrinsic
+def reciprocal(typingctx, number, like):
+    """``1 / number`` for an integer, in the element type of the vector `like` and in all its lanes."""
+
+    def codegen(context, builder, signature, args):
+        scalar = Value(builder, context.cast(builder, args[0], signature.args[0], like.element))
+        return (1.0 / scalar).broadcast(like.lanes).llvm
+
+    return like(number, like), codegen

@@ -1,0 +1,531 @@
+"""Pooling of NumPy arrays: max, average, p-norm; over given windows, adaptive ones, or everything.
+
+Arrays are (N, C, *spatial) with one to three spatial axes and any strides; results have channels-last memory.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import OptionError, ShapeError
+from ..kernels import pool as kernels
+from ._check import check_float, check_tensor_like
+from ._pool_plan import adaptive_geometry, divisor_code, plan_backward, plan_forward, window_geometry
+from .layout import channels_last, empty_channels_last
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from .geometry import PoolGeometry
+
+__all__ = [
+    "adaptive_avg_pool_backward",
+    "adaptive_avg_pool_forward",
+    "adaptive_max_pool_backward",
+    "adaptive_max_pool_forward",
+    "avg_pool_backward",
+    "avg_pool_forward",
+    "global_avg_pool_backward",
+    "global_avg_pool_forward",
+    "lp_pool_backward",
+    "lp_pool_forward",
+    "max_pool_backward",
+    "max_pool_forward",
+]
+
+_NO_OFFSETS = np.empty(1, np.uint8)
+
+
+def max_pool_forward(
+    x: np.ndarray,
+    kernel_size: Any,
+    *,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    with_offsets: bool = True,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The largest element of every window: ``y[o] = max over k of x[S*o + D*k - P]``.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, *spatial)
+        float32, float64, or any integer dtype. N may be 0.
+    kernel_size : int or sequence of int
+    stride : int or sequence of int, optional
+        The kernel size unless given.
+    padding : int, str or sequence, default 0
+        See `resolve_padding`; padding is minus infinity, so it never wins.
+    dilation : int or sequence of int, default 1
+    ceil_mode : bool, default False
+        Let the last window hang over the high edge.
+    with_offsets : bool, default True
+        Whether to return where each largest element is; `max_pool_backward` and `max_pool_indices` need it.
+
+    Returns
+    -------
+    out : ndarray, shape (N, C, *output)
+        Of the dtype of `x`. A window with a NaN gives NaN.
+    offsets : ndarray of the same shape, or None
+        Number of the winning tap within its window, in row-major order: the first NaN,
+        else the first of equal elements.
+        uint8, uint16 or int32, whichever is the smallest that holds them.
+
+    Raises
+    ------
+    ShapeError
+        A window is larger than the padded input, or lies wholly in the padding, or `x` has a wrong number of axes.
+    OptionError
+        An option is illegal.
+    DTypeError
+        `x` is neither float32, float64 nor integer.
+
+    Examples
+    --------
+    >>> x = np.array([[[1.0, 5.0, 5.0, 2.0]]])
+    >>> out, offsets = max_pool_forward(x, 2)
+    >>> out, offsets
+    (array([[[5., 5.]]]), array([[[1, 0]]], dtype=uint8))
+    """
+    x = check_tensor_like("x", x)
+    geometry = window_geometry(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    return _max_forward(x, geometry, with_offsets)
+
+
+def max_pool_backward(
+    grad_output: np.ndarray,
+    offsets: np.ndarray,
+    input_shape: tuple[int, ...],
+    kernel_size: Any,
+    *,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+) -> np.ndarray:
+    """The gradient with respect to the input of `max_pool_forward`, called with the same options.
+
+    Parameters
+    ----------
+    grad_output : ndarray, shape (N, C, *output)
+        float32 or float64.
+    offsets : ndarray of the same shape
+        From `max_pool_forward`.
+    input_shape : tuple of int
+        (N, C, *spatial).
+    kernel_size, stride, padding, dilation, ceil_mode
+        As given to `max_pool_forward`.
+
+    Returns
+    -------
+    ndarray, shape `input_shape`
+        Each element has the sum of the gradients of the windows it won.
+
+    Raises
+    ------
+    ShapeError, OptionError, DTypeError
+        The arguments do not fit each other, or could not come from `max_pool_forward`.
+
+    Examples
+    --------
+    >>> max_pool_backward(np.array([[[10.0, 20.0]]]), np.array([[[1, 0]]], np.uint8), (1, 1, 4), 2)
+    array([[[ 0., 10., 20.,  0.]]])
+    """
+    geometry = window_geometry(input_shape, kernel_size, stride, padding, dilation, ceil_mode)
+    return _max_backward(grad_output, offsets, geometry)
+
+
+def avg_pool_forward(
+    x: np.ndarray,
+    kernel_size: Any,
+    *,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> np.ndarray:
+    """The average of every window: ``y[o] = (1 / divisor) * sum over k of x[S*o + k - P]``.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, *spatial)
+        float32 or float64. N may be 0.
+    kernel_size : int or sequence of int
+    stride : int or sequence of int, optional
+        The kernel size unless given.
+    padding : int, str or sequence, default 0
+        See `resolve_padding`; padding adds nothing to the sum.
+    ceil_mode : bool, default False
+        Let the last window hang over the high edge; what hangs over is not counted.
+    count_include_pad : bool, default True
+        Divide by the size of the window, padding included; or else by the number of elements it has in the input.
+    divisor_override : int, optional
+        Divide by this instead.
+
+    Returns
+    -------
+    ndarray, shape (N, C, *output)
+
+    Raises
+    ------
+    ShapeError
+        A window is larger than the padded input, or lies wholly in the padding, or `x` has a wrong number of axes.
+    OptionError
+        An option is illegal.
+    DTypeError
+        `x` is neither float32 nor float64.
+
+    Examples
+    --------
+    >>> x = np.array([[[2.0, 4.0, 6.0]]])
+    >>> avg_pool_forward(x, 2, stride=1, padding=1)
+    array([[[1., 3., 5., 3.]]])
+    >>> avg_pool_forward(x, 2, stride=1, padding=1, count_include_pad=False)
+    array([[[2., 3., 5., 6.]]])
+    """
+    x = check_float("x", x)
+    geometry = window_geometry(x.shape, kernel_size, stride, padding, 1, ceil_mode)
+    return _average_forward(x, geometry, divisor_code(count_include_pad, divisor_override))
+
+
+def avg_pool_backward(
+    grad_output: np.ndarray,
+    input_shape: tuple[int, ...],
+    kernel_size: Any,
+    *,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> np.ndarray:
+    """The gradient with respect to the input of `avg_pool_forward`, called with the same options.
+
+    Parameters
+    ----------
+    grad_output : ndarray, shape (N, C, *output)
+    input_shape : tuple of int
+        (N, C, *spatial).
+    kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+        As given to `avg_pool_forward`.
+
+    Returns
+    -------
+    ndarray, shape `input_shape`
+
+    Raises
+    ------
+    ShapeError, OptionError, DTypeError
+        The arguments do not fit each other, or are illegal.
+
+    Examples
+    --------
+    >>> avg_pool_backward(np.array([[[10.0, 20.0]]]), (1, 1, 4), 2)
+    array([[[ 5.,  5., 10., 10.]]])
+    """
+    geometry = window_geometry(input_shape, kernel_size, stride, padding, 1, ceil_mode)
+    return _average_backward(grad_output, geometry, divisor_code(count_include_pad, divisor_override))
+
+
+def lp_pool_forward(
+    x: np.ndarray, norm_type: float, kernel_size: Any, *, stride: Any = None, ceil_mode: bool = False
+) -> np.ndarray:
+    """The p-norm of every window: ``y[o] = (sum over k of x[S*o + k] ** p) ** (1 / p)``.
+
+    As in PyTorch the powers keep their sign (``p = 1`` is sum pooling, and an odd `p` gives NaN where the sum is
+    negative), and a window that hangs over the edge counts as if what it misses were like what it has.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, *spatial)
+        float32 or float64.
+    norm_type : float
+        p, positive and finite (`max_pool_forward` is the limit of large p).
+    kernel_size : int or sequence of int
+    stride : int or sequence of int, optional
+        The kernel size unless given.
+    ceil_mode : bool, default False
+
+    Returns
+    -------
+    ndarray, shape (N, C, *output)
+
+    Raises
+    ------
+    ShapeError, OptionError, DTypeError
+        As `avg_pool_forward`; `norm_type` is not a positive number.
+
+    Examples
+    --------
+    >>> lp_pool_forward(np.array([[[3.0, 4.0, 0.0, 2.0]]]), 2, 2)
+    array([[[5., 2.]]])
+    """
+    x = check_float("x", x)
+    power = _check_norm_type(norm_type)
+    geometry = window_geometry(x.shape, kernel_size, stride, 0, 1, ceil_mode)
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = _average_forward(_power(x, power), geometry, kernels.COUNT_PADDING)
+        total *= geometry.taps
+        return _power(total, 1.0 / power)
+
+
+def lp_pool_backward(
+    grad_output: np.ndarray,
+    x: np.ndarray,
+    out: np.ndarray,
+    norm_type: float,
+    kernel_size: Any,
+    *,
+    stride: Any = None,
+    ceil_mode: bool = False,
+) -> np.ndarray:
+    """The gradient with respect to the input of `lp_pool_forward`, called with the same options.
+
+    Where a window is all zero the norm has no derivative, and the gradient is 0.
+
+    Parameters
+    ----------
+    grad_output : ndarray, shape (N, C, *output)
+    x, out : ndarray
+        The input and the output of `lp_pool_forward`.
+    norm_type, kernel_size, stride, ceil_mode
+        As given to `lp_pool_forward`.
+
+    Returns
+    -------
+    ndarray of the shape of `x`
+
+    Raises
+    ------
+    ShapeError, OptionError, DTypeError
+        The arguments do not fit each other, or are illegal.
+
+    Examples
+    --------
+    >>> x = np.array([[[3.0, 4.0]]])
+    >>> lp_pool_backward(np.ones((1, 1, 1)), x, lp_pool_forward(x, 2, 2), 2, 2)
+    array([[[0.6, 0.8]]])
+    """
+    x = check_float("x", x)
+    power = _check_norm_type(norm_type)
+    geometry = window_geometry(x.shape, kernel_size, stride, 0, 1, ceil_mode)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        scaled = grad_output * geometry.taps * _power(out, 1.0 - power)
+        scaled[out == 0] = 0
+        return _average_backward(scaled, geometry, kernels.COUNT_PADDING) * _power(x, power - 1.0)
+
+
+def adaptive_max_pool_forward(
+    x: np.ndarray, output_size: Any, *, with_offsets: bool = True
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The largest element of each of `output_size` windows per axis, which cover the input evenly.
+
+    Window ``i`` of ``O`` goes from ``floor(i * I / O)`` to ``ceil((i + 1) * I / O)``.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, *spatial)
+        float32, float64, or any integer dtype.
+    output_size : int, None, or sequence of them
+        Outputs per axis; None keeps the input's size.
+    with_offsets : bool, default True
+
+    Returns
+    -------
+    out, offsets
+        As `max_pool_forward`.
+
+    Raises
+    ------
+    ShapeError, OptionError, DTypeError
+        The arguments are illegal.
+
+    Examples
+    --------
+    >>> adaptive_max_pool_forward(np.arange(5.0).reshape(1, 1, 5), 3)
+    (array([[[1., 3., 4.]]]), array([[[1, 2, 1]]], dtype=uint8))
+    """
+    x = check_tensor_like("x", x)
+    return _max_forward(x, adaptive_geometry(x.shape, output_size), with_offsets)
+
+
+def adaptive_max_pool_backward(
+    grad_output: np.ndarray, offsets: np.ndarray, input_shape: tuple[int, ...], output_size: Any
+) -> np.ndarray:
+    """The gradient with respect to the input of `adaptive_max_pool_forward`; see `max_pool_backward`.
+
+    Examples
+    --------
+    >>> adaptive_max_pool_backward(np.ones((1, 1, 3)), np.array([[[1, 2, 1]]], np.uint8), (1, 1, 5), 3)
+    array([[[0., 1., 0., 1., 1.]]])
+    """
+    return _max_backward(grad_output, offsets, adaptive_geometry(input_shape, output_size))
+
+
+def adaptive_avg_pool_forward(x: np.ndarray, output_size: Any) -> np.ndarray:
+    """The average of each of `output_size` windows per axis; see `adaptive_max_pool_forward`.
+
+    Examples
+    --------
+    >>> adaptive_avg_pool_forward(np.arange(5.0).reshape(1, 1, 5), 3)
+    array([[[0.5, 2. , 3.5]]])
+    """
+    x = check_float("x", x)
+    return _average_forward(x, adaptive_geometry(x.shape, output_size), kernels.COUNT_INPUT)
+
+
+def adaptive_avg_pool_backward(grad_output: np.ndarray, input_shape: tuple[int, ...], output_size: Any) -> np.ndarray:
+    """The gradient with respect to the input of `adaptive_avg_pool_forward`.
+
+    Examples
+    --------
+    >>> adaptive_avg_pool_backward(np.array([[[6.0]]]), (1, 1, 3), 1)
+    array([[[2., 2., 2.]]])
+    """
+    return _average_backward(grad_output, adaptive_geometry(input_shape, output_size), kernels.COUNT_INPUT)
+
+
+def global_avg_pool_forward(x: np.ndarray, keepdims: bool = False) -> np.ndarray:
+    """The average over all spatial axes.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, *spatial)
+        float32 or float64.
+    keepdims : bool, default False
+        Keep the spatial axes, with extent 1.
+
+    Returns
+    -------
+    ndarray, shape (N, C) or (N, C, 1, ...)
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        `x` has a wrong number of axes or a wrong dtype.
+
+    Examples
+    --------
+    >>> global_avg_pool_forward(np.arange(8.0).reshape(1, 2, 2, 2))
+    array([[1.5, 5.5]])
+    """
+    out = adaptive_avg_pool_forward(x, 1)
+    return out if keepdims else out.reshape(out.shape[:2])
+
+
+def global_avg_pool_backward(grad_output: np.ndarray, input_shape: tuple[int, ...]) -> np.ndarray:
+    """The gradient with respect to the input of `global_avg_pool_forward`, with `keepdims` or without.
+
+    Examples
+    --------
+    >>> global_avg_pool_backward(np.array([[2.0, 4.0]]), (1, 2, 2))
+    array([[[1., 1.],
+            [2., 2.]]])
+    """
+    if grad_output.ndim == 2:
+        grad_output = grad_output.reshape(*grad_output.shape, *(1,) * (len(input_shape) - 2))
+    return adaptive_avg_pool_backward(grad_output, input_shape, 1)
+
+
+def offset_dtype(geometry: PoolGeometry) -> np.dtype[Any]:
+    """The smallest dtype that numbers the taps of a window."""
+    for dtype in kernels.OFFSET_DTYPES:
+        if geometry.taps - 1 <= np.iinfo(dtype).max:
+            return np.dtype(dtype)
+    raise ShapeError(f"a window of {geometry.taps} elements is too large: its offsets do not fit 32 bits")
+
+
+def _max_forward(x: np.ndarray, geometry: PoolGeometry, with_offsets: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    values, restore = _comparable(x)
+    out = empty_channels_last(geometry.output_shape, values.dtype)
+    offsets = empty_channels_last(geometry.output_shape, offset_dtype(geometry)) if with_offsets else None
+    plan = plan_forward(geometry, values.itemsize, offsets=with_offsets)
+    where = _NO_OFFSETS if offsets is None else offsets
+    kernel = kernels.max_pool_few if plan.few else kernels.max_pool
+    kernel(plan.blocks, channels_last(values), out, where, -math.inf, plan.pool, cost=plan.cost)
+    return restore(out), offsets
+
+
+def _max_backward(grad_output: np.ndarray, offsets: np.ndarray, geometry: PoolGeometry) -> np.ndarray:
+    grad = _check_gradient(grad_output, geometry)
+    expected = offset_dtype(geometry)
+    if offsets.dtype != expected or offsets.shape != geometry.output_shape:
+        raise ShapeError(
+            f"offsets must be {expected} of shape {geometry.output_shape}, as the forward pass returned them; "
+            f"got {offsets.dtype} of shape {offsets.shape}"
+        )
+    out = empty_channels_last(geometry.input_shape, grad.dtype)
+    plan = plan_backward(geometry, grad.itemsize)
+    kernel = kernels.max_pool_backward_few if plan.few else kernels.max_pool_backward
+    kernel(plan.blocks, grad, channels_last(offsets), out, plan.pool, cost=plan.cost)
+    return out
+
+
+def _average_forward(x: np.ndarray, geometry: PoolGeometry, divisor: int) -> np.ndarray:
+    out = empty_channels_last(geometry.output_shape, x.dtype)
+    plan = plan_forward(geometry, x.itemsize, divisor)
+    kernel = kernels.average_pool_few if plan.few else kernels.average_pool
+    kernel(plan.blocks, channels_last(x), out, plan.pool, cost=plan.cost)
+    return out
+
+
+def _average_backward(grad_output: np.ndarray, geometry: PoolGeometry, divisor: int) -> np.ndarray:
+    grad = _check_gradient(grad_output, geometry)
+    out = empty_channels_last(geometry.input_shape, grad.dtype)
+    plan = plan_backward(geometry, grad.itemsize, divisor)
+    kernel = kernels.average_pool_backward_few if plan.few else kernels.average_pool_backward
+    kernel(plan.blocks, grad, out, plan.pool, cost=plan.cost)
+    return out
+
+
+def _check_gradient(grad_output: np.ndarray, geometry: PoolGeometry) -> np.ndarray:
+    grad = check_float("grad_output", grad_output)
+    if grad.shape != geometry.output_shape:
+        raise ShapeError(
+            f"grad_output has shape {grad.shape}, but a pool of input {geometry.input_shape} gives "
+            f"{geometry.output_shape}"
+        )
+    return channels_last(grad)
+
+
+def _comparable(x: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+    """Floats in the order of `x`, and the way back from them: kernels compare floats only.
+
+    Integers become floats that hold them exactly or, if they are too large for that, their ranks.
+    """
+    if x.dtype.kind not in "iub":
+        return check_float("x", x), lambda out: out
+    exact = np.float32 if x.itemsize <= 2 else np.float64
+    if x.itemsize == 8 and x.size and max(abs(int(x.min())), abs(int(x.max()))) > 2**53:
+        distinct, ranks = np.unique(x, return_inverse=True)
+        return ranks.reshape(x.shape).astype(exact), lambda out: distinct[out.astype(np.intp)]
+    return x.astype(exact), lambda out: out.astype(x.dtype)
+
+
+def _check_norm_type(norm_type: float) -> float:
+    if (
+        isinstance(norm_type, bool)
+        or not isinstance(norm_type, (int, float, np.number))
+        or not 0 < norm_type < math.inf
+    ):
+        raise OptionError(f"norm_type must be a positive finite number, got {norm_type!r}")
+    return float(norm_type)
+
+
+def _power(x: np.ndarray, exponent: float) -> np.ndarray:
+    """``x ** exponent`` in a new array; the usual exponents without the cost of a logarithm per element."""
+    if exponent == 0:
+        return np.ones_like(x)
+    if exponent == 1:
+        return x.copy(order="K")
+    if exponent == 0.5:
+        return np.sqrt(x)
+    if exponent == -1:
+        return np.reciprocal(x)
+    return np.square(x) if exponent == 2 else np.power(x, x.dtype.type(exponent))
