@@ -447,7 +447,7 @@ def _first_lanes(builder: Any, count: Any, kind: Any) -> Any:
 
 @intrinsic
 def load_first(typingctx, memory, index, count, fill):
-    """As `load`, but only the first `count` lanes; the others are `fill`, and their memory is not touched."""
+    """As `load`, but only the first `count` lanes (all, if there are fewer); the others are `fill`, and their memory is not touched."""
     from llvmlite import ir
     from numba.core import types
 

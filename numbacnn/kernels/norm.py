@@ -1,0 +1,301 @@
+"""Batch normalisation over channels-last memory.
+
+Memory is (positions, channels). It is read as *wide* rows: as many whole positions side by side as make a row of at
+least `WIDE_ROW` elements and a whole number of vectors, so that few channels run on full vectors too. A wide row has
+`width` columns; column j belongs to channel ``j % channels``. `rows` full wide rows may be followed by `rest` more
+elements. One block is `step` wide rows; the last block also has the rest.
+
+Statistics (one reading of memory, each block in cache for the second): per block and column an approximate mean m,
+then the sums of ``x - m`` and of its square. The first corrects m and the second's origin, so the precision does not
+depend on how large the mean is beside the deviation. `combine_moments` merges blocks and columns in float64 in
+a fixed order (Chan, Golub and LeVeque, "Algorithms for computing the sample variance", 1983).
+
+Rows of the array `stats`, (5, width), and what normalising does with them::
+
+    y = (x - MEAN) * SCALE + SHIFT     MEAN rounded; SHIFT holds the bias and what the rounding lost (OFFSET)
+"""
+
+from __future__ import annotations
+
+import math
+
+from ._build import device, kernel
+from .simd import elementwise, fma, lanes, load, load_first, splat, store, store_first
+
+WIDE_ROW = 64
+MEAN, OFFSET, INV_STD, SCALE, SHIFT = range(5)
+STATS_ROWS = 5
+# Rows of a partial result, per block: (moments: origin, sum, sum of squares), (gradients: sum, sum of products).
+MOMENTS_ROWS = 3
+SUMS_ROWS = 2
+# Rows of the coefficients of the gradient.
+BY_GRAD, BY_X, CONSTANT = range(3)
+COEFFICIENT_ROWS = 3
+
+
+@elementwise
+def floored(y, floor):
+    """The larger of the two, NaN if `y` is: ReLU for a floor of 0, nothing for -inf."""
+    return (y < floor).choose(floor, y)
+
+
+@elementwise
+def above_floor(y, floor, grad):
+    """`grad` where `y` lies above the floor."""
+    return (y <= floor).choose(0.0, grad)
+
+
+@device
+def block_rows(block, rows, step, rest):
+    """The block's first row, its number of rows, and how many elements follow them (0 but for the last block)."""
+    first = block * step
+    count = min(step, rows - first)
+    return first, count, rest if first + count >= rows else 0
+
+
+@device
+def add_values(x, at, count, extra, width, sums, to):
+    """Add `count` rows and `extra` elements to one row.
+
+    Four rows at a time, so that the sums travel to memory and back a quarter as often; what is left is one run.
+    """
+    quads = count - count % 4
+    for row in range(0, quads, 4):
+        first = at + row * width
+        for j in range(0, width, lanes(x)):
+            i = first + j
+            upper = load(x, i) + load(x, i + width)
+            lower = load(x, i + 2 * width) + load(x, i + 3 * width)
+            store(sums, to + j, load(sums, to + j) + (upper + lower))
+    for row in range(quads, count + 1):
+        length = width if row < count else extra
+        for j in range(0, length, lanes(x)):
+            store(sums, to + j, load(sums, to + j) + load_first(x, at + row * width + j, length - j, 0.0))
+
+
+@device
+def add_deviations(x, at, count, extra, width, partial, origin):
+    """Add ``x - origin`` and its square to the two rows after `origin`."""
+    total, squares = origin + width, origin + 2 * width
+    quads = count - count % 4
+    for row in range(0, quads, 4):
+        first = at + row * width
+        for j in range(0, width, lanes(x)):
+            i = first + j
+            mean = load(partial, origin + j)
+            a, b = load(x, i) - mean, load(x, i + width) - mean
+            c, d = load(x, i + 2 * width) - mean, load(x, i + 3 * width) - mean
+            store(partial, total + j, load(partial, total + j) + ((a + b) + (c + d)))
+            square = fma(a, a, b * b) + fma(c, c, d * d)
+            store(partial, squares + j, load(partial, squares + j) + square)
+    for row in range(quads, count + 1):
+        length = width if row < count else extra
+        for j in range(0, length, lanes(x)):
+            n = length - j
+            a = load_first(x, at + row * width + j, n, 0.0) - load_first(partial, origin + j, n, 0.0)
+            store(partial, total + j, load(partial, total + j) + a)
+            store(partial, squares + j, fma(a, a, load(partial, squares + j)))
+
+
+@kernel
+def moments(block, x: "T*", partial: "T*", rows: "int64", width: "int64", rest: "int64", step: "int64"):
+    """Fill the block's rows of `partial`, which start as zeros."""
+    first, count, extra = block_rows(block, rows, step, rest)
+    at = first * width
+    origin = block * MOMENTS_ROWS * width
+    add_values(x, at, count, extra, width, partial, origin)
+    for j in range(width):
+        partial[origin + j] /= max(count + (j < extra), 1)
+    add_deviations(x, at, count, extra, width, partial, origin)
+
+
+@kernel
+def combine_moments(
+    block,
+    partial: "T*",
+    weight: "T*",
+    bias: "T*",
+    running_mean: "T*",
+    running_var: "T*",
+    stats: "T*",
+    blocks: "int64",
+    rows: "int64",
+    width: "int64",
+    rest: "int64",
+    rows_per_block: "int64",
+    channels: "int64",
+    momentum: "float64",
+    eps: "float64",
+    step: "int64",
+):
+    """Statistics of `step` channels; the running ones move towards them by the weight `momentum`."""
+    count = (rows * width + rest) // channels
+    for c in range(block * step, min(channels, (block + 1) * step)):
+        mean = 0.0
+        for b in range(blocks):
+            _, full, extra = block_rows(b, rows, rows_per_block, rest)
+            for j in range(c, width, channels):
+                n = full + (j < extra)
+                at = b * MOMENTS_ROWS * width + j
+                mean += n * float(partial[at]) + float(partial[at + width])
+        mean /= count
+        squares = 0.0
+        for b in range(blocks):
+            _, full, extra = block_rows(b, rows, rows_per_block, rest)
+            for j in range(c, width, channels):
+                n = full + (j < extra)
+                if n > 0:
+                    at = b * MOMENTS_ROWS * width + j
+                    total = float(partial[at + width])
+                    distance = float(partial[at]) + total / n - mean
+                    squares += float(partial[at + 2 * width]) - total * (total / n) + n * distance * distance
+        inv_std = 1.0 / math.sqrt(squares / count + eps)
+        scale = inv_std * float(weight[c])
+        for j in range(c, width, channels):
+            stats[MEAN * width + j] = mean
+            offset = float(stats[MEAN * width + j]) - mean
+            stats[OFFSET * width + j] = offset
+            stats[INV_STD * width + j] = inv_std
+            stats[SCALE * width + j] = scale
+            stats[SHIFT * width + j] = float(bias[c]) + offset * scale
+        running_mean[c] = (1.0 - momentum) * float(running_mean[c]) + momentum * mean
+        running_var[c] = (1.0 - momentum) * float(running_var[c]) + momentum * (squares / max(count - 1, 1))
+
+
+@kernel
+def normalise(
+    block,
+    x: "T*",
+    stats: "T*",
+    out: "T*",
+    rows: "int64",
+    width: "int64",
+    rest: "int64",
+    floor: "T",
+    step: "int64",
+):
+    first, count, extra = block_rows(block, rows, step, rest)
+    lowest = splat(x, floor)
+    for row in range(first, first + count):
+        for j in range(0, width, lanes(x)):
+            scale, shift = load(stats, SCALE * width + j), load(stats, SHIFT * width + j)
+            y = fma(load(x, row * width + j) - load(stats, MEAN * width + j), scale, shift)
+            store(out, row * width + j, floored(y, lowest))
+    tail = (first + count) * width
+    for j in range(0, extra, lanes(x)):
+        n = extra - j
+        scale, shift = load(stats, SCALE * width + j), load(stats, SHIFT * width + j)
+        y = fma(load_first(x, tail + j, n, 0.0) - load(stats, MEAN * width + j), scale, shift)
+        store_first(out, tail + j, floored(y, lowest), n)
+
+
+@kernel
+def gradient_sums(
+    block,
+    grad: "T*",
+    x: "T*",
+    stats: "T*",
+    partial: "T*",
+    rows: "int64",
+    width: "int64",
+    rest: "int64",
+    floor: "T",
+    step: "int64",
+):
+    """Per block and column the sums of the gradient and of its products with ``x - MEAN``, added to zeros."""
+    first, count, extra = block_rows(block, rows, step, rest)
+    total = block * SUMS_ROWS * width
+    products = total + width
+    lowest = splat(x, floor)
+    pairs = count - count % 2
+    for row in range(first, first + pairs, 2):
+        for j in range(0, width, lanes(x)):
+            i = row * width + j
+            mean, scale = load(stats, MEAN * width + j), load(stats, SCALE * width + j)
+            shift = load(stats, SHIFT * width + j)
+            a, b = load(x, i) - mean, load(x, i + width) - mean
+            grad_a = above_floor(fma(a, scale, shift), lowest, load(grad, i))
+            grad_b = above_floor(fma(b, scale, shift), lowest, load(grad, i + width))
+            store(partial, total + j, load(partial, total + j) + (grad_a + grad_b))
+            store(partial, products + j, load(partial, products + j) + fma(a, grad_a, b * grad_b))
+    for row in range(first + pairs, first + count + 1):
+        length = width if row < first + count else extra
+        for j in range(0, length, lanes(x)):
+            i, n = row * width + j, length - j
+            a = load_first(x, i, n, 0.0) - load(stats, MEAN * width + j)
+            y = fma(a, load(stats, SCALE * width + j), load(stats, SHIFT * width + j))
+            kept = above_floor(y, lowest, load_first(grad, i, n, 0.0))
+            store(partial, total + j, load(partial, total + j) + kept)
+            store(partial, products + j, fma(a, kept, load(partial, products + j)))
+
+
+@kernel
+def combine_gradients(
+    block,
+    partial: "T*",
+    stats: "T*",
+    coefficients: "T*",
+    grad_weight: "T*",
+    grad_bias: "T*",
+    blocks: "int64",
+    width: "int64",
+    count: "int64",
+    channels: "int64",
+    training: "int64",
+    step: "int64",
+):
+    """Gradients of `step` channels' weight and bias, and the coefficients of the input's."""
+    for c in range(block * step, min(channels, (block + 1) * step)):
+        total, products = 0.0, 0.0
+        for b in range(blocks):
+            for j in range(c, width, channels):
+                at = b * SUMS_ROWS * width + j
+                total += float(partial[at])
+                products += float(partial[at + width])
+        offset, inv_std = float(stats[OFFSET * width + c]), float(stats[INV_STD * width + c])
+        scale = float(stats[SCALE * width + c])
+        products += offset * total  # from the rounded mean to the mean
+        grad_weight[c] = inv_std * products
+        grad_bias[c] = total
+        by_x, constant = 0.0, 0.0
+        if training:  # the mean and the variance depend on x, too
+            by_x = -scale * inv_std * inv_std * products / count
+            constant = by_x * offset - scale * total / count
+        for j in range(c, width, channels):
+            coefficients[BY_GRAD * width + j] = scale
+            coefficients[BY_X * width + j] = by_x
+            coefficients[CONSTANT * width + j] = constant
+
+
+@kernel
+def input_gradient(
+    block,
+    grad: "T*",
+    x: "T*",
+    stats: "T*",
+    coefficients: "T*",
+    out: "T*",
+    rows: "int64",
+    width: "int64",
+    rest: "int64",
+    floor: "T",
+    step: "int64",
+):
+    first, count, extra = block_rows(block, rows, step, rest)
+    lowest = splat(x, floor)
+    for row in range(first, first + count):
+        for j in range(0, width, lanes(x)):
+            i = row * width + j
+            a = load(x, i) - load(stats, MEAN * width + j)
+            y = fma(a, load(stats, SCALE * width + j), load(stats, SHIFT * width + j))
+            kept = above_floor(y, lowest, load(grad, i))
+            linear = fma(a, load(coefficients, BY_X * width + j), load(coefficients, CONSTANT * width + j))
+            store(out, i, fma(kept, load(coefficients, BY_GRAD * width + j), linear))
+    tail = (first + count) * width
+    for j in range(0, extra, lanes(x)):
+        n = extra - j
+        a = load_first(x, tail + j, n, 0.0) - load(stats, MEAN * width + j)
+        y = fma(a, load(stats, SCALE * width + j), load(stats, SHIFT * width + j))
+        kept = above_floor(y, lowest, load_first(grad, tail + j, n, 0.0))
+        linear = fma(a, load(coefficients, BY_X * width + j), load(coefficients, CONSTANT * width + j))
+        store_first(out, tail + j, fma(kept, load(coefficients, BY_GRAD * width + j), linear), n)

@@ -1,0 +1,292 @@
+r"""Batch normalisation on arrays, forward and backward, with an optional ReLU in the same pass.
+
+.. math:: y = \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} \gamma + \beta
+
+Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift", 2015.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ..errors import OptionError, ShapeError
+from ..kernels import norm as kernels
+from ..kernels._target import target
+from ._check import check_choice, check_float, check_same_dtype
+from .layout import channels_last, empty_channels_last
+from .memory import empty
+
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["BatchNormSaved", "batch_norm_backward", "batch_norm_forward"]
+
+# A block is read twice: it should stay in the second-level cache.
+BLOCK_BYTES = 1 << 17
+# Nanoseconds per element on one core: decides only whether sharing the work pays.
+NS_PASS = 0.4
+# Channels of one block where partial results are combined.
+CHANNEL_STEP = 16
+
+
+class BatchNormSaved(NamedTuple):
+    """What the backward pass needs of the forward pass, beside its input.
+
+    Parameters
+    ----------
+    x : ndarray
+        The input, in channels-last memory.
+    stats : ndarray
+        Mean, scale and so on per wide row; see `numbacnn.kernels.norm`.
+    training : bool
+        Whether the statistics were the batch's own.
+    activation : {"none", "relu"}
+    """
+
+    x: np.ndarray
+    stats: np.ndarray
+    training: bool
+    activation: str
+
+
+class _WideRows(NamedTuple):
+    """How the memory of a channels-last array is read; see `numbacnn.kernels.norm`."""
+
+    rows: int
+    width: int
+    rest: int
+    step: int
+    blocks: int
+
+
+def batch_norm_forward(
+    x: np.ndarray,
+    weight: np.ndarray | None = None,
+    bias: np.ndarray | None = None,
+    running_mean: np.ndarray | None = None,
+    running_var: np.ndarray | None = None,
+    *,
+    training: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    activation: str = "none",
+) -> tuple[np.ndarray, BatchNormSaved]:
+    """Normalise every channel to mean 0 and variance 1, then scale and shift it.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, *spatial)
+        Zero to three spatial axes; float32 or float64.
+    weight, bias : ndarray, shape (C,), optional
+        Scale and shift; 1 and 0 if absent.
+    running_mean, running_var : ndarray, shape (C,), optional
+        Updated in place when `training`, used as the statistics when not.
+    training : bool, default True
+        Use the mean and the (biased) variance of this batch; False: the running ones.
+    momentum : float, default 0.1
+        The weight of the new statistics in the running ones. The variance that enters those is the unbiased one.
+    eps : float, default 1e-5
+        Added to the variance.
+    activation : {"none", "relu"}, default "none"
+        Applied in the same pass.
+
+    Returns
+    -------
+    out : ndarray, shape of `x`
+        Channels-last memory.
+    saved : BatchNormSaved
+        For `batch_norm_backward`.
+
+    Raises
+    ------
+    ShapeError
+        `x` has fewer than 2 or more than 5 axes, a vector is not (C,), or a training batch has one value per channel.
+    OptionError
+        Running statistics are missing and `training` is False; `eps` is negative; unknown `activation`.
+    DTypeError
+        Not float32 or float64, or dtypes differ.
+
+    Examples
+    --------
+    >>> out, _ = batch_norm_forward(np.array([[1.0], [3.0]]), eps=0.0)
+    >>> out
+    array([[-1.],
+           [ 1.]])
+    """
+    x = check_float("x", x)
+    check_same_dtype(x=x, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
+    check_choice("activation", activation, ("none", "relu"))
+    if not 2 <= x.ndim <= 5:
+        raise ShapeError(f"batch_norm needs an input of shape (N, C, *spatial) with 2 to 5 axes, got shape {x.shape}")
+    if not eps >= 0:
+        raise OptionError(f"eps must not be negative, got {eps}")
+    channels = x.shape[1]
+    vectors = {"weight": weight, "bias": bias, "running_mean": running_mean, "running_var": running_var}
+    for name, vector in vectors.items():
+        if vector is not None and vector.shape != (channels,):
+            raise ShapeError(
+                f"{name} must have one element per channel, shape ({channels},) for an input of shape {x.shape}; "
+                f"got shape {vector.shape}"
+            )
+    if (running_mean is None) != (running_var is None):
+        raise OptionError("running_mean and running_var must be given together")
+    if not training and running_mean is None:
+        raise OptionError("without running_mean and running_var there is nothing to normalise by; use training=True")
+    if training and x.size == channels and channels:
+        raise ShapeError(
+            f"batch_norm needs more than 1 value per channel when training, got an input of shape {x.shape}"
+        )
+    x = _channels_last(x)
+    plan = _wide_rows(x)
+    weight = np.ones(channels, x.dtype) if weight is None else np.ascontiguousarray(weight)
+    bias = np.zeros(channels, x.dtype) if bias is None else np.ascontiguousarray(bias)
+    if training:
+        stats = _batch_statistics(x, plan, weight, bias, running_mean, running_var, momentum, eps)
+    else:
+        assert running_mean is not None
+        assert running_var is not None
+        stats = _running_statistics(plan, weight, bias, running_mean, running_var, eps)
+    out = _empty(x)
+    floor = 0.0 if activation == "relu" else -math.inf
+    kernels.normalise(plan.blocks, x, stats, out, *plan[:3], floor, plan.step, cost=NS_PASS * x.size)
+    return out, BatchNormSaved(x, stats, training, activation)
+
+
+def batch_norm_backward(grad_output: np.ndarray, saved: BatchNormSaved) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The gradients of `batch_norm_forward`.
+
+    Parameters
+    ----------
+    grad_output : ndarray, shape (N, C, *spatial)
+    saved : BatchNormSaved
+        From the forward pass.
+
+    Returns
+    -------
+    grad_input : ndarray, shape (N, C, *spatial)
+        Channels-last memory.
+    grad_weight, grad_bias : ndarray, shape (C,)
+
+    Examples
+    --------
+    >>> _, saved = batch_norm_forward(np.array([[1.0], [3.0]]), eps=0.0)
+    >>> batch_norm_backward(np.array([[1.0], [0.0]]), saved)[1:]
+    (array([-1.]), array([1.]))
+    """
+    x, stats, training, activation = saved
+    grad = check_float("grad_output", grad_output)
+    check_same_dtype(grad_output=grad, x=x)
+    if grad.shape != x.shape:
+        raise ShapeError(f"grad_output has shape {grad.shape}, but the output had shape {x.shape}")
+    grad = _channels_last(grad)
+    plan = _wide_rows(x)
+    channels = x.shape[1]
+    floor = 0.0 if activation == "relu" else -math.inf
+    partial = np.zeros((plan.blocks, kernels.SUMS_ROWS, plan.width), x.dtype)
+    cost = NS_PASS * x.size
+    kernels.gradient_sums(plan.blocks, grad, x, stats, partial, *plan[:3], floor, plan.step, cost=cost)
+    coefficients = empty((kernels.COEFFICIENT_ROWS, plan.width), x.dtype)
+    grad_weight, grad_bias = np.zeros((2, channels), x.dtype)
+    kernels.combine_gradients(
+        -(-channels // CHANNEL_STEP) if x.size else 0,
+        partial,
+        stats,
+        coefficients,
+        grad_weight,
+        grad_bias,
+        plan.blocks,
+        plan.width,
+        x.size // max(channels, 1),
+        channels,
+        int(training),
+        CHANNEL_STEP,
+        cost=2 * partial.size,
+    )
+    out = _empty(x)
+    kernels.input_gradient(plan.blocks, grad, x, stats, coefficients, out, *plan[:3], floor, plan.step, cost=cost)
+    return out, grad_weight, grad_bias
+
+
+def _channels_last(x: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(x) if x.ndim == 2 else channels_last(x)
+
+
+def _empty(x: np.ndarray) -> np.ndarray:
+    return empty(x.shape, x.dtype) if x.ndim == 2 else empty_channels_last(x.shape, x.dtype)
+
+
+def _wide_rows(x: np.ndarray) -> _WideRows:
+    """Whole positions side by side until they fill vectors and are long enough to be worth a loop."""
+    channels = max(x.shape[1], 1)
+    lanes = target().lanes(x.itemsize)
+    fold = lanes // math.gcd(lanes, channels)
+    fold *= -(-kernels.WIDE_ROW // (fold * channels))
+    width = fold * channels
+    rows, rest = divmod(x.size, width)
+    step = max(1, BLOCK_BYTES // (width * x.itemsize))
+    return _WideRows(rows, width, rest, step, max(1, -(-rows // step)))
+
+
+def _batch_statistics(
+    x: np.ndarray,
+    plan: _WideRows,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    running_mean: np.ndarray | None,
+    running_var: np.ndarray | None,
+    momentum: float,
+    eps: float,
+) -> np.ndarray:
+    """The statistics of the batch; the running ones, if any, move towards them."""
+    channels = x.shape[1]
+    partial = np.zeros((plan.blocks, kernels.MOMENTS_ROWS, plan.width), x.dtype)
+    kernels.moments(plan.blocks, x, partial, *plan[:4], cost=NS_PASS * x.size)
+    stats = empty((kernels.STATS_ROWS, plan.width), x.dtype)
+    mean, var = (_contiguous_or_scratch(v, channels, x.dtype) for v in (running_mean, running_var))
+    kernels.combine_moments(
+        -(-channels // CHANNEL_STEP) if x.size else 0,
+        partial,
+        weight,
+        bias,
+        mean,
+        var,
+        stats,
+        plan.blocks,
+        plan.rows,
+        plan.width,
+        plan.rest,
+        plan.step,
+        channels,
+        momentum,
+        eps,
+        CHANNEL_STEP,
+        cost=4 * partial.size,
+    )
+    for given, updated in ((running_mean, mean), (running_var, var)):
+        if given is not None and given is not updated:
+            given[...] = updated
+    return stats
+
+
+def _contiguous_or_scratch(vector: np.ndarray | None, channels: int, dtype: np.dtype[Any]) -> np.ndarray:
+    return np.zeros(channels, dtype) if vector is None else np.ascontiguousarray(vector)
+
+
+def _running_statistics(
+    plan: _WideRows,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    running_mean: np.ndarray,
+    running_var: np.ndarray,
+    eps: float,
+) -> np.ndarray:
+    stats = np.zeros((kernels.STATS_ROWS, weight.size), weight.dtype)
+    inv_std = 1.0 / np.sqrt(running_var.astype(np.float64) + eps)
+    stats[kernels.MEAN] = running_mean
+    stats[kernels.INV_STD] = inv_std
+    stats[kernels.SCALE] = inv_std * weight
+    stats[kernels.SHIFT] = bias
+    return np.tile(stats, plan.width // max(weight.size, 1))
