@@ -104,15 +104,16 @@ def spin_pause(typingctx):
 
 
 @intrinsic
-def call_entry(typingctx, entry, record, block, worker):
+def call_entry(typingctx, entry, record, block, worker, scratch):
     """Call a kernel's entry point by its address."""
     from llvmlite import ir
     from numba.core import types
 
     def codegen(context, builder, signature, args):
         i64 = ir.IntType(64)
-        function_type = ir.FunctionType(ir.VoidType(), [i64.as_pointer(), i64, i64])
+        pointer = i64.as_pointer()
+        function_type = ir.FunctionType(ir.VoidType(), [pointer, i64, i64, pointer])
         builder.call(builder.bitcast(args[0], function_type.as_pointer()), args[1:])
         return context.get_dummy_value()
 
-    return types.void(entry, record, types.int64, types.int64), codegen
+    return types.void(entry, record, types.int64, types.int64, scratch), codegen

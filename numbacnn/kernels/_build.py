@@ -16,12 +16,13 @@ a NamedTuple       its integers, by name
 =================  ====================================================================================
 
 ``T`` is a type variable: the kernel is compiled once per dtype it is used with (`T=` in the decorator lists them,
-float32 and float64 unless said), and the dtype comes from the first array annotated with it. Two parameters have
-fixed meanings: the first, ``block``, is the block's number; ``worker``, if present, is the number of the thread
-that runs it (for per-thread workspaces).
+float32 and float64 unless said), and the dtype comes from the first array annotated with it. Three parameters have
+fixed meanings and no annotation: the first, ``block``, is the block's number; ``worker``, if present, the number of the
+thread that runs it; ``scratch``, if present, a pointer to `_serial.SCRATCH_SLOTS` 8-byte slots of memory (64-byte
+aligned, uninitialised) that belong to that thread until the block is done.
 
 All arguments travel in one record of 8-byte slots, so every kernel has the same machine signature
-``void entry(record*, block, worker)`` and one driver runs them all.
+``void entry(record*, block, worker, scratch*)`` and one driver runs them all.
 """
 
 from __future__ import annotations
@@ -52,8 +53,14 @@ _OPTIONS: dict[str, Any] = {
     "fastmath": _FASTMATH,
     "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
+    "_nrt": False,  # no reference counting: a cached kernel must link without Numba's runtime
 }
+# What the linker finds in any process: the C library. Anything else would abort the process at load time.
+_C_SYMBOLS = ("mem", "pthread_", "sched_", "exp", "log", "pow", "sqrt", "fma", "sin", "cos", "tan", "erf", "floor", "ceil")
 _registry: list[Kernel] = []
+
+# Parameters that the drivers supply, in the order of the machine signature's arguments 1, 2, 3.
+_SPECIAL = ("block", "worker", "scratch")
 
 
 class _LazyNumba:
@@ -192,11 +199,11 @@ class Kernel:
         functools.update_wrapper(self, function)
         self.function = function
         names = list(inspect.signature(function).parameters)
-        self.takes_worker = "worker" in names
+        self.specials = [name for name in names if name in _SPECIAL]
         hints = {
             name: _resolve(annotation, function) for name, annotation in inspect.get_annotations(function).items()
         }
-        self.parameters = [_Parameter(name, hints[name]) for name in names if name not in ("block", "worker")]
+        self.parameters = [_Parameter(name, hints[name]) for name in names if name not in _SPECIAL]
         used = {parameter.element for parameter in self.parameters}
         self.variables = {name: dtypes for name, dtypes in variables.items() if name in used}
         # The argument that binds each type variable: the first array of that element type.
@@ -257,7 +264,8 @@ class Kernel:
 
         binding = dict(zip(self.variables, key, strict=True))
         parameter_types = [p.numba_type(binding) for p in self.parameters]
-        signature = (types.intp,) * (1 + self.takes_worker) + tuple(parameter_types)
+        special_types = {"block": types.intp, "worker": types.intp, "scratch": types.CPointer(types.int64)}
+        signature = (*(special_types[name] for name in self.specials), *parameter_types)
         dispatcher = numba.njit(**_OPTIONS)(self.function)
         with global_compiler_lock:
             dispatcher.compile(types.void(*signature))
@@ -267,9 +275,10 @@ class Kernel:
             module = library.create_ir_module(self.name)
             i64 = ir.IntType(64)
             record_type = ir.IntType(8).as_pointer()
-            entry = ir.Function(module, ir.FunctionType(ir.VoidType(), [record_type, i64, i64]), self._symbol(key))
+            entry_type = ir.FunctionType(ir.VoidType(), [record_type, i64, i64, i64.as_pointer()])
+            entry = ir.Function(module, entry_type, self._symbol(key))
             builder = ir.IRBuilder(entry.append_basic_block())
-            arguments = [entry.args[1], entry.args[2]][: 1 + self.takes_worker]
+            arguments = [entry.args[1 + _SPECIAL.index(name)] for name in self.specials]
             arguments += _unpack(context, builder, entry.args[0], self.parameters, parameter_types)
             callee = context.declare_function(module, body.fndesc)
             # Kernels never raise: the status that Numba's convention returns is dropped.
@@ -278,6 +287,10 @@ class Kernel:
             library.add_ir_module(module)
             library.add_linking_library(body.library)
             library.finalize()
+        missing = [f.name for f in library._final_module.functions if f.is_declaration]
+        missing = [name for name in missing if not name.startswith(("llvm.", *_C_SYMBOLS))]
+        if missing:
+            raise RuntimeError(f"{self.name} calls {', '.join(missing)}, which a kernel cannot link")
         return library
 
 

@@ -1,6 +1,6 @@
 """Running the blocks of a kernel: thread policy and the drivers.
 
-A kernel is machine code ``void entry(record*, block, worker)``. A driver calls it for every block number, each exactly
+A kernel is machine code ``void entry(record*, block, worker, scratch*)``. A driver calls it for every block number, each exactly
 once. Which thread runs a block is a race; what a block computes is not, so every driver and thread count gives the
 same bits.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._build import kernel
 from ._launch import HEADER_SLOTS
-from ._serial import JOB_BLOCKS, JOB_ENTRY, JOB_STATE, TICKET, take_blocks
+from ._serial import JOB_BLOCKS, JOB_ENTRY, JOB_STATE, TICKET, take_blocks, thread_scratch
 from .pointer import load_pointer, offset
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def run_share(block, row: "int64*"):
     """One thread's share of a job. Numba passes an array of pointers, one to each argument's row: our record."""
     job = load_pointer(row, JOB, row)
     state = load_pointer(job, JOB_STATE, job)
-    take_blocks(state, load_pointer(job, JOB_ENTRY, job), offset(job, HEADER_SLOTS), job[JOB_BLOCKS], row[WORKER])
+    entry, record = load_pointer(job, JOB_ENTRY, job), offset(job, HEADER_SLOTS)
+    take_blocks(state, entry, record, job[JOB_BLOCKS], row[WORKER], thread_scratch())
 
 
 def run(pack: Callable[..., bytes], entry: int, slots: list[Any], blocks: int, threads: int) -> bool:

@@ -27,7 +27,7 @@ from ._atomic import (
 )
 from ._build import device, kernel
 from ._launch import ENTRY_TYPE, HEADER_SLOTS
-from ._serial import JOB_BLOCKS, JOB_ENTRY, JOB_HELPERS, JOB_STATE, TICKET, take_blocks
+from ._serial import JOB_BLOCKS, JOB_ENTRY, JOB_HELPERS, JOB_STATE, TICKET, take_blocks, thread_scratch
 from .pointer import load_pointer, offset, store_pointer
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def wait_for_job(state, seen):
 def serve(block, state: "int64*"):
     """A worker's whole life."""
     seen = -1
+    scratch = thread_scratch()
     while True:
         gate = wait_for_job(state, seen)
         seen = gate >> GENERATION_SHIFT
@@ -88,6 +89,7 @@ def serve(block, state: "int64*"):
                     load_pointer(state, RECORD, state),
                     state[BLOCKS],
                     (gate & WORKERS_MASK) + 1,
+                    scratch,
                 )
                 atomic_add(state, GATE, -1)
                 break
@@ -111,7 +113,7 @@ def run_pooled(block, job: "slots"):
         pthread_mutex_lock(state, (MUTEX,))
         pthread_cond_broadcast(state, (CONDITION,))
         pthread_mutex_unlock(state, (MUTEX,))
-    take_blocks(state, entry, record, blocks, 0)
+    take_blocks(state, entry, record, blocks, 0, thread_scratch())
     atomic_add(state, GATE, -OPEN)
     spins = 0
     while atomic_load(state, GATE) & WORKERS_MASK != 0:

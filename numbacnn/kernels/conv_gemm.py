@@ -12,10 +12,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ._build import device, kernel
-from .pointer import offset, stack_slots, store_pointer
+from .layout import copy_transposed
+from .pointer import cast, first, offset, store_pointer
 from .tile import MAX_ROWS, MIN_GEMM_ROWS, gemm_tile
 
-TABLE_SLOTS = 8192  # 64 KiB of stack: pointers for all row panels of a block, for one block of taps
+PACK_COLUMNS = 32  # columns that packing transposes at a time, through a buffer that stays in L1
 
 
 class GemmConv(NamedTuple):
@@ -46,18 +47,18 @@ class GemmConv(NamedTuple):
     run_block: int
 
 
-_table = stack_slots(TABLE_SLOTS)
-
 
 @device
 def _put_sources(table, slot, step, source, zeros, d, h, w, tap, last, index_d, index_h, index_w, g):
     """Put the pointers that one lattice point reads for the taps from `tap` to `last` into every `step`-th slot."""
     row = tap // g.taps_w
     kw = tap - row * g.taps_w
+    kd = row // g.taps_h
+    kh = row - kd * g.taps_h
+    w *= g.taps_w
     while tap < last:
-        kd = row // g.taps_h
         offset_d = index_d[d * g.taps_d + kd]
-        offset_h = index_h[h * g.taps_h + row - kd * g.taps_h]
+        offset_h = index_h[h * g.taps_h + kh]
         count = min(g.taps_w - kw, last - tap)
         if offset_d < 0 or offset_h < 0:
             for _ in range(count):
@@ -65,14 +66,15 @@ def _put_sources(table, slot, step, source, zeros, d, h, w, tap, last, index_d, 
                 slot += step
         else:
             line = offset(source, offset_d + offset_h)
-            first = w * g.taps_w + kw
-            for i in range(first, first + count):
+            for i in range(w + kw, w + kw + count):
                 offset_w = index_w[i]
                 store_pointer(table, slot, offset(line, offset_w) if offset_w >= 0 else zeros)
                 slot += step
         tap += count
-        row += 1
         kw = 0
+        kh += 1
+        if kh == g.taps_h:
+            kh, kd = 0, kd + 1
 
 
 @device
@@ -83,26 +85,32 @@ def _rows_of(tile, tiles, points):
 
 
 @device
-def _put_tables(table, first, points, tiles, tap, last, source, weight, out, zeros, index_d, index_h, index_w, tap_weight, g):
+def _put_tables(table, point, points, tiles, tap, last, source, weight, out, zeros, index_d, index_h, index_w, tap_weight, g):
     """Fill the pointer tables of all row tiles of a block of points, for the taps from `tap` to `last`."""
-    per_plane = g.lattice_h * g.lattice_w
+    n = point // (g.lattice_d * g.lattice_h * g.lattice_w)
+    point -= n * g.lattice_d * g.lattice_h * g.lattice_w
+    d = point // (g.lattice_h * g.lattice_w)
+    point -= d * g.lattice_h * g.lattice_w
+    h = point // g.lattice_w
+    w = point - h * g.lattice_w
     slot = 0
     for tile in range(tiles):
-        begin, valid = _rows_of(tile, tiles, points)
+        valid = _rows_of(tile, tiles, points)[1]
         rows = max(valid, MIN_GEMM_ROWS)
         for i in range(rows):
-            point = first + begin + min(i, valid - 1)  # too few rows: repeat the last
-            n = point // (g.lattice_d * per_plane)
-            point -= n * g.lattice_d * per_plane
-            d = point // per_plane
-            point -= d * per_plane
-            h = point // g.lattice_w
-            w = point - h * g.lattice_w
             store_pointer(table, slot + i, offset(out, n * g.out_n + d * g.out_d + h * g.out_h + w * g.out_w))
             sample = offset(source, n * g.source_n)
             _put_sources(
                 table, slot + rows + i, rows + 1, sample, zeros, d, h, w, tap, last, index_d, index_h, index_w, g
             )
+            if i + 1 < valid or i + 1 == rows:  # too few rows: the last is repeated
+                w += 1
+                if w == g.lattice_w:
+                    w, h = 0, h + 1
+                    if h == g.lattice_h:
+                        h, d = 0, d + 1
+                        if d == g.lattice_d:
+                            d, n = 0, n + 1
         slot += rows
         for t in range(tap, last):
             slot += rows
@@ -113,6 +121,7 @@ def _put_tables(table, first, points, tiles, tap, last, source, weight, out, zer
 @kernel
 def conv_gemm(
     block,
+    scratch,
     source: "T*",
     weight: "T*",
     bias: "T*",
@@ -137,13 +146,12 @@ def conv_gemm(
     taps = g.taps_d * g.taps_h * g.taps_w
     panel_elements = g.weight_taps * g.run * g.width
     group_panels = group * g.panels
-    table = _table()
 
     tap = 0
     while True:  # 4th loop: blocks of taps
         last = min(tap + g.tap_block, taps)
         _put_tables(
-            table, first, points, tiles, tap, last, source, weight, out, zeros, index_d, index_h, index_w, tap_weight, g
+            scratch, first, points, tiles, tap, last, source, weight, out, zeros, index_d, index_h, index_w, tap_weight, g
         )
         for channel in range(0, g.run, g.run_block):  # 3rd loop: blocks of source channels
             run = min(g.run_block, g.run - channel)
@@ -157,7 +165,7 @@ def conv_gemm(
                     gemm_tile(
                         rows,
                         lanes > g.vector,
-                        offset(table, slot),
+                        offset(scratch, slot),
                         last - tap,
                         group * g.run + channel,
                         run,
@@ -174,12 +182,13 @@ def conv_gemm(
             break
 
 
-@kernel
+@kernel(I=("uint32", "uint64"))
 def pack_weights(
     block,
-    weight: "T*",
-    packed: "T[:]",
-    offsets: "int64[:]",
+    scratch,
+    weight: "I*",
+    packed: "I[:]",
+    taps: "int64",
     run: "int64",
     run_stride: "int64",
     lanes: "int64",
@@ -188,21 +197,40 @@ def pack_weights(
     width: "int64",
     panels: "int64",
 ):
-    """One block: one panel, ``packed[tap][r][lane] = weight[offsets[tap] + r*run_stride + lane*lane_stride]``.
+    """One block: one panel, ``packed[tap][r][lane] = weight[tap + r * run_stride + lane * lane_stride]``.
 
-    Lanes beyond the last are zero.
+    Lanes beyond the last are zero. (The weights are moved as integers: a transposition does no arithmetic.)
     """
-    taps = offsets.shape[0]
     group = block // panels
-    lane_0 = (block - group * panels) * width
-    valid = min(width, lanes - lane_0)
-    base = group * group_stride + lane_0 * lane_stride
+    first_lane = (block - group * panels) * width
+    valid = min(width, lanes - first_lane)
+    origin = group * group_stride + first_lane * lane_stride
     start = block * taps * run * width
-    for r in range(run):
-        for t in range(taps):
-            place = start + (t * run + r) * width
-            origin = base + offsets[t] + r * run_stride
+    buffer = cast(scratch, weight)
+    if run_stride == taps:  # (r, tap) lie one after the other: transpose stretches of them
+        for lane in range(valid, width):
+            for q in range(PACK_COLUMNS):
+                buffer[q * width + lane] = 0
+        r, tap = 0, 0
+        for q in range(0, run * taps, PACK_COLUMNS):
+            columns = min(PACK_COLUMNS, run * taps - q)
+            copy_transposed(weight, origin + q, lane_stride, buffer, 0, width, valid, columns)
+            for column in range(columns):
+                place = start + (tap * run + r) * width
+                for lane in range(width):
+                    packed[place + lane] = buffer[column * width + lane]
+                tap += 1
+                if tap == taps:
+                    r, tap = r + 1, 0
+        return
+    for r in range(run):  # (lane, tap) lie one after the other
+        place = start + r * width
+        if taps == 1 and lane_stride == 1:
             for lane in range(valid):
-                packed[place + lane] = weight[origin + lane * lane_stride]
+                packed[place + lane] = weight[origin + r * run_stride + lane]
+        else:
+            out = offset(first(packed), place)
+            copy_transposed(weight, origin + r * run_stride, lane_stride, out, 0, run * width, valid, taps)
+        for tap in range(taps):
             for lane in range(valid, width):
-                packed[place + lane] = 0
+                packed[place + tap * run * width + lane] = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ._build import device, kernel
-from .pointer import cast, offset, stack_slots, store_pointer
+from .pointer import cast, offset, store_pointer
 from .tile import MAX_ROWS, outer_tile
 
 POINT_BLOCK = 128  # positions per block: their rows of 64 channels of dY take 32 KiB
@@ -41,10 +41,6 @@ class WeightConv(NamedTuple):
     tap_block: int
     tap_blocks: int
     chunks: int  # parts of the positions with a partial sum each
-
-
-_table = stack_slots(TABLE_SLOTS)
-_pack = stack_slots(PACK_SLOTS)
 
 
 @device
@@ -95,6 +91,7 @@ def _zero(out, count):
 @kernel
 def conv_weight(
     block,
+    scratch,
     source: "T*",
     grad_output: "T*",
     partial: "T*",
@@ -127,8 +124,8 @@ def conv_weight(
     last = min(tap + g.tap_block, taps)
     row = g.panels * g.width
     out = offset(partial, (((chunk * g.groups + group) * taps + tap) * g.run + first_run) * row + first_panel * g.width)
-    table = _table()
-    packed = cast(_pack(), grad_output)
+    table = scratch
+    packed = cast(offset(scratch, TABLE_SLOTS), grad_output)
     tiles = (run + MAX_ROWS - 1) // MAX_ROWS
 
     for t in range(last - tap):

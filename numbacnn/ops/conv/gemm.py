@@ -202,9 +202,9 @@ def _run_portion(
     packed = memory.empty((groups * panels * plan.panel_elements,), source.dtype)
     pack_weights(
         groups * panels,
-        weight[group * plan.group_stride + lane * plan.lane_stride :],
-        packed,
-        _tap_offsets(plan.taps),
+        _as_integers(weight[group * plan.group_stride + lane * plan.lane_stride :]),
+        _as_integers(packed),
+        plan.taps,
         plan.run,
         plan.run_stride,
         lanes,
@@ -243,9 +243,8 @@ def _run_portion(
         )
 
 
-@functools.lru_cache(maxsize=64)
-def _tap_offsets(taps: int) -> np.ndarray:
-    return np.arange(taps)
+def _as_integers(array: np.ndarray) -> np.ndarray:
+    return array.view(np.uint32 if array.dtype.itemsize == 4 else np.uint64)
 
 
 _zero_rows: dict[str, np.ndarray] = {}
