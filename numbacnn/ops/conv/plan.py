@@ -10,13 +10,13 @@ import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import OptionError
-from . import indirect, row_runs
+from . import depthwise, indirect, row_runs
 
 if TYPE_CHECKING:
     from ..geometry import ConvGeometry
 
 DIRECTIONS = ("forward", "backward_data", "backward_weight")
-ALGORITHMS: tuple[Any, ...] = (row_runs, indirect)
+ALGORITHMS: tuple[Any, ...] = (depthwise, row_runs, indirect)
 
 
 class Choice(NamedTuple):
