@@ -23,13 +23,21 @@ __all__ = [
     "AvgPool2d",
     "AvgPool3d",
     "GlobalAvgPool",
+    "LPPool1d",
+    "LPPool2d",
+    "LPPool3d",
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
 ]
 
 _MAX_POOL = {1: functional.max_pool1d, 2: functional.max_pool2d, 3: functional.max_pool3d}
 _AVG_POOL = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}
+_LP_POOL = {1: functional.lp_pool1d, 2: functional.lp_pool2d, 3: functional.lp_pool3d}
+_MAX_UNPOOL = {1: functional.max_unpool1d, 2: functional.max_unpool2d, 3: functional.max_unpool3d}
 _ADAPTIVE_MAX_POOL = {
     1: functional.adaptive_max_pool1d,
     2: functional.adaptive_max_pool2d,
@@ -208,6 +216,115 @@ class AvgPool2d(_AvgPool):
 
 class AvgPool3d(_AvgPool):
     """As `AvgPool2d`, with three spatial axes."""
+
+    rank = 3
+
+
+class _LPPool(_WindowPool):
+    def __init__(self, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> None:
+        super().__init__()
+        self._configure(kernel_size, stride, 0, 1, ceil_mode)
+        self.norm_type = norm_type
+
+    def forward(self, input: Any) -> Tensor:
+        """Pool (N, C, *spatial) or (C, *spatial)."""
+        return _LP_POOL[self.rank](input, self.norm_type, self.kernel_size, self.stride, self.ceil_mode)
+
+    def extra_repr(self) -> str:
+        """The options."""
+        return (
+            f"norm_type={self.norm_type}, kernel_size={self.kernel_size}, stride={self.stride}, "
+            f"ceil_mode={self.ceil_mode}"
+        )
+
+
+class LPPool1d(_LPPool):
+    """As `LPPool2d`, with one spatial axis."""
+
+    rank = 1
+
+
+class LPPool2d(_LPPool):
+    r"""The p-norm of each window, :math:`\left(\sum x^p\right)^{1/p}`.
+
+    Parameters
+    ----------
+    norm_type : float
+        The p; 1 sums, infinity takes the largest.
+    kernel_size : int or sequence of int
+    stride : int or sequence of int, optional
+        The kernel size unless given.
+    ceil_mode : bool, default False
+        Let the last window hang over the edge.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> LPPool2d(2, 2)(np.ones((1, 1, 2, 2), np.float32)).item()
+    2.0
+    """
+
+    rank = 2
+
+
+class LPPool3d(_LPPool):
+    """As `LPPool2d`, with three spatial axes."""
+
+    rank = 3
+
+
+class _MaxUnpool(Module):
+    rank: ClassVar[int]
+
+    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
+        super().__init__()
+        self.kernel_size = check_per_axis("kernel_size", kernel_size, self.rank, 1)
+        self.stride = self.kernel_size if stride is None else check_per_axis("stride", stride, self.rank, 1)
+        self.padding = check_per_axis("padding", padding, self.rank, 0)
+
+    def forward(self, input: Any, indices: Any, output_size: Any = None) -> Tensor:
+        """Put the elements of (N, C, *spatial) or (C, *spatial) where `indices` say."""
+        return _MAX_UNPOOL[self.rank](input, indices, self.kernel_size, self.stride, self.padding, output_size)
+
+    def receptive_field(self, field: ReceptiveField, input_shape: tuple[int, ...]) -> ReceptiveField:
+        """The same samples, but a smaller step."""
+        return field.upsampled((1,) * self.rank, self.stride)
+
+    def extra_repr(self) -> str:
+        """The options."""
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class MaxUnpool1d(_MaxUnpool):
+    """As `MaxUnpool2d`, with one spatial axis."""
+
+    rank = 1
+
+
+class MaxUnpool2d(_MaxUnpool):
+    """Puts elements back to where `MaxPool2d` (with ``return_indices=True``) found them; the rest is zero.
+
+    Parameters
+    ----------
+    kernel_size : int or sequence of int
+    stride : int or sequence of int, optional
+        The kernel size unless given.
+    padding : int or sequence of int, default 0
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[[[1.0, 2.0], [4.0, 3.0]]]], np.float32)
+    >>> values, indices = MaxPool2d(2, return_indices=True)(x)
+    >>> MaxUnpool2d(2)(values, indices).tolist()
+    [[[[0.0, 0.0], [4.0, 0.0]]]]
+    """
+
+    rank = 2
+
+
+class MaxUnpool3d(_MaxUnpool):
+    """As `MaxUnpool2d`, with three spatial axes."""
 
     rank = 3
 
