@@ -54,6 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> report.Report:
     """Measure what the options ask for."""
     names = [OURS, *_split(options.against)]
+    plan = list(_plan(options))
+    if not plan:
+        raise SystemExit("no case matches these --shapes, --filter and --directions")
     effort = Effort(options.rounds, options.budget, options.attempts)
     if options.quick:
         effort = replace(effort, rounds=QUICK.rounds, budget=QUICK.budget)
@@ -73,7 +76,7 @@ def run(options: argparse.Namespace) -> report.Report:
         workers = [stack.enter_context(Worker(name, options.threads)) for name in names]
         workers = [worker for worker in workers if _installed(worker, results["versions"])]
         probes = [stack.enter_context(Worker(w.library, options.threads)) for w in workers if options.memory]
-        for group, case, direction, dtype in _plan(options):
+        for group, case, direction, dtype in plan:
             if group == "startup":
                 entry = startup.measure_startup(case, list(results["versions"]), effort.rounds)
             else:

@@ -360,6 +360,11 @@ def test_readme_section_goes_between_its_markers(results, tmp_path):
         report.write_readme(path, "")
 
 
+def test_compare_refuses_an_empty_selection():
+    with pytest.raises(SystemExit, match="no case matches"):
+        compare.main(["--filter", "no such case"])
+
+
 def test_compare_end_to_end(tmp_path, capsys):
     """The real program on tiny problems: measure, write, render again."""
     (tmp_path / "tiny.txt").write_text(SMALL)

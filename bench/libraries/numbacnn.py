@@ -84,7 +84,7 @@ class NumbaCNN:
         x, weight, grad = (arrays[name] for name in ("x", "weight", "grad_output"))
         call = {
             "forward": lambda: nc.ops.linear_forward(x, weight),
-            "backward_data": lambda: nc.ops.linear_backward_data(grad, weight),
+            "backward_data": lambda: nc.ops.linear_backward_input(grad, weight),
             "backward_weight": lambda: nc.ops.linear_backward_weight(grad, x),
         }[direction]
         return {"contiguous": call}
