@@ -6,11 +6,13 @@ because importing and compiling must not be timed again for each block of calls.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import multiprocessing
 import os
 import time
 import traceback
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from statistics import median
 from typing import Any
@@ -154,13 +156,25 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, self.library, self._threads), daemon=True)
-        self._process.start()
+        with _environment(dict.fromkeys(_THREAD_VARIABLES, str(self._threads))):  # read when libraries are loaded
+            self._process.start()
         theirs.close()
+
+
+@contextlib.contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Environment variables for a process that is started meanwhile."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _serve(pipe: Connection, library: str, threads: int) -> None:
     """The worker's main loop: ends when the pipe does."""
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))  # before the library is imported
     session: Session | None = None
     while True:
         try:
