@@ -1,0 +1,211 @@
+"""Losses: the value and its gradient in one pass.
+
+Cross-entropy works on rows of `n` contiguous classes; one block is `step` rows. The loss of a row is ``sum over c of
+q[c] * -log_softmax(x)[c]`` and its gradient ``softmax(x) * sum(q) - q``, where q is the target, smoothed towards equal
+shares and multiplied by the class weights. Every kernel multiplies the gradient by `scale` (1, or 1 over what the mean
+divides by) and writes it only if `with_grad`.
+"""
+
+from __future__ import annotations
+
+from ._build import device, kernel
+from .elementary import exp, log
+from .simd import absolute, elementwise, fma, lanes, load, load_first, reduce_add, splat, store, store_first
+from .softmax import row_exp_sum, row_max
+
+
+@elementwise
+def _smooth_l1(distance, beta):
+    """``distance**2 / (2 beta)`` below beta, ``distance - beta / 2`` above."""
+    return (distance < beta).choose(distance * distance * 0.5 / beta, distance - beta * 0.5)
+
+
+@elementwise
+def _smooth_l1_slope(difference, beta):
+    sign = (difference > 0.0).choose(1.0, (difference < 0.0).choose(difference.like(-1.0), difference * 0.0))
+    return (abs(difference) < beta).choose(difference / beta, sign)
+
+
+@device
+def weighted_sum(x, at, weight, n, top):
+    """The sum of ``weight * (top - x)``."""
+    high = splat(x, top)
+    total = splat(x, 0.0)
+    for i in range(0, n, lanes(x)):
+        total += load_first(weight, i, n - i, 0.0) * (high - load_first(x, at + i, n - i, 0.0))
+    return reduce_add(total)
+
+
+@kernel
+def cross_entropy_indices(
+    block,
+    x: "T*",
+    target: "int64*",
+    weight: "T*",
+    loss: "T*",
+    grad: "T*",
+    rows: "int64",
+    n: "int64",
+    ignore_index: "int64",
+    smoothing: "T",
+    weight_sum: "T",
+    scale: "T",
+    with_grad: "int64",
+    step: "int64",
+):
+    """The target of a row is a class; rows of class `ignore_index` count nothing."""
+    share = smoothing / n
+    for row in range(block * step, min(rows, (block + 1) * step)):
+        at, label = row * n, target[row]
+        if label == ignore_index:
+            loss[row] = 0
+            for i in range(at, at + with_grad * n):
+                grad[i] = 0
+            continue
+        top = row_max(x, at, n)
+        total = row_exp_sum(x, at, n, top)
+        log_total = log(total)
+        hard = (1 - smoothing) * weight[label]
+        value = hard * (top - x[at + label] + log_total)
+        if smoothing > 0:
+            value += share * (weighted_sum(x, at, weight, n, top) + weight_sum * log_total)
+        loss[row] = value
+        if with_grad:
+            high = splat(x, top)
+            factor = splat(x, scale * (hard + share * weight_sum)) / splat(x, total)
+            spread = splat(x, -scale * share)
+            full = n - n % lanes(x)
+            for i in range(0, full, lanes(x)):
+                store(grad, at + i, fma(exp(load(x, at + i) - high), factor, spread * load(weight, i)))
+            if full < n:
+                rest = n - full
+                p = exp(load_first(x, at + full, rest, 0.0) - high)
+                store_first(grad, at + full, fma(p, factor, spread * load_first(weight, full, rest, 0.0)), rest)
+            grad[at + label] -= scale * hard
+
+
+@kernel
+def cross_entropy_soft(
+    block,
+    x: "T*",
+    target: "T*",
+    weight: "T*",
+    loss: "T*",
+    grad: "T*",
+    rows: "int64",
+    n: "int64",
+    smoothing: "T",
+    scale: "T",
+    with_grad: "int64",
+    step: "int64",
+):
+    """The target of a row is `n` shares."""
+    keep, share = splat(x, 1 - smoothing), splat(x, smoothing / n)
+    for row in range(block * step, min(rows, (block + 1) * step)):
+        at = row * n
+        top = row_max(x, at, n)
+        high = splat(x, top)
+        total = row_exp_sum(x, at, n, top)
+        log_total = splat(x, log(total))
+        value, shares = splat(x, 0.0), splat(x, 0.0)
+        for i in range(0, n, lanes(x)):
+            q = load_first(weight, i, n - i, 0.0) * fma(load_first(target, at + i, n - i, 0.0), keep, share)
+            value = fma(q, high - load_first(x, at + i, n - i, 0.0) + log_total, value)
+            shares += q
+        loss[row] = reduce_add(value)
+        if with_grad:
+            factor = splat(x, scale * reduce_add(shares)) / splat(x, total)
+            negative = splat(x, -scale)
+            for i in range(0, n, lanes(x)):
+                rest = n - i
+                q = load_first(weight, i, rest, 0.0) * fma(load_first(target, at + i, rest, 0.0), keep, share)
+                p = exp(load_first(x, at + i, rest, 0.0) - high)
+                store_first(grad, at + i, fma(p, factor, q * negative), rest)
+
+
+@elementwise
+def _inside(p, low, high, value):
+    """`value` where `p` lies within the limits, 0 outside."""
+    return (p < low).choose(0.0, (p > high).choose(0.0, value))
+
+
+@elementwise
+def _clip(p, low, high):
+    return p.maximum(low).minimum(high)
+
+
+@kernel
+def cross_entropy_probabilities(
+    block,
+    p: "T*",
+    target: "T*",
+    weight: "T*",
+    loss: "T*",
+    grad: "T*",
+    rows: "int64",
+    n: "int64",
+    smoothing: "T",
+    low: "T",
+    high: "T",
+    scale: "T",
+    with_grad: "int64",
+    step: "int64",
+):
+    """The input is probabilities, clipped to [low, high]: ``-sum(q * log(p))``, with gradient 0 where it is clipped."""
+    share = smoothing / n
+    for row in range(block * step, min(rows, (block + 1) * step)):
+        at = row * n
+        value = 0.0
+        for c in range(n):
+            q = weight[c] * fma(target[at + c], 1 - smoothing, share)
+            clipped = _clip(p[at + c], low, high)
+            value -= float(q) * float(log(clipped))
+            if with_grad:
+                grad[at + c] = _inside(p[at + c], low, high, -scale * q / clipped)
+        loss[row] = value
+
+
+@kernel
+def squared_error(
+    block,
+    x: "T*",
+    y: "T*",
+    partial: "float64*",
+    grad: "T*",
+    size: "int64",
+    scale: "T",
+    with_grad: "int64",
+    step: "int64",
+):
+    """Per block the sum of ``(x - y)**2``; the gradient ``2 * scale * (x - y)``."""
+    total = 0.0
+    for i in range(block * step, min(size, (block + 1) * step)):
+        difference = float(x[i] - y[i])
+        total += difference * difference
+    partial[block] = total
+    if with_grad:
+        for i in range(block * step, min(size, (block + 1) * step)):
+            grad[i] = (scale + scale) * (x[i] - y[i])
+
+
+@kernel
+def absolute_error(
+    block,
+    x: "T*",
+    y: "T*",
+    partial: "float64*",
+    grad: "T*",
+    size: "int64",
+    beta: "T",
+    scale: "T",
+    with_grad: "int64",
+    step: "int64",
+):
+    """Per block the sum of ``|x - y|``, quadratic below `beta`, and its gradient."""
+    total = 0.0
+    for i in range(block * step, min(size, (block + 1) * step)):
+        total += float(_smooth_l1(absolute(x[i] - y[i]), beta))
+    partial[block] = total
+    if with_grad:
+        for i in range(block * step, min(size, (block + 1) * step)):
+            grad[i] = scale * _smooth_l1_slope(x[i] - y[i], beta)

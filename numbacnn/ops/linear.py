@@ -1,0 +1,112 @@
+"""Fully connected layers on arrays, forward and backward."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..errors import ShapeError
+from ._check import check_float, check_same_dtype
+from .memory import empty
+
+__all__ = ["linear_backward_input", "linear_backward_weight", "linear_forward", "matmul"]
+
+
+def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The product of two matrices: the one place where this module multiplies.
+
+    Parameters
+    ----------
+    a : ndarray, shape (m, k)
+    b : ndarray, shape (k, n)
+        Either may be a transposed view.
+
+    Returns
+    -------
+    ndarray, shape (m, n)
+
+    Examples
+    --------
+    >>> matmul(np.ones((2, 3)), np.ones((3, 1)))
+    array([[3.],
+           [3.]])
+    """
+    return np.matmul(a, b, out=empty((a.shape[0], b.shape[1]), a.dtype))
+
+
+def linear_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+    """``x @ weight.T + bias`` on the last axis.
+
+    Parameters
+    ----------
+    x : ndarray, shape (..., in_features)
+    weight : ndarray, shape (out_features, in_features)
+    bias : ndarray, shape (out_features,), optional
+
+    Returns
+    -------
+    ndarray, shape (..., out_features)
+
+    Raises
+    ------
+    ShapeError
+        The sizes do not fit.
+    DTypeError
+        Not float32 or float64, or dtypes differ.
+
+    Examples
+    --------
+    >>> linear_forward(np.ones((1, 2)), np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([10.0, 20.0]))
+    array([[13., 27.]])
+    """
+    x, weight = check_float("x", x), check_float("weight", weight)
+    check_same_dtype(x=x, weight=weight, bias=bias)
+    if weight.ndim != 2:
+        raise ShapeError(f"weight must have shape (out_features, in_features), got shape {weight.shape}")
+    if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
+        raise ShapeError(
+            f"the last axis of the input must have in_features = {weight.shape[1]} elements "
+            f"(weight has shape {weight.shape}), got an input of shape {x.shape}"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ShapeError(
+            f"bias must have shape {weight.shape[:1]} for a weight of shape {weight.shape}, got {bias.shape}"
+        )
+    out = matmul(_rows(x), weight.T)
+    if bias is not None:
+        out += bias
+    return out.reshape(*x.shape[:-1], weight.shape[0])
+
+
+def linear_backward_input(grad_output: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """The gradient of `linear_forward` with respect to `x`.
+
+    Examples
+    --------
+    >>> linear_backward_input(np.ones((1, 2)), np.array([[1.0, 2.0], [3.0, 4.0]]))
+    array([[4., 6.]])
+    """
+    grad = check_float("grad_output", grad_output)
+    check_same_dtype(grad_output=grad, weight=weight)
+    out = matmul(_rows(grad), weight)
+    return out.reshape(*grad.shape[:-1], weight.shape[1])
+
+
+def linear_backward_weight(grad_output: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """The gradient of `linear_forward` with respect to `weight`; that of the bias is the sum over leading axes.
+
+    Examples
+    --------
+    >>> linear_backward_weight(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]]))
+    array([[3., 4.],
+           [6., 8.]])
+    """
+    grad = check_float("grad_output", grad_output)
+    check_same_dtype(grad_output=grad, x=x)
+    return matmul(_rows(grad).T, _rows(x))
+
+
+def _rows(x: np.ndarray) -> np.ndarray:
+    """The array as a matrix of vectors along its last axis."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])

@@ -1,0 +1,281 @@
+"""Losses on arrays: the value and, if asked for, its gradient from the same pass."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import DTypeError, OptionError, ShapeError
+from ..kernels import loss as kernels
+from ._check import check_choice, check_float, check_same_dtype, check_tensor_like
+from ._dense import dense, empty_like, in_memory_of
+from .layout import channels_last
+
+__all__ = ["absolute_error", "cross_entropy", "squared_error"]
+
+REDUCTIONS = ("mean", "sum", "none")
+STEP = 16384
+# Nanoseconds per element on one core: decide only whether sharing the work pays.
+NS_EXP = 2.0
+NS_ERROR = 0.5
+# Probabilities nearer to 0 or 1 than this are taken for this.
+PROBABILITY_LIMIT = 1e-7
+
+
+class _Target(NamedTuple):
+    """A checked target: class indices or shares, one per row, and what the mean divides by."""
+
+    indices: np.ndarray | None
+    shares: np.ndarray | None
+    divisor: float
+
+
+def cross_entropy(
+    x: np.ndarray,
+    target: np.ndarray,
+    weight: np.ndarray | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    from_probabilities: bool = False,
+    with_grad: bool = False,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Cross-entropy between the target and the softmax of `x` over axis 1.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C) or (N, C, *spatial)
+        Logits; or probabilities, with `from_probabilities`.
+    target : ndarray
+        Class indices, of shape (N, *spatial) and any integer dtype; or shares of the classes (one-hot or soft), of
+        the shape of `x`.
+    weight : ndarray, shape (C,), optional
+        What each class counts.
+    ignore_index : int, default -100
+        A class index whose positions count nothing.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        For class indices the mean divides by the sum of the weights of the targets that are not ignored (without
+        weights, by their number); for shares by the number of positions.
+    label_smoothing : float, default 0.0
+        Share of the target, from 0 to 1, that is spread evenly over the classes.
+    from_probabilities : bool, default False
+        `x` holds probabilities; they are clipped to [1e-7, 1 - 1e-7], where the gradient is 0.
+    with_grad : bool, default False
+        Compute the gradient with respect to `x`, too.
+
+    Returns
+    -------
+    loss : ndarray
+        Of shape () or, for "none", (N, *spatial).
+    grad : ndarray or None
+        The gradient of the loss (for "none", of each position's loss), of the shape of `x` in channels-last memory.
+
+    Raises
+    ------
+    ShapeError
+        The shapes do not fit.
+    OptionError
+        A class index is out of range; the message names it and where it is. An option is out of range.
+    DTypeError
+        `x` is not float32 or float64, or the target is neither integers nor of the dtype of `x`.
+
+    Examples
+    --------
+    >>> loss, grad = cross_entropy(np.log([[0.5, 0.25, 0.25]]), np.array([0]), with_grad=True)
+    >>> bool(np.isclose(loss, np.log(2))), grad
+    (True, array([[-0.5 ,  0.25,  0.25]]))
+    """
+    x = check_float("input", x)
+    check_choice("reduction", reduction, REDUCTIONS)
+    if not 2 <= x.ndim <= 5 or x.shape[1] == 0:
+        raise ShapeError(
+            f"cross_entropy needs an input of shape (N, C) or (N, C, *spatial) with at least one class, got {x.shape}"
+        )
+    if not 0 <= label_smoothing <= 1:
+        raise OptionError(f"label_smoothing must be from 0 to 1, got {label_smoothing}")
+    classes = x.shape[1]
+    weight = _class_weights(weight, x)
+    x = np.ascontiguousarray(x) if x.ndim == 2 else channels_last(x)
+    checked = _check_target(target, x, weight, ignore_index, as_shares=from_probabilities)
+    rows = x.size // classes
+    loss = np.empty(rows, x.dtype)
+    grad = empty_like(x) if with_grad else loss
+    scale = 1.0
+    if reduction == "mean":
+        scale = 1 / checked.divisor if checked.divisor else math.nan
+    step = max(1, STEP // classes)
+    blocks = -(-rows // step)
+    size = (rows, classes)
+    rest = (scale, int(with_grad), step)
+    cost = NS_EXP * x.size
+    if checked.indices is not None:
+        kernels.cross_entropy_indices(
+            blocks,
+            x,
+            checked.indices,
+            weight,
+            loss,
+            grad,
+            *size,
+            ignore_index,
+            label_smoothing,
+            float(weight.sum(dtype=np.float64)),
+            *rest,
+            cost=cost,
+        )
+    elif from_probabilities:
+        limits = (PROBABILITY_LIMIT, 1 - PROBABILITY_LIMIT)
+        kernels.cross_entropy_probabilities(
+            blocks, x, checked.shares, weight, loss, grad, *size, label_smoothing, *limits, *rest, cost=cost
+        )
+    else:
+        kernels.cross_entropy_soft(
+            blocks, x, checked.shares, weight, loss, grad, *size, label_smoothing, *rest, cost=cost
+        )
+    if reduction == "none":
+        value = loss.reshape(x.shape[:1] + x.shape[2:])
+    else:
+        value = np.asarray(loss.sum(dtype=np.float64) * scale, x.dtype)
+    return value, grad if with_grad else None
+
+
+def squared_error(
+    x: np.ndarray, y: np.ndarray, *, reduction: str = "mean", with_grad: bool = False
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """``(x - y)**2``: its mean over all elements, its sum, or all of them.
+
+    Parameters
+    ----------
+    x, y : ndarray
+        Of one shape and dtype.
+    reduction : {"mean", "sum", "none"}, default "mean"
+    with_grad : bool, default False
+        Compute the gradient with respect to `x`, too; that with respect to `y` is its negative.
+
+    Returns
+    -------
+    loss : ndarray
+        Of shape () or, for "none", that of `x`.
+    grad : ndarray or None
+
+    Examples
+    --------
+    >>> squared_error(np.array([1.0, 3.0]), np.zeros(2), with_grad=True)
+    (array(5.), array([1., 3.]))
+    """
+    return _elementwise(kernels.squared_error, (), lambda d: d * d, x, y, reduction, with_grad)
+
+
+def absolute_error(
+    x: np.ndarray, y: np.ndarray, *, beta: float = 0.0, reduction: str = "mean", with_grad: bool = False
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The smooth absolute error: ``d**2 / (2 * beta)`` for ``d = |x - y|`` below `beta`, ``d - beta / 2`` above.
+
+    Parameters
+    ----------
+    x, y : ndarray
+        Of one shape and dtype.
+    beta : float, default 0.0
+        Where the loss changes from quadratic to linear; 0 gives the plain absolute error, with gradient 0 at 0.
+    reduction : {"mean", "sum", "none"}, default "mean"
+    with_grad : bool, default False
+        Compute the gradient with respect to `x`, too; that with respect to `y` is its negative.
+
+    Returns
+    -------
+    loss : ndarray
+        Of shape () or, for "none", that of `x`.
+    grad : ndarray or None
+
+    Examples
+    --------
+    >>> absolute_error(np.array([0.5, 3.0]), np.zeros(2), beta=1.0, reduction="none")[0]
+    array([0.125, 2.5  ])
+    """
+    if not beta >= 0:
+        raise OptionError(f"beta must not be negative, got {beta}")
+
+    def values(difference: np.ndarray) -> np.ndarray:
+        distance = np.abs(difference)
+        if beta == 0:
+            return distance
+        return np.where(
+            distance < beta, distance * distance * x.dtype.type(0.5 / beta), distance - x.dtype.type(beta / 2)
+        )
+
+    return _elementwise(kernels.absolute_error, (beta,), values, x, y, reduction, with_grad)
+
+
+def _elementwise(
+    kernel: Any, options: tuple[float, ...], values: Any, x: np.ndarray, y: np.ndarray, reduction: str, with_grad: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    x, y = check_float("input", x), check_float("target", y)
+    check_same_dtype(input=x, target=y)
+    check_choice("reduction", reduction, REDUCTIONS)
+    if x.shape != y.shape:
+        raise ShapeError(f"input and target must have the same shape, got {x.shape} and {y.shape}")
+    x = dense(x)
+    y = in_memory_of(x, y)
+    partial = np.zeros(-(-x.size // STEP))
+    scale = 1.0
+    if reduction == "mean":
+        scale = 1 / x.size if x.size else math.nan
+    grad = empty_like(x) if with_grad else x
+    kernel(partial.size, x, y, partial, grad, x.size, *options, scale, int(with_grad), STEP, cost=NS_ERROR * x.size)
+    value = values(x - y) if reduction == "none" else np.asarray(partial.sum() * scale, x.dtype)
+    return value, grad if with_grad else None
+
+
+def _class_weights(weight: np.ndarray | None, x: np.ndarray) -> np.ndarray:
+    if weight is None:
+        return np.ones(x.shape[1], x.dtype)
+    weight = check_float("weight", weight)
+    check_same_dtype(input=x, weight=weight)
+    if weight.shape != x.shape[1:2]:
+        raise ShapeError(f"weight must have one element per class, shape {x.shape[1:2]}, got shape {weight.shape}")
+    return np.ascontiguousarray(weight)
+
+
+def _check_target(target: Any, x: np.ndarray, weight: np.ndarray, ignore_index: int, as_shares: bool) -> _Target:
+    target = check_tensor_like("target", target)
+    positions = x.shape[:1] + x.shape[2:]
+    if target.shape == positions and target.dtype.kind in "iu":
+        indices = np.ascontiguousarray(target, np.int64)
+        counted = indices != ignore_index
+        _check_range(indices, counted, x.shape[1])
+        divisor = float(weight[indices[counted]].sum(dtype=np.float64))
+        return _Target(None, _one_hot(indices, counted, x), divisor) if as_shares else _Target(indices, None, divisor)
+    if target.shape == x.shape:
+        if target.dtype.kind in "iub":
+            target = target.astype(x.dtype)
+        elif target.dtype != x.dtype:
+            raise DTypeError(f"target is {target.dtype} but input is {x.dtype}; convert it with .astype(np.{x.dtype})")
+        return _Target(None, in_memory_of(x, target), float(x.size // x.shape[1]))
+    if target.shape == positions:
+        raise DTypeError(f"class indices must be integers, got a target of dtype {target.dtype}")
+    raise ShapeError(
+        f"for an input of shape {x.shape} the target must be class indices of shape {positions} "
+        f"or shares of the classes of shape {x.shape}; got shape {target.shape}"
+    )
+
+
+def _check_range(indices: np.ndarray, counted: np.ndarray, classes: int) -> None:
+    wrong = counted & ((indices < 0) | (indices >= classes))
+    if wrong.any():
+        where = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise OptionError(
+            f"class index {indices[where]} at position {where if len(where) > 1 else where[0]} of the target is out "
+            f"of range for {classes} classes (0 to {classes - 1})"
+        )
+
+
+def _one_hot(indices: np.ndarray, counted: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Class indices as shares, in the memory order of `x`; rows that are not counted are 0."""
+    shares = empty_like(x)
+    shares[...] = 0
+    rows = np.moveaxis(shares, 1, -1)
+    rows[counted, indices[counted]] = 1
+    return shares
