@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,12 +10,13 @@ import numpy as np
 
 from .autograd import Tensor, enable_grad
 from .errors import ShapeError
+from .nn import ReceptiveField
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from .autograd.tape import Node
-    from .nn import Module, ReceptiveField
+    from .nn import Module
 
     Shape = tuple[int, ...]
 
@@ -160,8 +162,6 @@ class _Observer:
     """
 
     def __init__(self, inputs: list[Tensor]) -> None:
-        from .nn import ReceptiveField
-
         rank = max(inputs[0].ndim - 2, 0)
         self._inputs = inputs
         self._start = ReceptiveField.of_input(rank)
@@ -217,20 +217,23 @@ class _Observer:
         return sum(parameter.numel() for parameter in new)
 
     def _field(self, tensors: Sequence[Tensor]) -> ReceptiveField:
-        """The receptive field of tensors, joined from the nearest known nodes behind them."""
-        field = self._start
-        pending: list[Node] = [tensor._node for tensor in tensors if tensor._node is not None]
+        """The receptive field of tensors, joined from the nearest known nodes, or inputs, behind them."""
+        found = []
+        pending: list[Node | Tensor | None] = [tensor._node or tensor for tensor in tensors]
         seen: set[int] = set()
         while pending:
-            node = pending.pop()
-            if node.order in seen:
+            source = pending.pop()
+            if source is None or id(source) in seen:
                 continue
-            seen.add(node.order)
-            if node.order in self._known:
-                field = field.joined(self._known[node.order])
+            seen.add(id(source))
+            if isinstance(source, Tensor):
+                if any(source is x for x in self._inputs):
+                    found.append(self._start)
+            elif source.order in self._known:
+                found.append(self._known[source.order])
             else:
-                pending += [source for source in node.sources if source is not None and not isinstance(source, Tensor)]
-        return field
+                pending += source.sources
+        return functools.reduce(ReceptiveField.joined, found) if found else self._start
 
 
 def _input_shapes(input_shape: Any) -> list[Shape]:
