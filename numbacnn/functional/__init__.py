@@ -29,6 +29,8 @@ from .arithmetic import (
 )
 from .conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from .dropout import dropout
+from .linear import linear
+from .loss import cross_entropy, l1_loss, l2_penalty, mse_loss, smooth_l1_loss
 from .norm import (
     batch_norm,
     batch_norm_relu,
@@ -93,6 +95,7 @@ __all__ = [
     "conv_transpose1d",
     "conv_transpose2d",
     "conv_transpose3d",
+    "cross_entropy",
     "div",
     "dropout",
     "exp",
@@ -100,7 +103,10 @@ __all__ = [
     "gelu",
     "getitem",
     "global_avg_pool",
+    "l1_loss",
+    "l2_penalty",
     "leaky_relu",
+    "linear",
     "log",
     "log_softmax",
     "lp_pool1d",
@@ -118,6 +124,7 @@ __all__ = [
     "mean",
     "min",
     "minimum",
+    "mse_loss",
     "mul",
     "neg",
     "pad",
@@ -127,6 +134,7 @@ __all__ = [
     "reshape",
     "sigmoid",
     "silu",
+    "smooth_l1_loss",
     "softmax",
     "split",
     "sqrt",

@@ -7,7 +7,7 @@ from ._container import Identity, ModuleList, Sequential
 from ._conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from ._dropout import Dropout
 from ._linear import Flatten, Linear
-from ._loss import CrossEntropyLoss, MSELoss
+from ._loss import CrossEntropyLoss, L1Loss, MSELoss, SmoothL1Loss
 from ._module import HookHandle, IncompatibleKeys, Module
 from ._norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from ._pool import (
@@ -60,6 +60,7 @@ __all__ = [
     "HookHandle",
     "Identity",
     "IncompatibleKeys",
+    "L1Loss",
     "LPPool1d",
     "LPPool2d",
     "LPPool3d",
@@ -81,6 +82,7 @@ __all__ = [
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "SmoothL1Loss",
     "Softmax",
     "Tanh",
     "init",

@@ -9,12 +9,16 @@ from ..autograd import Tensor
 from ..ops._check import check_choice
 from ._module import Module
 
-__all__ = ["CrossEntropyLoss", "MSELoss"]
-
-_REDUCTIONS = ("mean", "sum", "none")
+__all__ = ["CrossEntropyLoss", "L1Loss", "MSELoss", "SmoothL1Loss"]
 
 
-class CrossEntropyLoss(Module):
+class _Loss(Module):
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__()
+        self.reduction = check_choice("reduction", reduction, ("mean", "sum", "none"))
+
+
+class CrossEntropyLoss(_Loss):
     """Cross-entropy of logits against classes or class probabilities; see `numbacnn.functional.cross_entropy`.
 
     Parameters
@@ -26,9 +30,12 @@ class CrossEntropyLoss(Module):
     reduction : {"mean", "sum", "none"}
     label_smoothing : float, default 0
         How much of each target is spread evenly over all classes.
+    from_probabilities : bool, default False
+        The input holds probabilities instead of logits.
 
     Examples
     --------
+    >>> import numpy as np
     >>> loss = CrossEntropyLoss()(np.zeros((2, 10), np.float32), np.array([3, 7]))
     >>> round(loss.item(), 4)
     2.3026
@@ -41,12 +48,13 @@ class CrossEntropyLoss(Module):
         ignore_index: int = -100,
         reduction: str = "mean",
         label_smoothing: float = 0.0,
+        from_probabilities: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(reduction)
         self.register_buffer("weight", weight)
         self.ignore_index = ignore_index
-        self.reduction = check_choice("reduction", reduction, _REDUCTIONS)
         self.label_smoothing = label_smoothing
+        self.from_probabilities = from_probabilities
 
     def forward(self, input: Any, target: Any) -> Tensor:
         """The loss of logits (N, C, *spatial) against classes (N, *spatial) or probabilities (N, C, *spatial)."""
@@ -57,10 +65,11 @@ class CrossEntropyLoss(Module):
             ignore_index=self.ignore_index,
             reduction=self.reduction,
             label_smoothing=self.label_smoothing,
+            from_probabilities=self.from_probabilities,
         )
 
 
-class MSELoss(Module):
+class MSELoss(_Loss):
     """The mean of squared differences over all elements.
 
     Parameters
@@ -74,10 +83,38 @@ class MSELoss(Module):
     2.0
     """
 
-    def __init__(self, reduction: str = "mean") -> None:
-        super().__init__()
-        self.reduction = check_choice("reduction", reduction, _REDUCTIONS)
-
     def forward(self, input: Any, target: Any) -> Tensor:
         """The loss of predictions against targets of the same shape."""
         return functional.mse_loss(input, target, reduction=self.reduction)
+
+
+class L1Loss(_Loss):
+    """The mean of absolute differences over all elements.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}
+    """
+
+    def forward(self, input: Any, target: Any) -> Tensor:
+        """The loss of predictions against targets of the same shape."""
+        return functional.l1_loss(input, target, reduction=self.reduction)
+
+
+class SmoothL1Loss(_Loss):
+    """Squared differences where they are small, absolute ones where they are large.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}
+    beta : float, default 1
+        The difference where one becomes the other.
+    """
+
+    def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
+        super().__init__(reduction)
+        self.beta = beta
+
+    def forward(self, input: Any, target: Any) -> Tensor:
+        """The loss of predictions against targets of the same shape."""
+        return functional.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)

@@ -210,6 +210,8 @@ def test_losses():
     assert loss(logits, classes).item() == expected.item()
     assert list(loss.state_dict()) == ["weight"]
     assert nn.MSELoss("sum")(logits, logits + 1).item() == pytest.approx(15, rel=1e-5)
+    assert nn.L1Loss()(logits, logits + 3).item() == pytest.approx(3, rel=1e-5)
+    assert nn.SmoothL1Loss(beta=2)(logits, logits + 1).item() == pytest.approx(0.25, rel=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------------ PyTorch's forms
@@ -245,6 +247,10 @@ SAME_TEXT = [
     lambda nn: nn.AdaptiveMaxPool1d(4),
     lambda nn: nn.CrossEntropyLoss(),
     lambda nn: nn.MSELoss(),
+    lambda nn: nn.L1Loss(),
+    lambda nn: nn.SmoothL1Loss(),
+    lambda nn: nn.LPPool2d(2, 3),
+    lambda nn: nn.MaxUnpool2d(2),
     lambda nn: nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sequential(nn.BatchNorm2d(2), nn.ReLU()), nn.Flatten()),
     lambda nn: nn.ModuleList([nn.Linear(1, 2), nn.Linear(2, 3)]),
 ]
