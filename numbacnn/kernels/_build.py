@@ -77,12 +77,21 @@ class _LazyNumba:
 class device(_LazyNumba):
     """A helper that kernels call; Numba compiles it into each of them."""
 
+    _force_inline = False
+
     @functools.cached_property
     def _numba_type_(self) -> Any:
         import numba
 
-        self._compiled = numba.njit(**_OPTIONS)(self._function)  # kept: a Numba type holds its object weakly
+        # Kept: a Numba type holds its object weakly.
+        self._compiled = numba.njit(**_OPTIONS, forceinline=self._force_inline)(self._function)
         return numba.typeof(self._compiled)
+
+
+class inlined(device):
+    """A device function that is inlined however large it is: one called in a single hot place, with much to hand over."""
+
+    _force_inline = True
 
 
 class intrinsic(_LazyNumba):

@@ -13,10 +13,12 @@ from typing import NamedTuple
 
 from ._build import device, kernel
 from .layout import copy_transposed
-from .pointer import cast, first, offset, store_pointer
+from .pointer import as_integers, cast, first, offset, store_pointer
+from .simd import lanes as lanes_of
+from .simd import load, store
 from .tile import MAX_ROWS, MIN_GEMM_ROWS, gemm_tile
 
-PACK_COLUMNS = 32  # columns that packing transposes at a time, through a buffer that stays in L1
+PACK_COLUMNS = 128  # columns that packing transposes at a time: long enough stretches, and their buffer stays in L1
 
 
 class GemmConv(NamedTuple):
@@ -182,12 +184,12 @@ def conv_gemm(
             break
 
 
-@kernel(I=("uint32", "uint64"))
+@kernel
 def pack_weights(
     block,
     scratch,
-    weight: "I*",
-    packed: "I[:]",
+    weight: "T*",
+    packed: "T[:]",
     taps: "int64",
     run: "int64",
     run_stride: "int64",
@@ -199,7 +201,7 @@ def pack_weights(
 ):
     """One block: one panel, ``packed[tap][r][lane] = weight[tap + r * run_stride + lane * lane_stride]``.
 
-    Lanes beyond the last are zero. (The weights are moved as integers: a transposition does no arithmetic.)
+    Lanes beyond the last are zero.
     """
     group = block // panels
     first_lane = (block - group * panels) * width
@@ -214,23 +216,23 @@ def pack_weights(
         r, tap = 0, 0
         for q in range(0, run * taps, PACK_COLUMNS):
             columns = min(PACK_COLUMNS, run * taps - q)
-            copy_transposed(weight, origin + q, lane_stride, buffer, 0, width, valid, columns)
+            copy_transposed(as_integers(weight), origin + q, lane_stride, as_integers(buffer), 0, width, valid, columns)
             for column in range(columns):
                 place = start + (tap * run + r) * width
-                for lane in range(width):
-                    packed[place + lane] = buffer[column * width + lane]
+                for lane in range(0, width, lanes_of(buffer)):
+                    store(packed, place + lane, load(buffer, column * width + lane))
                 tap += 1
                 if tap == taps:
                     r, tap = r + 1, 0
         return
     for r in range(run):  # (lane, tap) lie one after the other
         place = start + r * width
-        if taps == 1 and lane_stride == 1:
-            for lane in range(valid):
-                packed[place + lane] = weight[origin + r * run_stride + lane]
+        if taps == 1 and lane_stride == 1 and valid == width:
+            for lane in range(0, width, lanes_of(weight)):
+                store(packed, place + lane, load(weight, origin + r * run_stride + lane))
         else:
-            out = offset(first(packed), place)
-            copy_transposed(weight, origin + r * run_stride, lane_stride, out, 0, run * width, valid, taps)
+            source, out = offset(weight, origin + r * run_stride), offset(first(packed), place)
+            copy_transposed(as_integers(source), 0, lane_stride, as_integers(out), 0, run * width, valid, taps)
         for tap in range(taps):
             for lane in range(valid, width):
                 packed[place + tap * run * width + lane] = 0

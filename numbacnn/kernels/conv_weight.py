@@ -9,12 +9,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ._build import device, kernel
-from .pointer import cast, offset, store_pointer
+from .layout import copy_transposed
+from .pointer import as_integers, cast, offset, store_pointer
+from .simd import lanes, load, load_first, splat, store
 from .tile import MAX_ROWS, outer_tile
 
 POINT_BLOCK = 128  # positions per block: their rows of 64 channels of dY take 32 KiB
 TABLE_SLOTS = 4096  # pointers: POINT_BLOCK x taps of one block of taps
 PACK_SLOTS = 8192  # 64 KiB for the packed rows of dY
+UNPACK_COLUMNS = 128  # columns that unpacking transposes at a time, through a buffer that stays in L1
 
 
 class WeightConv(NamedTuple):
@@ -69,23 +72,28 @@ def _put_inputs(table, first, points, tap, last, source, zeros, index_d, index_h
 
 
 @device
-def _pack_rows(packed, grad_output, points, lanes, panels, g):
-    """``packed[panel][p][lane]``, zero beyond the last lane."""
+def _pack_rows(packed, grad_output, points, channels, panels, g):
+    """``packed[panel][p][lane]``, zero beyond the last channel."""
+    zero = splat(packed, 0.0)
     for panel in range(panels):
-        valid = min(g.width, lanes - panel * g.width)
+        valid = min(g.width, channels - panel * g.width)
         for p in range(points):
             place = (panel * POINT_BLOCK + p) * g.width
             origin = p * g.out_channels + panel * g.width
-            for lane in range(valid):
-                packed[place + lane] = grad_output[origin + lane]
-            for lane in range(valid, g.width):
-                packed[place + lane] = 0
+            for lane in range(0, g.width, lanes(packed)):
+                if lane + lanes(packed) <= valid:
+                    store(packed, place + lane, load(grad_output, origin + lane))
+                else:
+                    store(packed, place + lane, load_first(grad_output, origin + lane, valid - lane, zero))
 
 
 @device
-def _zero(out, count):
-    for i in range(count):
-        out[i] = 0
+def _zero_rows(out, rows, row, count):
+    """The first `count` elements of rows that lie `row` apart."""
+    zero = splat(out, 0.0)
+    for r in range(rows):
+        for i in range(0, count, lanes(out)):
+            store(out, r * row + i, zero)
 
 
 @kernel
@@ -116,7 +124,7 @@ def conv_weight(
 
     first_panel = panel_block * g.panel_block
     panels = min(g.panel_block, g.panels - first_panel)
-    lanes = g.lanes - first_panel * g.width
+    channels = g.lanes - first_panel * g.width
     first_run = run_block * g.run_block
     run = min(g.run_block, g.run - first_run)
     taps = g.taps_d * g.taps_h * g.taps_w
@@ -129,14 +137,13 @@ def conv_weight(
     tiles = (run + MAX_ROWS - 1) // MAX_ROWS
 
     for t in range(last - tap):
-        for r in range(run):
-            _zero(offset(out, (t * g.run + r) * row), panels * g.width)
+        _zero_rows(offset(out, t * g.run * row), run, row, panels * g.width)
     point = chunk * g.points // g.chunks
     end = (chunk + 1) * g.points // g.chunks
     while point < end:
         points = min(POINT_BLOCK, end - point)
         rows = offset(grad_output, point * g.out_channels + group * g.lanes + first_panel * g.width)
-        _pack_rows(packed, rows, points, lanes, panels, g)
+        _pack_rows(packed, rows, points, channels, panels, g)
         _put_inputs(table, point, points, tap, last, source, zeros, index_d, index_h, index_w, g)
         for t in range(last - tap):
             for panel in range(panels):
@@ -156,18 +163,38 @@ def conv_weight(
 
 
 @kernel
-def unpack_weight(block, partial: "T[:, :, :, :, :]", out: "T[:, :, :]", chunks: "int64"):
-    """One block: the gradient of one output channel, chunks added in order, ``out[co][ci][tap]``.
-
-    `partial` is (chunk, group, tap, ci, lane).
-    """
-    groups = partial.shape[1]
-    lanes = out.shape[0] // groups
-    group = block // lanes
-    lane = block - group * lanes
-    for ci in range(out.shape[1]):
-        for tap in range(out.shape[2]):
-            total = partial[0, group, tap, ci, lane]
-            for chunk in range(1, chunks):
-                total += partial[chunk, group, tap, ci, lane]
-            out[block, ci, tap] = total
+def unpack_weight(
+    block,
+    scratch,
+    partial: "T*",
+    out: "T*",
+    chunks: "int64",
+    chunk_stride: "int64",
+    taps: "int64",
+    run: "int64",
+    channels: "int64",
+    width: "int64",
+    panels: "int64",
+):
+    """One block: one panel of output channels: the chunks added in order and transposed to ``out[co][ci][tap]``."""
+    group = block // panels
+    panel = block - group * panels
+    row = panels * width
+    valid = min(width, channels - panel * width)
+    source = offset(partial, group * taps * run * row + panel * width)
+    rows = offset(out, (group * channels + panel * width) * run * taps)
+    buffer = cast(scratch, partial)
+    ci, tap = 0, 0
+    for q in range(0, run * taps, UNPACK_COLUMNS):
+        columns = min(UNPACK_COLUMNS, run * taps - q)
+        for column in range(columns):
+            origin = (tap * run + ci) * row
+            for lane in range(0, width, lanes(source)):
+                total = load(source, origin + lane)
+                for chunk in range(1, chunks):
+                    total += load(source, chunk * chunk_stride + origin + lane)
+                store(buffer, column * width + lane, total)
+            tap += 1
+            if tap == taps:
+                ci, tap = ci + 1, 0
+        copy_transposed(as_integers(buffer), 0, width, as_integers(rows), q, run * taps, columns, valid)

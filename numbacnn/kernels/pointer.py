@@ -85,3 +85,18 @@ def cast(typingctx, pointer, like):
         return builder.bitcast(args[0], args[1].type)
 
     return like(pointer, like), codegen
+
+
+@intrinsic
+def as_integers(typingctx, pointer):
+    """The same address as a pointer to unsigned integers of the elements' size, for code that only moves them."""
+    from llvmlite import ir
+    from numba.core import types
+
+    bits = pointer.dtype.bitwidth
+    result = types.CPointer(types.uint32 if bits == 32 else types.uint64)
+
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], ir.IntType(bits).as_pointer())
+
+    return result(pointer), codegen

@@ -8,9 +8,9 @@ import numpy as np
 
 from ...errors import ShapeError
 from .. import layout
-from .._check import check_float, check_same_dtype
+from .._check import check_choice, check_float, check_same_dtype
 from ..geometry import ConvGeometry, conv_geometry
-from . import plan
+from . import bias_gradient, plan
 from .plan import Choice
 
 if TYPE_CHECKING:
@@ -222,7 +222,9 @@ def conv_backward_bias(grad_output: np.ndarray) -> np.ndarray:
     array([40., 40., 40.])
     """
     grad_output = check_float("grad_output", grad_output)
-    raise NotImplementedError
+    if not 3 <= grad_output.ndim <= 5:
+        raise ShapeError(f"grad_output must be (N, C_out, *output) with 3 to 5 axes, got shape {grad_output.shape}")
+    return bias_gradient.run(_memory(grad_output))
 
 
 def explain(
@@ -258,7 +260,7 @@ def explain(
     >>> print(explain((1, 3, 8, 8), (4, 3, 1, 1)).algorithm)
     pointwise
     """
-    check_direction(direction)
+    check_choice("direction", direction, plan.DIRECTIONS)
     geometry = conv_geometry(
         tuple(input_shape), tuple(weight_shape), stride, padding, dilation, groups, padding_mode
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 # A panel's weights for one block of the reduction stream from L2 once per row tile; a larger block amortises loading
 # and storing the accumulators, a smaller one leaves L2 to the source rows.
-RUN_BYTES = 48 * 1024
+RUN_BYTES = 64 * 1024
 
 # Taps whose pointers are tabulated at a time: POINT_BLOCK / 6 tiles x (6 + 7 x taps) pointers fill conv_gemm's table.
 TAP_BLOCK = 64
@@ -18,7 +18,7 @@ TAP_BLOCK = 64
 POINT_BLOCK = 96
 
 # Enough blocks that two to eight cores finish together; more would only split panels further.
-MIN_BLOCKS = 8
+MIN_BLOCKS = 24
 
 # Packed weights per launch: with everything else a call stays below 16 MB of extra memory.
 PACKED_BYTES = 8 << 20

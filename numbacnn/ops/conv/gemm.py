@@ -202,8 +202,8 @@ def _run_portion(
     packed = memory.empty((groups * panels * plan.panel_elements,), source.dtype)
     pack_weights(
         groups * panels,
-        _as_integers(weight[group * plan.group_stride + lane * plan.lane_stride :]),
-        _as_integers(packed),
+        weight[group * plan.group_stride + lane * plan.lane_stride :],
+        packed,
         plan.taps,
         plan.run,
         plan.run_stride,
@@ -241,10 +241,6 @@ def _run_portion(
             record,
             cost=launch.cost * share,
         )
-
-
-def _as_integers(array: np.ndarray) -> np.ndarray:
-    return array.view(np.uint32 if array.dtype.itemsize == 4 else np.uint64)
 
 
 _zero_rows: dict[str, np.ndarray] = {}

@@ -10,13 +10,13 @@ import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import OptionError
-from . import depthwise, indirect, row_runs
+from . import depthwise, indirect, pointwise, row_runs
 
 if TYPE_CHECKING:
     from ..geometry import ConvGeometry
 
 DIRECTIONS = ("forward", "backward_data", "backward_weight")
-ALGORITHMS: tuple[Any, ...] = (depthwise, row_runs, indirect)
+ALGORITHMS: tuple[Any, ...] = (pointwise, depthwise, row_runs, indirect)
 
 
 class Choice(NamedTuple):

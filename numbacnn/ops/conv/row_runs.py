@@ -34,11 +34,11 @@ name = "row_runs"
 
 # Above this a tap alone is long enough a run for the general algorithm, whose weights are blocked for the caches.
 MAX_CHANNELS = 8
-PATCH_BYTES = PATCH_SLOTS * 8
+PATCH_BYTES = PATCH_SLOTS * 8 - 64  # what copies may write behind the last row
 # A patch of this size leaves half of a 32 KiB L1 to weights and output; larger ones only where a row needs it.
 GOOD_PATCH_BYTES = 24 * 1024
 # Enough positions that copying the patch and ragged last tiles do not show.
-GOOD_POINTS = 384
+GOOD_POINTS = 768
 # Partial weight gradients: enough that cores finish together.
 CHUNKS = 16
 
@@ -84,10 +84,10 @@ def backward_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out
     """Fill `out`, a contiguous (C_out, C_in, taps) array, from two channels-last memories."""
     p = plan(g, x.dtype.itemsize)
     record = p.record
-    partial = memory.empty((record.chunks, record.count, record.panels * record.width), x.dtype)
+    partial = memory.empty((record.chunks, record.panels, record.count, record.width), x.dtype)
     blocks = record.chunks * record.panel_blocks
     conv_rows_weight(blocks, x, grad_output, partial, p.offsets, *p.maps, p.blocks, record, cost=p.cost)
-    combine_rows(-(-record.count // COMBINE_ROWS), partial, out, record, cost=partial.size * 0.5)
+    combine_rows(-(-record.count // COMBINE_ROWS) * record.panels, partial, out, record, cost=partial.size * 0.5)
 
 
 @functools.lru_cache(maxsize=512)
@@ -131,7 +131,6 @@ def plan(g: ConvGeometry, itemsize: int) -> RowPlan:
         vector=full // 2,
         width=width,
         panels=panels,
-        tile_block=1,
         chunks=chunks,
         panel_blocks=panel_blocks,
     )

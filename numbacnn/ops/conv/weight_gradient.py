@@ -93,4 +93,16 @@ def run(plan: WeightPlan, grad_output: np.ndarray, x: np.ndarray, out: np.ndarra
         g,
         cost=plan.cost,
     )
-    conv_weight.unpack_weight(out.shape[0], partial, out, g.chunks, cost=partial.size * 2.0)
+    conv_weight.unpack_weight(
+        g.groups * g.panels,
+        partial,
+        out,
+        g.chunks,
+        partial[0].size,
+        out.shape[2],
+        g.run,
+        g.lanes,
+        g.width,
+        g.panels,
+        cost=partial.size * 0.5,
+    )
