@@ -8,8 +8,10 @@ import numpy as np
 
 from .. import random
 from ..autograd import Tensor, apply, as_tensor
-from ..errors import OptionError
+from ..ops import dropout as ops
 from ..ops._check import check_float
+from ..ops._dense import dense, in_memory_of
+from ..ops.dropout import check_probability
 
 __all__ = ["dropout"]
 
@@ -26,7 +28,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, generator: np.ran
     training : bool, default True
         False returns the input unchanged.
     generator : numpy.random.Generator, optional
-        Where the random numbers come from: `numbacnn.random.generator` unless given.
+        Where the random numbers come from: `numbacnn.random.generator` unless given. One number is drawn per call.
 
     Returns
     -------
@@ -52,24 +54,11 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, generator: np.ran
     check_float("input", x.data)
     if not training or p == 0:
         return x
-    keep = _draw(x.shape, generator or random.generator()) >= p
-    scale = x.dtype.type(1 / (1 - p) if p < 1 else 0)
+    key = int((generator or random.generator()).integers(2**63))
+    data = dense(x.data)
+    out = ops.dropout(data, p, key)
 
     def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> tuple[np.ndarray]:
-        return (grad * keep * scale,)
+        return (ops.dropout(in_memory_of(out, grad), p, key),)
 
-    return apply("dropout", (x,), x.data * keep * scale, backward)
-
-
-def check_probability(p: Any) -> float:
-    """`p` if it is a probability, else OptionError."""
-    if not isinstance(p, (int, float, np.number)) or not 0 <= p <= 1:
-        raise OptionError(f"p must be a probability, from 0 to 1; got {p!r}")
-    return p  # type: ignore[return-value]
-
-
-def _draw(shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
-    """Uniform numbers in the memory order that activations have (channels-last), so that the product is quick."""
-    if len(shape) < 3:
-        return generator.random(shape, np.float32)
-    return np.moveaxis(generator.random((shape[0], *shape[2:], shape[1]), np.float32), -1, 1)
+    return apply("dropout", (x,), out, backward)
