@@ -12,13 +12,20 @@ from typing import NamedTuple
 
 from ._build import device, kernel
 from .layout import copy_transposed
-from .offset_tile import offset_gemm_tile, offset_outer_tile
-from .pointer import cast, offset, stack_slots, store_pointer
-from .tile import MAX_LANES, MAX_ROWS
+from .offset_tile import offset_gemm, offset_outer
+from .pointer import cast, offset, store_pointer
+from .simd import lanes as vector_lanes
+from .simd import load, load_first, splat, store
+from .tile import MAX_LANES
 
-PATCH_SLOTS = 8192  # 64 KiB of stack: an eighth of a common L2 cache
+# How a thread's scratch memory is divided.
 MAX_POINTS = 1024  # positions per block, at most: one pointer each
 POINT_BLOCK = 128  # positions that one pass of the weight gradient sums over: their dY takes 8 KiB of L1
+ROW_SLOTS = POINT_BLOCK * MAX_LANES
+PATCH_SLOTS = 24576  # 192 KiB
+
+GROUP_POINTS = 192  # positions that run over all panels before the next do: what they write stays in L2
+FEW_PRODUCTS = 36  # with fewer, the weight gradient reads dY so seldom that packing it is not worth it
 COMBINE_ROWS = 32  # rows of the weight gradient that one block adds up and transposes
 
 
@@ -31,6 +38,7 @@ class RowsConv(NamedTuple):
     in_h: int
     in_w: int  # input columns
     pad_w: int  # padded columns before the first input column
+    zeros_w: int  # whether padded columns are zeros
     out_d: int  # output planes, rows and columns
     out_h: int
     out_w: int
@@ -50,14 +58,8 @@ class RowsConv(NamedTuple):
     vector: int  # lanes of one vector
     width: int  # lanes of a panel
     panels: int
-    tile_block: int  # forward: row tiles that run over all panels before the next ones do
     chunks: int  # weight gradient: parts of the blocks with a partial sum each
     panel_blocks: int  # weight gradient: parts that panels are cut into
-
-
-_patch = stack_slots(PATCH_SLOTS)
-_table = stack_slots(MAX_POINTS)
-_rows = stack_slots(POINT_BLOCK * MAX_LANES)
 
 
 @device
@@ -68,12 +70,33 @@ def _part(i, parts, total):
 
 
 @device
-def _copy_edge(patch, line, map_w, column, begin, end, channels):
+def _copy(target, source, count):
+    """``target[i] = source[i]`` for ``i < count``. Up to a vector of zeros is written behind."""
+    step = vector_lanes(target)
+    whole = count - count % step
+    for i in range(0, whole, step):
+        store(target, i, load(source, i))
+    if whole < count:
+        store(target, whole, load_first(source, whole, count - whole, splat(target, 0.0)))
+
+
+@device
+def _zero(target, count):
+    """``target[i] = 0`` for ``i < count``. Up to a vector of zeros is written behind."""
+    for i in range(0, count, vector_lanes(target)):
+        store(target, i, splat(target, 0.0))
+
+
+@device
+def _copy_edge(patch, line, map_w, column, begin, end, g):
     """Patch columns from `begin` to `end`, all of them padding."""
-    for j in range(begin, end):
-        source = map_w[column + j] * channels
-        for c in range(channels):
-            patch[j * channels + c] = line[source + c] if source >= 0 else 0
+    if g.zeros_w:
+        _zero(offset(patch, begin * g.channels), (end - begin) * g.channels)
+    else:
+        for j in range(begin, end):
+            source = map_w[column + j] * g.channels
+            for c in range(g.channels):
+                patch[j * g.channels + c] = line[source + c]
 
 
 @device
@@ -81,25 +104,22 @@ def _copy_row(patch, line, map_w, column, columns, g):
     """One patch row: padded columns from `column` on of the input row `line`."""
     begin = min(max(g.pad_w - column, 0), columns)
     end = min(max(g.pad_w + g.in_w - column, begin), columns)
-    inside = offset(line, (column - g.pad_w) * g.channels)
-    _copy_edge(patch, line, map_w, column, 0, begin, g.channels)
-    for i in range(begin * g.channels, end * g.channels):
-        patch[i] = inside[i]
-    _copy_edge(patch, line, map_w, column, end, columns, g.channels)
+    inside = offset(line, (column + begin - g.pad_w) * g.channels)
+    _copy_edge(patch, line, map_w, column, 0, begin, g)
+    _copy(offset(patch, begin * g.channels), inside, (end - begin) * g.channels)
+    _copy_edge(patch, line, map_w, column, end, columns, g)
 
 
 @device
 def _copy_patch(patch, sample, map_d, map_h, map_w, d, row, rows, column, columns, g):
-    """The padded input rows and columns that `rows` x `columns` output positions of plane `d` read."""
-    elements = columns * g.channels
+    """The padded input rows and columns that `rows` x `columns` output positions of plane `d` read, in order."""
     for tap in range(g.taps_d):
         source_d = map_d[d * g.stride_d + tap * g.dilation_d]
         for i in range(rows):
             line = offset(patch, tap * g.plane + i * g.pitch)
             source_h = map_h[row + i]
             if source_d < 0 or source_h < 0:
-                for j in range(elements):
-                    line[j] = 0
+                _zero(line, columns * g.channels)
             else:
                 _copy_row(line, offset(sample, source_d * g.in_d + source_h * g.in_h), map_w, column, columns, g)
 
@@ -138,6 +158,7 @@ def _load_block(block, patch, table, source, map_d, map_h, map_w, g):
 @kernel
 def conv_rows(
     block,
+    scratch,
     source: "T*",
     weight: "T*",
     out: "T*",
@@ -152,30 +173,26 @@ def conv_rows(
     `map_*` gives the input coordinate at a padded coordinate, or -1 for a zero; `offsets` where in the patch each
     product finds its input; `weight` is what `pack_rows` makes.
     """
-    table = _table()
-    patch = cast(_patch(), source)
-    point, points = _load_block(block, patch, table, source, map_d, map_h, map_w, g)
-    tiles = (points + MAX_ROWS - 1) // MAX_ROWS
-    for begin in range(0, tiles, g.tile_block):  # 3rd loop: groups of tiles
-        for panel in range(g.panels):  # 2nd loop: panels of output channels
+    patch = cast(offset(scratch, MAX_POINTS), source)
+    point, points = _load_block(block, patch, scratch, source, map_d, map_h, map_w, g)
+    for first in range(0, points, GROUP_POINTS):
+        for panel in range(g.panels):
             lane = panel * g.width
             lanes = min(g.width, g.lanes - lane)
             packed = offset(weight, panel * (1 + g.count) * g.width)
-            for tile in range(begin, min(begin + g.tile_block, tiles)):  # 1st loop: tiles of output positions
-                first, rows = _part(tile, tiles, points)
-                offset_gemm_tile(
-                    lanes > g.vector,
-                    offset(table, first),
-                    rows,
-                    offsets,
-                    g.count,
-                    offset(packed, g.width),
-                    g.width,
-                    packed,
-                    offset(out, (point + first) * g.lanes + lane),
-                    g.lanes,
-                    lanes,
-                )
+            offset_gemm(
+                lanes > g.vector,
+                offset(scratch, first),
+                min(GROUP_POINTS, points - first),
+                offsets,
+                g.count,
+                offset(packed, g.width),
+                g.width,
+                packed,
+                offset(out, (point + first) * g.lanes + lane),
+                g.lanes,
+                lanes,
+            )
 
 
 @kernel
@@ -198,17 +215,18 @@ def pack_rows(block, weight: "T*", bias: "T*", packed: "T*", has_bias: "int64", 
 @device
 def _pack_panel(packed, grad_output, points, lanes, g):
     """Rows of one panel of dY, one after the other; zero beyond the last lane."""
+    zero = splat(packed, 0.0)
     for p in range(points):
-        origin = p * g.lanes
-        for i in range(lanes):
-            packed[p * g.width + i] = grad_output[origin + i]
-        for i in range(lanes, g.width):
-            packed[p * g.width + i] = 0
+        store(packed, p * g.width, load_first(grad_output, p * g.lanes, lanes, zero))
+        if lanes > g.vector:
+            second = load_first(grad_output, p * g.lanes + g.vector, lanes - g.vector, zero)
+            store(packed, p * g.width + g.vector, second)
 
 
 @kernel
 def conv_rows_weight(
     block,
+    scratch,
     source: "T*",
     grad_output: "T*",
     partial: "T*",
@@ -221,53 +239,54 @@ def conv_rows_weight(
 ):
     """One block: the sum over a chunk of the `blocks` blocks of positions, for some panels of output channels.
 
-    ``partial[chunk][k][panel * width + lane]`` receives it. The other arguments are those of `conv_rows`.
+    ``partial[chunk][panel][k][lane]`` receives it. The other arguments are those of `conv_rows`.
     """
     first_panel, panels = _part(block % g.panel_blocks, g.panel_blocks, g.panels)
     chunk = block // g.panel_blocks
     first_block, chunk_blocks = _part(chunk, g.chunks, blocks)
-    row = g.panels * g.width
-    out = offset(partial, chunk * g.count * row)
-    for k in range(g.count):
-        for lane in range(first_panel * g.width, (first_panel + panels) * g.width):
-            out[k * row + lane] = 0
-    table = _table()
-    patch = cast(_patch(), source)
-    packed = cast(_rows(), source)
-    tiles = (g.count + MAX_ROWS - 1) // MAX_ROWS
+    panel_elements = g.count * g.width
+    out = offset(partial, (chunk * g.panels + first_panel) * panel_elements)
+    _zero(out, panels * panel_elements)
+    rows_of_panel = cast(offset(scratch, MAX_POINTS), source)
+    patch = cast(offset(scratch, MAX_POINTS + ROW_SLOTS), source)
     for b in range(first_block, first_block + chunk_blocks):  # 4th loop: blocks of positions
-        point, points = _load_block(b, patch, table, source, map_d, map_h, map_w, g)
+        point, points = _load_block(b, patch, scratch, source, map_d, map_h, map_w, g)
         parts = (points + POINT_BLOCK - 1) // POINT_BLOCK
         for part in range(parts):  # 3rd loop: positions whose dY fits L1
             first, count = _part(part, parts, points)
-            for panel in range(first_panel, first_panel + panels):  # 2nd loop: panels of output channels
-                lane = panel * g.width
+            following = offset(grad_output, (point + first + count) * g.lanes)
+            for panel in range(panels):  # 2nd loop: panels of output channels
+                lane = (first_panel + panel) * g.width
                 lanes = min(g.width, g.lanes - lane)
-                _pack_panel(packed, offset(grad_output, (point + first) * g.lanes + lane), count, lanes, g)
-                for tile in range(tiles):  # 1st loop: tiles of the reduction
-                    k, rows = _part(tile, tiles, g.count)
-                    offset_outer_tile(
-                        lanes > g.vector,
-                        rows,
-                        offset(table, first),
-                        count,
-                        offset(offsets, k),
-                        packed,
-                        g.width,
-                        offset(out, k * row + lane),
-                        row,
-                    )
+                y, y_stride = offset(grad_output, (point + first) * g.lanes + lane), g.lanes
+                if lanes < g.width or g.count > FEW_PRODUCTS and g.lanes > g.width:
+                    _pack_panel(rows_of_panel, y, count, lanes, g)
+                    y, y_stride = rows_of_panel, g.width
+                offset_outer(  # 1st loop: tiles of the reduction
+                    lanes > g.vector,
+                    g.count,
+                    offset(scratch, first),
+                    count,
+                    offsets,
+                    y,
+                    y_stride,
+                    offset(out, panel * panel_elements),
+                    g.width,
+                    offset(following, panel * count * g.lanes // panels),
+                    count * g.lanes // panels,
+                )
 
 
 @kernel
 def combine_rows(block, partial: "T*", out: "T*", g: "RowsConv"):
-    """One block: `COMBINE_ROWS` rows of the gradient, chunks added in order, ``out[lane][k]``."""
-    first = block * COMBINE_ROWS
+    """One block: `COMBINE_ROWS` rows of one panel of the gradient, chunks added in order, ``out[lane][k]``."""
+    panel = block % g.panels
+    first = block // g.panels * COMBINE_ROWS
     rows = min(COMBINE_ROWS, g.count - first)
-    row = g.panels * g.width
-    total = offset(partial, first * row)
+    total = offset(partial, (panel * g.count + first) * g.width)
     for chunk in range(1, g.chunks):
-        part = offset(total, chunk * g.count * row)
-        for i in range(rows * row):
+        part = offset(total, chunk * g.panels * g.count * g.width)
+        for i in range(rows * g.width):
             total[i] += part[i]
-    copy_transposed(total, 0, row, out, first, g.count, rows, g.lanes)
+    lane = panel * g.width
+    copy_transposed(total, 0, g.width, out, lane * g.count + first, g.count, rows, min(g.width, g.lanes - lane))

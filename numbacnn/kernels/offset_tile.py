@@ -1,10 +1,10 @@
 """Register tiles whose reduction is a list of element offsets: the rows lie anywhere, the reduction too.
 
-`offset_gemm_tile` multiplies rows by packed weights, each row read at the same list of offsets::
+`offset_gemm` multiplies rows by packed weights, each row read at the same list of offsets::
 
     out[i][j] = bias[j] + sum over k < count of  x[i][offsets[k]] * w[k][j]            i < rows, j < lanes
 
-`offset_outer_tile` accumulates outer products (the weight gradient)::
+`offset_outer` accumulates outer products (the weight gradient)::
 
     out[i][j] += sum over positions p of  x[p][offsets[i]] * y[p][j]                   i < rows, j < lanes
 
@@ -17,11 +17,19 @@ from __future__ import annotations
 from typing import Any
 
 from ._build import device, intrinsic
-from .tile import _choose, _Emitter, _loop, _store_rows
+from .pointer import offset
+from .tile import MAX_ROWS, _Emitter, _loop, _store_rows
+
+
+def _prefetch(e: _Emitter, pointer: Any) -> None:
+    """Ask for the cache line at `pointer`, which may lie anywhere."""
+    line = e.builder.bitcast(pointer, e.ir.IntType(8).as_pointer())
+    for_reading, keep_in_all_levels, data = (e.ir.Constant(e.i32, value) for value in (0, 3, 1))
+    e.call("llvm.prefetch.p0", e.ir.VoidType(), [line, for_reading, keep_in_all_levels, data])
 
 
 def _offset_gemm_tile(rows: int, vectors: int) -> Any:
-    """The GEMM tile; its arguments are described at `offset_gemm_tile`."""
+    """The GEMM tile; its arguments are those of `offset_gemm`, but `valid` rows."""
 
     def tile(typingctx, table, valid, offsets, count, w, w_width, bias, out, out_stride, lanes):
         from numba.core import types
@@ -61,15 +69,15 @@ def _offset_gemm_tile(rows: int, vectors: int) -> Any:
 
 
 def _offset_outer_tile(rows: int, vectors: int) -> Any:
-    """The outer-product tile; its arguments are described at `offset_outer_tile`."""
+    """The outer-product tile; its arguments are those of `offset_outer`."""
 
-    def tile(typingctx, table, count, offsets, y, y_stride, out, out_stride):
+    def tile(typingctx, table, count, offsets, y, y_stride, out, out_stride, ahead, ahead_step):
         from numba.core import types
 
         i64 = types.int64
 
         def codegen(context, builder, signature, args):
-            table, count, offsets, y, y_stride, out, out_stride = args
+            table, count, offsets, y, y_stride, out, out_stride, ahead, ahead_step = args
             e = _Emitter(builder, signature.args[3].dtype)
             steps = range(vectors)
             out_rows = [e.at(out, builder.mul(out_stride, e.constant(i))) for i in range(rows)]
@@ -78,6 +86,7 @@ def _offset_outer_tile(rows: int, vectors: int) -> Any:
             def position(p, sums):
                 x = e.slot(table, p)
                 y_row = e.at(y, builder.mul(p, y_stride))
+                _prefetch(e, e.at(ahead, builder.mul(p, ahead_step)))
                 right = [e.load(e.at(y_row, j * e.lanes)) for j in steps]
                 new = []
                 for i in range(rows):
@@ -92,7 +101,7 @@ def _offset_outer_tile(rows: int, vectors: int) -> Any:
                     e.store(sums[i * vectors + j], e.at(out_rows[i], j * e.lanes))
             return context.get_dummy_value()
 
-        return types.void(table, i64, offsets, y, i64, out, i64), codegen
+        return types.void(table, i64, offsets, y, i64, out, i64, ahead, i64), codegen
 
     return intrinsic(tile)
 
@@ -109,63 +118,80 @@ _outer_3_narrow, _outer_2_narrow, _outer_1_narrow = (_offset_outer_tile(rows, 1)
 
 
 @device
-def offset_gemm_tile(wide, table, rows, offsets, count, w, w_width, bias, out, out_stride, lanes):
-    """One tile of a GEMM over gathered rows.
+def offset_gemm(wide, table, points, offsets, count, w, w_width, bias, out, out_stride, lanes):
+    """A GEMM over gathered rows: as many tiles as needed, of nearly equal size.
 
     wide : two vectors of columns (true) or one
     table : slots with a pointer to each of the x rows
-    rows : how many rows there are, 1 to 6
+    points : how many rows there are
     offsets, count : the reduction: elements from the beginning of every x row, and how many
     w, w_width : packed weights; elements between their successive rows
     bias : a padded row of initial values
     out, out_stride : first output row; elements between output rows
     lanes : number of output columns that exist
     """
-    if wide:
-        if rows == 6:
-            _gemm_6(table, rows, offsets, count, w, w_width, bias, out, out_stride, lanes)
+    tiles = (points + MAX_ROWS - 1) // MAX_ROWS
+    fewest = points // max(tiles, 1)
+    longer = points - fewest * tiles
+    for tile in range(tiles):
+        rows = fewest + 1 if tile < longer else fewest
+        if wide:
+            if rows == 6:
+                _gemm_6(table, rows, offsets, count, w, w_width, bias, out, out_stride, lanes)
+            elif rows == 5:
+                _gemm_5(table, rows, offsets, count, w, w_width, bias, out, out_stride, lanes)
+            else:  # fewer than four: the last is repeated
+                _gemm_4(table, rows, offsets, count, w, w_width, bias, out, out_stride, lanes)
+        elif rows == 6:
+            _gemm_6_narrow(table, rows, offsets, count, w, w_width, bias, out, out_stride, lanes)
         elif rows == 5:
-            _gemm_5(table, rows, offsets, count, w, w_width, bias, out, out_stride, lanes)
-        else:  # fewer than four: the last is repeated
-            _gemm_4(table, rows, offsets, count, w, w_width, bias, out, out_stride, lanes)
-    elif rows == 6:
-        _gemm_6_narrow(table, rows, offsets, count, w, w_width, bias, out, out_stride, lanes)
-    elif rows == 5:
-        _gemm_5_narrow(table, rows, offsets, count, w, w_width, bias, out, out_stride, lanes)
-    else:
-        _gemm_4_narrow(table, rows, offsets, count, w, w_width, bias, out, out_stride, lanes)
+            _gemm_5_narrow(table, rows, offsets, count, w, w_width, bias, out, out_stride, lanes)
+        else:
+            _gemm_4_narrow(table, rows, offsets, count, w, w_width, bias, out, out_stride, lanes)
+        table = offset(table, rows)
+        out = offset(out, rows * out_stride)
 
 
 @device
-def offset_outer_tile(wide, rows, table, count, offsets, y, y_stride, out, out_stride):
-    """Add ``x[p][offsets[i]] * y[p][j]`` over `count` positions to a tile of `out`.
+def offset_outer(wide, rows, table, points, offsets, y, y_stride, out, out_stride, ahead, ahead_count):
+    """Outer products over gathered rows: as many tiles as needed, of nearly equal size.
 
     wide : two vectors of columns (true) or one
-    rows : number of rows, 1 to 6
-    table : slots with one pointer to an x row per position
+    rows : number of offsets, and of rows of `out`
+    table, points : slots with a pointer to each of the x rows; how many there are
     y, out : full-width rows, `y_stride` and `out_stride` elements apart
+    ahead, ahead_count : elements that are needed next, to be fetched meanwhile
     """
-    if wide and rows == 6:
-        _outer_6(table, count, offsets, y, y_stride, out, out_stride)
-    elif wide and rows == 5:
-        _outer_5(table, count, offsets, y, y_stride, out, out_stride)
-    elif wide and rows == 4:
-        _outer_4(table, count, offsets, y, y_stride, out, out_stride)
-    elif wide and rows == 3:
-        _outer_3(table, count, offsets, y, y_stride, out, out_stride)
-    elif wide and rows == 2:
-        _outer_2(table, count, offsets, y, y_stride, out, out_stride)
-    elif wide and rows == 1:
-        _outer_1(table, count, offsets, y, y_stride, out, out_stride)
-    elif rows == 6:
-        _outer_6_narrow(table, count, offsets, y, y_stride, out, out_stride)
-    elif rows == 5:
-        _outer_5_narrow(table, count, offsets, y, y_stride, out, out_stride)
-    elif rows == 4:
-        _outer_4_narrow(table, count, offsets, y, y_stride, out, out_stride)
-    elif rows == 3:
-        _outer_3_narrow(table, count, offsets, y, y_stride, out, out_stride)
-    elif rows == 2:
-        _outer_2_narrow(table, count, offsets, y, y_stride, out, out_stride)
-    else:
-        _outer_1_narrow(table, count, offsets, y, y_stride, out, out_stride)
+    tiles = (rows + MAX_ROWS - 1) // MAX_ROWS
+    fewest = rows // max(tiles, 1)
+    longer = rows - fewest * tiles
+    ahead_step = ahead_count // max(tiles * points, 1) + 1
+    for tile in range(tiles):
+        n = fewest + 1 if tile < longer else fewest
+        if wide and n == 6:
+            _outer_6(table, points, offsets, y, y_stride, out, out_stride, ahead, ahead_step)
+        elif wide and n == 5:
+            _outer_5(table, points, offsets, y, y_stride, out, out_stride, ahead, ahead_step)
+        elif wide and n == 4:
+            _outer_4(table, points, offsets, y, y_stride, out, out_stride, ahead, ahead_step)
+        elif wide and n == 3:
+            _outer_3(table, points, offsets, y, y_stride, out, out_stride, ahead, ahead_step)
+        elif wide and n == 2:
+            _outer_2(table, points, offsets, y, y_stride, out, out_stride, ahead, ahead_step)
+        elif wide and n == 1:
+            _outer_1(table, points, offsets, y, y_stride, out, out_stride, ahead, ahead_step)
+        elif n == 6:
+            _outer_6_narrow(table, points, offsets, y, y_stride, out, out_stride, ahead, ahead_step)
+        elif n == 5:
+            _outer_5_narrow(table, points, offsets, y, y_stride, out, out_stride, ahead, ahead_step)
+        elif n == 4:
+            _outer_4_narrow(table, points, offsets, y, y_stride, out, out_stride, ahead, ahead_step)
+        elif n == 3:
+            _outer_3_narrow(table, points, offsets, y, y_stride, out, out_stride, ahead, ahead_step)
+        elif n == 2:
+            _outer_2_narrow(table, points, offsets, y, y_stride, out, out_stride, ahead, ahead_step)
+        else:
+            _outer_1_narrow(table, points, offsets, y, y_stride, out, out_stride, ahead, ahead_step)
+        offsets = offset(offsets, n)
+        out = offset(out, n * out_stride)
+        ahead = offset(ahead, ahead_step * points)

@@ -112,6 +112,7 @@ def plan(g: ConvGeometry, itemsize: int) -> RowPlan:
         in_h=in_h,
         in_w=g.input[2],
         pad_w=g.pad_low[2],
+        zeros_w=g.padding_mode[2] == "zeros",
         out_d=g.output[0],
         out_h=g.output[1],
         out_w=g.output[2],
