@@ -13,12 +13,16 @@ from typing import NamedTuple
 
 from ._build import device, kernel
 from .layout import copy_transposed
-from .pointer import as_integers, cast, first, offset, store_pointer
+from .pointer import as_integers, cast, offset, store_pointer
 from .simd import lanes as lanes_of
 from .simd import load, store
-from .tile import MAX_ROWS, MIN_GEMM_ROWS, gemm_tile
+from .tile import MAX_LANES, MAX_ROWS, MIN_GEMM_ROWS, gemm_tile
 
 PACK_COLUMNS = 128  # columns that packing transposes at a time: long enough stretches, and their buffer stays in L1
+
+# The scratch: the transposition buffer; pointer tables of all row tiles for one block of taps; weights packed here.
+BUFFER_SLOTS = PACK_COLUMNS * MAX_LANES // 2
+TABLE_SLOTS = BUFFER_SLOTS + 12 * 1024
 
 
 class GemmConv(NamedTuple):
@@ -47,6 +51,10 @@ class GemmConv(NamedTuple):
     point_blocks: int
     tap_block: int
     run_block: int
+    packs: int  # 1: weights come as the user has them and each block packs what it needs; 0: they come packed
+    run_stride: int  # of unpacked weights, in elements: between source channels, destination channels, groups
+    lane_stride: int
+    group_stride: int
 
 
 
@@ -87,8 +95,13 @@ def _rows_of(tile, tiles, points):
 
 
 @device
-def _put_tables(table, point, points, tiles, tap, last, source, weight, out, zeros, index_d, index_h, index_w, tap_weight, g):
-    """Fill the pointer tables of all row tiles of a block of points, for the taps from `tap` to `last`."""
+def _put_tables(
+    table, point, points, tiles, tap, last, source, weight, tap_step, out, zeros, index_d, index_h, index_w, tap_weight, g
+):
+    """Fill the pointer tables of all row tiles of a block of points, for the taps from `tap` to `last`.
+
+    Weights of successive taps lie `tap_step` elements apart.
+    """
     n = point // (g.lattice_d * g.lattice_h * g.lattice_w)
     point -= n * g.lattice_d * g.lattice_h * g.lattice_w
     d = point // (g.lattice_h * g.lattice_w)
@@ -116,7 +129,7 @@ def _put_tables(table, point, points, tiles, tap, last, source, weight, out, zer
         slot += rows
         for t in range(tap, last):
             slot += rows
-            store_pointer(table, slot, offset(weight, tap_weight[t] * g.run * g.width))
+            store_pointer(table, slot, offset(weight, tap_weight[t] * tap_step))
             slot += 1
 
 
@@ -146,14 +159,33 @@ def conv_gemm(
     first_panel, panel_count = _rows_of(panel_block, g.panel_blocks, g.panels)
     tiles = (points + MAX_ROWS - 1) // MAX_ROWS
     taps = g.taps_d * g.taps_h * g.taps_w
-    panel_elements = g.weight_taps * g.run * g.width
     group_panels = group * g.panels
+    panel_elements = g.weight_taps * g.run * g.width
+    buffer = cast(scratch, weight)
+    own = cast(offset(scratch, TABLE_SLOTS), weight)
+    tap_weights = own if g.packs else weight
+    tap_step = (g.run_block if g.packs else g.run) * g.width
 
     tap = 0
     while True:  # 4th loop: blocks of taps
         last = min(tap + g.tap_block, taps)
         _put_tables(
-            scratch, first, points, tiles, tap, last, source, weight, out, zeros, index_d, index_h, index_w, tap_weight, g
+            offset(scratch, BUFFER_SLOTS),
+            first,
+            points,
+            tiles,
+            tap,
+            last,
+            source,
+            tap_weights,
+            tap_step,
+            out,
+            zeros,
+            index_d,
+            index_h,
+            index_w,
+            tap_weight,
+            g,
         )
         for channel in range(0, g.run, g.run_block):  # 3rd loop: blocks of source channels
             run = min(g.run_block, g.run - channel)
@@ -161,7 +193,22 @@ def conv_gemm(
                 lane = panel * g.width
                 lanes = min(g.width, g.lanes - lane)
                 w_offset = (group_panels + panel) * panel_elements + channel * g.width
-                slot = 0
+                if g.packs:
+                    w_offset = 0
+                    origin = group * g.group_stride + lane * g.lane_stride + channel * g.run_stride
+                    _pack_panel(
+                        offset(weight, origin),
+                        own,
+                        buffer,
+                        g.weight_taps,
+                        run,
+                        g.run_block,
+                        g.run_stride,
+                        lanes,
+                        g.lane_stride,
+                        g.width,
+                    )
+                slot = BUFFER_SLOTS
                 for tile in range(tiles):  # 1st loop: tiles of lattice points
                     rows = max(_rows_of(tile, tiles, points)[1], MIN_GEMM_ROWS)
                     gemm_tile(
@@ -184,12 +231,47 @@ def conv_gemm(
             break
 
 
+@device
+def _pack_panel(weight, packed, buffer, taps, run, packed_run, run_stride, valid, lane_stride, width):
+    """``packed[tap][r][lane] = weight[tap + r * run_stride + lane * lane_stride]``, zero from lane `valid` on.
+
+    `packed` has room for `packed_run` >= `run` channels per tap.
+    """
+    vector = lanes_of(weight)
+    if run_stride == taps:  # (r, tap) lie one after the other: transpose stretches of them
+        for lane in range(valid, width):
+            for q in range(PACK_COLUMNS):
+                buffer[q * width + lane] = 0
+        r, tap = 0, 0
+        for q in range(0, run * taps, PACK_COLUMNS):
+            columns = min(PACK_COLUMNS, run * taps - q)
+            copy_transposed(as_integers(weight), q, lane_stride, as_integers(buffer), 0, width, valid, columns)
+            for column in range(columns):
+                for lane in range(0, width, vector):
+                    store(packed, (tap * packed_run + r) * width + lane, load(buffer, column * width + lane))
+                tap += 1
+                if tap == taps:
+                    r, tap = r + 1, 0
+        return
+    row = packed_run * width
+    for r in range(run):  # (lane, tap) lie one after the other
+        source, out = offset(weight, r * run_stride), offset(packed, r * width)
+        if taps == 1 and lane_stride == 1 and valid == width:
+            for lane in range(0, width, vector):
+                store(out, lane, load(source, lane))
+        else:
+            copy_transposed(as_integers(source), 0, lane_stride, as_integers(out), 0, row, valid, taps)
+        for tap in range(taps):
+            for lane in range(valid, width):
+                out[tap * row + lane] = 0
+
+
 @kernel
 def pack_weights(
     block,
     scratch,
     weight: "T*",
-    packed: "T[:]",
+    packed: "T*",
     taps: "int64",
     run: "int64",
     run_stride: "int64",
@@ -199,40 +281,11 @@ def pack_weights(
     width: "int64",
     panels: "int64",
 ):
-    """One block: one panel, ``packed[tap][r][lane] = weight[tap + r * run_stride + lane * lane_stride]``.
-
-    Lanes beyond the last are zero.
-    """
+    """One block: one panel, ``packed[panel][tap][r][lane]``; see `_pack_panel`."""
     group = block // panels
-    first_lane = (block - group * panels) * width
-    valid = min(width, lanes - first_lane)
-    origin = group * group_stride + first_lane * lane_stride
-    start = block * taps * run * width
-    buffer = cast(scratch, weight)
-    if run_stride == taps:  # (r, tap) lie one after the other: transpose stretches of them
-        for lane in range(valid, width):
-            for q in range(PACK_COLUMNS):
-                buffer[q * width + lane] = 0
-        r, tap = 0, 0
-        for q in range(0, run * taps, PACK_COLUMNS):
-            columns = min(PACK_COLUMNS, run * taps - q)
-            copy_transposed(as_integers(weight), origin + q, lane_stride, as_integers(buffer), 0, width, valid, columns)
-            for column in range(columns):
-                place = start + (tap * run + r) * width
-                for lane in range(0, width, lanes_of(buffer)):
-                    store(packed, place + lane, load(buffer, column * width + lane))
-                tap += 1
-                if tap == taps:
-                    r, tap = r + 1, 0
-        return
-    for r in range(run):  # (lane, tap) lie one after the other
-        place = start + r * width
-        if taps == 1 and lane_stride == 1 and valid == width:
-            for lane in range(0, width, lanes_of(weight)):
-                store(packed, place + lane, load(weight, origin + r * run_stride + lane))
-        else:
-            source, out = offset(weight, origin + r * run_stride), offset(first(packed), place)
-            copy_transposed(as_integers(source), 0, lane_stride, as_integers(out), 0, run * width, valid, taps)
-        for tap in range(taps):
-            for lane in range(valid, width):
-                packed[place + tap * run * width + lane] = 0
+    lane = (block - group * panels) * width
+    source = offset(weight, group * group_stride + lane * lane_stride)
+    out = offset(packed, block * taps * run * width)
+    _pack_panel(
+        source, out, cast(scratch, weight), taps, run, run, run_stride, min(width, lanes - lane), lane_stride, width
+    )

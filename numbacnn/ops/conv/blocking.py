@@ -37,3 +37,11 @@ def split_evenly(total: int, largest: int) -> int:
     """
     blocks = -(-total // max(largest, 1))
     return -(-total // blocks) if total else 1
+
+
+def packs_itself(points: int, taps: int) -> bool:
+    """Whether each block packs its own weights: few points (nobody else needs them) and tables that fit the scratch.
+
+    Weights of 9 MB for 49 positions (512 channels, 7x7) then pass through memory once instead of three times.
+    """
+    return points <= 256 and taps <= TAP_BLOCK and points * (taps * 7 // 6 + 2) <= 12 * 1024

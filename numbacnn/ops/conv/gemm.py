@@ -7,6 +7,7 @@ and over the produced channels; everything else follows from the geometry and is
 from __future__ import annotations
 
 import functools
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -25,31 +26,20 @@ class Launch(NamedTuple):
     """One phase's kernel arguments that do not depend on the data."""
 
     out_start: int  # element of the destination where the phase's lattice begins
-    tables: tuple[np.ndarray, np.ndarray, np.ndarray]
+    tables: tuple[np.ndarray, ...]
     tap_weight: np.ndarray
     record: GemmConv
-    blocks: int
     cost: float
+
+    @property
+    def blocks(self) -> int:
+        return self.record.point_blocks * self.record.groups * self.record.panel_blocks
 
 
 class GemmPlan(NamedTuple):
-    """How one direction of a convolution runs: its phases, and how its weights are packed."""
+    """How one direction of a convolution runs: its phases, which share their weights."""
 
     launches: tuple[Launch, ...]
-    groups: int
-    run: int
-    lanes: int
-    taps: int
-    width: int
-    panels: int
-    # Offsets in the weight tensor, in elements: between reduced channels, produced channels, groups.
-    run_stride: int
-    lane_stride: int
-    group_stride: int
-
-    @property
-    def panel_elements(self) -> int:
-        return self.taps * self.run * self.width
 
 
 @functools.lru_cache(maxsize=512)
@@ -64,7 +54,7 @@ def plan_forward(geometry: ConvGeometry, itemsize: int) -> GemmPlan:
         lanes=g.out_per_group,
         source=(g.input, g.in_channels),
         out=(g.output, g.out_channels),
-        strides=(g.taps, g.in_per_group * g.taps),
+        strides_of_weight=(g.taps, g.in_per_group * g.taps),
     )
 
 
@@ -80,7 +70,7 @@ def plan_backward_data(geometry: ConvGeometry, itemsize: int) -> GemmPlan:
         lanes=g.in_per_group,
         source=(g.output, g.out_channels),
         out=(g.input, g.in_channels),
-        strides=(g.in_per_group * g.taps, g.taps),
+        strides_of_weight=(g.in_per_group * g.taps, g.taps),
     )
 
 
@@ -93,71 +83,65 @@ def _plan(
     lanes: int,
     source: tuple[tuple[int, int, int], int],
     out: tuple[tuple[int, int, int], int],
-    strides: tuple[int, int],
+    strides_of_weight: tuple[int, int],
 ) -> GemmPlan:
     full = tile_lanes(itemsize)
     width = full if lanes > full // 2 else full // 2
     panels = -(-lanes // width)
-    launches = [_launch(g, phase, run, lanes, source, out, width, panels, full // 2, itemsize) for phase in phases]
-    return GemmPlan(
-        tuple(launch for launch in launches if launch.blocks),
-        g.groups,
-        run,
-        lanes,
-        g.taps,
-        width,
-        panels,
-        run_stride=strides[0],
-        lane_stride=strides[1],
-        group_stride=g.out_per_group * g.in_per_group * g.taps,
-    )
+    run_stride, lane_stride = strides_of_weight
+    packs = len(phases) == 1 and blocking.packs_itself(g.batch * math.prod(phases[0].points), g.taps)
+    shared = {
+        "groups": g.groups,
+        "run": run,
+        "lanes": lanes,
+        "vector": full // 2,
+        "width": width,
+        "weight_taps": g.taps,
+        "panels": panels,
+        "packs": int(packs),
+        "run_stride": run_stride,
+        "lane_stride": lane_stride,
+        "group_stride": g.out_per_group * g.in_per_group * g.taps,
+    }
+    launches = [_launch(g, phase, source, out, itemsize, shared) for phase in phases]
+    return GemmPlan(tuple(launch for launch in launches if launch.blocks))
 
 
 def _launch(
     g: ConvGeometry,
     phase: Phase,
-    run: int,
-    lanes: int,
     source: tuple[tuple[int, int, int], int],
     out: tuple[tuple[int, int, int], int],
-    width: int,
-    panels: int,
-    vector: int,
     itemsize: int,
+    shared: dict[str, int],
 ) -> Launch:
     source_strides, out_strides = strides(*source), strides(*out)
     tables = tuple(source_offsets(axis, stride) for axis, stride in zip(phase.axes, source_strides[1:], strict=True))
     tap_weight = phase.weight_taps(g.kernel)
     taps = len(tap_weight)
-    points = g.batch * int(np.prod(phase.points))
-    point_blocks = -(-points // blocking.POINT_BLOCK)
-    panel_blocks = min(panels, -(-blocking.MIN_BLOCKS // max(1, point_blocks * g.groups)))
+    points = g.batch * math.prod(phase.points)
+    point_blocks = 1 if shared["packs"] else -(-points // blocking.POINT_BLOCK)
+    panel_blocks = min(shared["panels"], -(-blocking.MIN_BLOCKS // max(1, point_blocks * g.groups)))
     tap_block = blocking.split_evenly(taps, blocking.TAP_BLOCK)
     out_step = [axis.step * stride for axis, stride in zip(phase.axes, out_strides[1:], strict=True)]
     record = GemmConv(
         *phase.points,
         *(table.shape[1] for table in tables),
         points=points,
-        groups=g.groups,
-        run=run,
-        lanes=lanes,
         source_n=source_strides[0],
         out_n=out_strides[0],
         out_d=out_step[0],
         out_h=out_step[1],
         out_w=out_step[2],
-        vector=vector,
-        width=width,
-        weight_taps=g.taps,
-        panels=panels,
         panel_blocks=panel_blocks,
         point_blocks=point_blocks,
         tap_block=tap_block,
-        run_block=blocking.split_evenly(run, blocking.RUN_BYTES // (width * itemsize * tap_block)),
+        run_block=blocking.split_evenly(shared["run"], blocking.RUN_BYTES // (shared["width"] * itemsize * tap_block)),
+        **shared,
     )
     start = sum(axis.start * stride for axis, stride in zip(phase.axes, out_strides[1:], strict=True))
-    cost = 2.0 * points * taps * run * panels * width * g.groups / blocking.FLOPS_PER_NS
-    return Launch(start, tables, tap_weight, record, point_blocks * g.groups * panel_blocks, cost)
+    cost = 2.0 * points * taps * record.run * record.panels * record.width * g.groups / blocking.FLOPS_PER_NS
+    return Launch(start, tables, tap_weight, record, cost)
 
 
 def strides(extents: tuple[int, int, int], channels: int) -> tuple[int, int, int, int]:
@@ -169,78 +153,86 @@ def strides(extents: tuple[int, int, int], channels: int) -> tuple[int, int, int
 def run(plan: GemmPlan, source: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
     """Fill `out` from `source`, both (N, D, H, W, C) memory; `weight` is the contiguous weight tensor.
 
-    Weights are packed and used in portions, so that the packed copy never exceeds `blocking.PACKED_BYTES`.
+    Weights that are packed beforehand are packed and used in portions of at most `blocking.PACKED_BYTES`.
     """
-    zeros = zero_row(source.dtype.name, source.shape[-1])
     weight = weight.reshape(-1)
-    panel_bytes = plan.panel_elements * source.dtype.itemsize
-    portion = max(1, blocking.PACKED_BYTES // max(1, panel_bytes))
-    group_step = max(1, portion // plan.panels)
-    panel_step = min(portion, plan.panels)
-    for group in range(0, plan.groups, group_step):
-        groups = min(group_step, plan.groups - group)
-        for panel in range(0, plan.panels, panel_step):
-            panels = min(panel_step, plan.panels - panel)
-            _run_portion(plan, group, groups, panel, panels, source, weight, bias, out, zeros)
+    g = plan.launches[0].record
+    groups, panels = g.groups, g.panels
+    if not g.packs:
+        panel_bytes = g.weight_taps * g.run * g.width * source.dtype.itemsize
+        portion = max(1, blocking.PACKED_BYTES // max(1, panel_bytes))  # panels at a time
+        groups, panels = max(1, portion // panels), min(portion, panels)
+    for group in range(0, g.groups, groups):
+        for panel in range(0, g.panels, panels):
+            part = g._replace(
+                groups=min(groups, g.groups - group),
+                panels=min(panels, g.panels - panel),
+                lanes=min(g.lanes - panel * g.width, panels * g.width),
+            )
+            _run_part(plan, part, group, panel * g.width, source, weight, bias, out)
 
 
-def _run_portion(
+def _run_part(
     plan: GemmPlan,
+    part: GemmConv,
     group: int,
-    groups: int,
-    panel: int,
-    panels: int,
+    lane: int,
     source: np.ndarray,
     weight: np.ndarray,
     bias: np.ndarray | None,
     out: np.ndarray,
-    zeros: np.ndarray,
 ) -> None:
-    """The part of the work that belongs to some groups and some panels of them."""
-    lane = panel * plan.width
-    lanes = min(plan.lanes - lane, panels * plan.width)
-    packed = memory.empty((groups * panels * plan.panel_elements,), source.dtype)
-    pack_weights(
-        groups * panels,
-        weight[group * plan.group_stride + lane * plan.lane_stride :],
-        packed,
-        plan.taps,
-        plan.run,
-        plan.run_stride,
-        lanes,
-        plan.lane_stride,
-        plan.group_stride,
-        plan.width,
-        panels,
-        cost=packed.size * 1.0,
-    )
-    padded = memory.empty((groups, panels * plan.width), source.dtype)
-    padded[...] = 0
+    """Run the groups and panels of `part`, of which the first are group `group` and the panel that begins at `lane`."""
+    whole = plan.launches[0].record
+    weight = weight[group * part.group_stride + lane * part.lane_stride :]
+    if not part.packs:
+        weight = _packed(part, weight)
+    start = memory.empty((part.groups, part.panels * part.width), source.dtype)
+    start[...] = 0
     if bias is not None:
-        first = group * plan.lanes
-        padded[:, :lanes] = bias[first : first + groups * plan.lanes].reshape(groups, -1)[:, lane : lane + lanes]
-    sources = source.reshape(-1)[group * plan.run :]
-    destination = out.reshape(-1)
+        biases = bias.reshape(whole.groups, whole.lanes)
+        start[:, : part.lanes] = biases[group : group + part.groups, lane : lane + part.lanes]
+    source_part = source.reshape(-1)[group * part.run :]
+    out_part = out.reshape(-1)[group * whole.lanes + lane :]
     for launch in plan.launches:
-        record = launch.record
-        blocks, share = launch.blocks, 1.0
-        if groups != plan.groups or panels != plan.panels:
-            panel_blocks = min(panels, record.panel_blocks)
-            record = record._replace(groups=groups, lanes=lanes, panels=panels, panel_blocks=panel_blocks)
-            blocks = record.point_blocks * groups * panel_blocks
-            share = groups * panels / (plan.groups * plan.panels)
+        record = launch.record._replace(
+            groups=part.groups,
+            panels=part.panels,
+            lanes=part.lanes,
+            panel_blocks=min(part.panels, launch.record.panel_blocks),
+        )
         conv_gemm(
-            blocks,
-            sources,
-            packed,
-            padded,
-            destination[launch.out_start + group * plan.lanes + lane :],
-            zeros,
+            record.point_blocks * record.groups * record.panel_blocks,
+            source_part,
+            weight,
+            start,
+            out_part[launch.out_start :],
+            zero_row(source.dtype.name, source.shape[-1]),
             *launch.tables,
             launch.tap_weight,
             record,
-            cost=launch.cost * share,
+            cost=launch.cost * part.groups * part.panels / (whole.groups * whole.panels),
         )
+
+
+def _packed(part: GemmConv, weight: np.ndarray) -> np.ndarray:
+    panels = part.groups * part.panels
+    packed = memory.empty((panels * part.weight_taps * part.run * part.width,), weight.dtype)
+    pack_weights(
+        panels,
+        weight,
+        packed,
+        part.weight_taps,
+        part.run,
+        part.run_stride,
+        part.lanes,
+        part.lane_stride,
+        part.group_stride,
+        part.width,
+        part.panels,
+        cost=packed.size * 1.0,
+    )
+    return packed
 
 
 _zero_rows: dict[str, np.ndarray] = {}

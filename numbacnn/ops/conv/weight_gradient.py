@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
 
 from ...kernels import conv_weight
 from ...kernels.tile import tile_lanes
@@ -15,7 +14,12 @@ from .gemm import strides, zero_row
 from .lattice import forward_phase, source_offsets
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..geometry import ConvGeometry
+
+
+ADD_STEP = 16384  # elements of the gradient per block when partial sums are added
 
 
 class WeightPlan(NamedTuple):
@@ -35,20 +39,17 @@ def plan(g: ConvGeometry, itemsize: int) -> WeightPlan:
     afterwards. Only where that gives too few are the positions cut into chunks with a partial gradient each.
     """
     width = tile_lanes(itemsize)
-    run, lanes, taps = g.in_per_group, g.out_per_group, g.taps
-    panels = -(-lanes // width)
-    points = g.batch * int(np.prod(g.output))
-    panel_block = blocking.split_evenly(panels, conv_weight.PACK_SLOTS * 8 // (conv_weight.POINT_BLOCK * width * itemsize))
-    tap_block = blocking.split_evenly(taps, conv_weight.TABLE_SLOTS // conv_weight.POINT_BLOCK)
-    run_block = blocking.split_evenly(run, 96)
-    tap_blocks, panel_blocks = -(-taps // tap_block), -(-panels // panel_block)
-    run_blocks = -(-run // run_block)
-    blocks = tap_blocks * panel_blocks * run_blocks * g.groups
-    partial_bytes = max(1, g.groups * taps * run * panels * width * itemsize)
+    run, channels, taps = g.in_per_group, g.out_per_group, g.taps
+    panels = -(-channels // width)
+    points = g.batch * math.prod(g.output)
+    tap_block = blocking.split_evenly(taps, conv_weight.MAX_TAPS)
+    run_block = blocking.split_evenly(run, conv_weight.SUM_SLOTS * 8 // (tap_block * width * itemsize))
+    tap_blocks, run_blocks = -(-taps // tap_block), -(-run // run_block)
+    blocks = tap_blocks * panels * run_blocks * g.groups
     chunks = min(
         -(-blocking.MIN_BLOCKS // max(1, blocks)),
-        max(1, blocking.PACKED_BYTES // partial_bytes),
-        max(1, points // conv_weight.POINT_BLOCK),
+        max(1, blocking.PACKED_BYTES // max(1, g.out_channels * run * taps * itemsize)),
+        max(1, points // (4 * conv_weight.POINT_BLOCK)),
     )
     phase = forward_phase(g)
     in_strides = strides(g.input, g.in_channels)
@@ -60,13 +61,11 @@ def plan(g: ConvGeometry, itemsize: int) -> WeightPlan:
         taps_h=g.kernel[1],
         taps_w=g.kernel[2],
         run=run,
-        lanes=lanes,
+        channels=channels,
         in_n=in_strides[0],
         out_channels=g.out_channels,
         width=width,
         panels=panels,
-        panel_block=panel_block,
-        panel_blocks=panel_blocks,
         run_block=run_block,
         run_blocks=run_blocks,
         tap_block=tap_block,
@@ -80,9 +79,8 @@ def plan(g: ConvGeometry, itemsize: int) -> WeightPlan:
 
 def run(plan: WeightPlan, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
     """Fill `out`, a contiguous (C_out, C_in / groups, taps) array, from two (N, D, H, W, C) memories."""
-    g = plan.record
-    shape = (g.chunks, g.groups, out.shape[2], g.run, g.panels * g.width)
-    partial = memory.empty(shape, x.dtype)
+    chunks = plan.record.chunks
+    partial = memory.empty((chunks, *out.shape), x.dtype) if chunks > 1 else out
     conv_weight.conv_weight(
         plan.blocks,
         x,
@@ -90,19 +88,9 @@ def run(plan: WeightPlan, grad_output: np.ndarray, x: np.ndarray, out: np.ndarra
         partial,
         zero_row(x.dtype.name, x.shape[-1]),
         *plan.tables,
-        g,
+        plan.record,
         cost=plan.cost,
     )
-    conv_weight.unpack_weight(
-        g.groups * g.panels,
-        partial,
-        out,
-        g.chunks,
-        partial[0].size,
-        out.shape[2],
-        g.run,
-        g.lanes,
-        g.width,
-        g.panels,
-        cost=partial.size * 0.5,
-    )
+    if chunks > 1:
+        blocks = -(-out.size // ADD_STEP)
+        conv_weight.add_chunks(blocks, partial, out.reshape(-1), chunks, ADD_STEP, cost=partial.size * 0.5)
