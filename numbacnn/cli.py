@@ -49,9 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         if getattr(arguments, "threads", None) is not None:
-            from .kernels import _launch
-
-            _launch.set_num_threads(arguments.threads)
+            _set_threads(arguments.threads)
         return arguments.run(arguments)
     except BrokenPipeError:  # the reader, such as `head`, has gone: nobody is left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -63,6 +61,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), 1)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
+
+
+def _set_threads(count: int) -> None:
+    from .config import set_num_threads
+
+    try:
+        set_num_threads(count)
+    except ValueError as error:
+        raise OptionError(str(error)) from None
 
 
 def _fail(message: str, code: int) -> int:
@@ -126,7 +133,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _describe(name: str, x: np.ndarray, classifier: Classifier, parts: Parts) -> None:
-    from .kernels import _launch
+    from .config import get_num_threads
 
     parameters = sum(parameter.data.size for parameter in classifier.model.parameters())
     shape = " x ".join(str(extent) for extent in x.shape[2:])
@@ -134,7 +141,7 @@ def _describe(name: str, x: np.ndarray, classifier: Classifier, parts: Parts) ->
         f"{name}: {len(x):,} samples of {x.shape[1]} x ({shape}), {len(classifier.classes)} classes;"
         f" {len(parts.x_train):,} to train, {len(parts.x_validation):,} to validate, {len(parts.x_test):,} to test"
     )
-    print(f"network: {parameters:,} parameters, {classifier.dtype}, {_launch.get_num_threads()} threads", flush=True)
+    print(f"network: {parameters:,} parameters, {classifier.dtype}, {get_num_threads()} threads", flush=True)
 
 
 def _plot(path: Path, result: Any) -> bool:

@@ -163,7 +163,7 @@ def test_unfit_files_get_one_line_and_exit_code_two(trained, signals, tmp_path, 
     text = tmp_path / "text.npz"
     text.write_text("hello")
     other = tmp_path / "other.npz"
-    np.savez(other, x=np.zeros((3, 9, 2)), y=[7, 9, 8])
+    np.savez(other, x=np.zeros((3, 9, 2)), y=[7, 9, 7])
     unlabelled = tmp_path / "unlabelled.npz"
     np.savez(unlabelled, x=np.zeros((1, 20, 2)))
     unknown = tmp_path / "unknown.npz"

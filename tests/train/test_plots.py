@@ -10,8 +10,9 @@ from numbacnn.train import plot_training
 pytest.importorskip("matplotlib")
 
 
-@pytest.mark.parametrize("shape", [(1, 20), (3, 20), (1, 8, 8), (3, 6, 9), (2, 4, 5, 6)])
-@pytest.mark.parametrize("wrong", [0, 1, 7, 40])
+@pytest.mark.parametrize(
+    ("shape", "wrong"), [((3, 20), 7), ((1, 8, 8), 0), ((1, 8, 8), 40), ((3, 6, 9), 1), ((2, 4, 5, 6), 6)]
+)
 def test_a_picture_for_every_rank(tmp_path, shape, wrong):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, 40)

@@ -58,7 +58,8 @@ def test_split_keeps_samples_with_their_labels_and_uses_each_once():
     labels = np.concatenate(parts[1::2])
     assert sorted(samples) == tagged.tolist()
     np.testing.assert_array_equal(y[samples], labels)
-    assert np.bincount(parts.y_test).tolist() == [36, 36, 36, 37, 36, 36, 36, 36, 35, 36]
+    assert len(parts.y_test) == 359
+    assert np.all(np.abs(np.bincount(parts.y_test) - np.bincount(y) * (359 / len(y))) < 1)
 
 
 def test_an_interrupted_run_leaves_the_last_complete_epoch(tmp_path):
