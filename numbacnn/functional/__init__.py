@@ -14,17 +14,13 @@ from .arithmetic import (
     exp,
     log,
     matmul,
-    max,
     maximum,
-    mean,
-    min,
     minimum,
     mul,
     neg,
     pow,
     sqrt,
     sub,
-    sum,
     where,
 )
 from .conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
@@ -56,6 +52,7 @@ from .pool import (
     max_unpool2d,
     max_unpool3d,
 )
+from .reduction import max, mean, min, sum
 from .shape import (
     broadcast_to,
     concatenate,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..autograd import Tensor, is_grad_enabled
 from ..errors import GradientError
-from . import arithmetic, shape
+from . import arithmetic, reduction, shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,10 +70,10 @@ Tensor.install(
     abs=arithmetic.abs,
     clip=arithmetic.clip,
     astype=arithmetic.astype,
-    sum=arithmetic.sum,
-    mean=arithmetic.mean,
-    max=arithmetic.max,
-    min=arithmetic.min,
+    sum=reduction.sum,
+    mean=reduction.mean,
+    max=reduction.max,
+    min=reduction.min,
     reshape=shape.reshape,
     permute=shape.permute,
     transpose=shape.transpose,

@@ -1,4 +1,4 @@
-"""Arithmetic, element-wise functions, reductions and matrix products, broadcasting as in NumPy.
+"""Arithmetic, element-wise functions and matrix products, broadcasting as in NumPy.
 
 Operands are tensors, arrays or numbers. Numbers and arrays without axes take the dtype of the other operand, as do
 integers and bools (masks, for instance): nothing turns a float32 network into a float64 one. Two floating-point
@@ -9,7 +9,6 @@ Special values follow NumPy, and so do its floating-point warnings (`numpy.errst
 
 from __future__ import annotations
 
-import builtins
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,17 +30,13 @@ __all__ = [
     "exp",
     "log",
     "matmul",
-    "max",
     "maximum",
-    "mean",
-    "min",
     "minimum",
     "mul",
     "neg",
     "pow",
     "sqrt",
     "sub",
-    "sum",
     "where",
 ]
 
@@ -143,7 +138,7 @@ def pow(input: Any, exponent: Any) -> Tensor:
     Tensor([1., 4., 9.], dtype=float32)
     """
     if isinstance(exponent, (int, float)) and not isinstance(exponent, bool):
-        return _pow_number(_float_operand("pow", input), exponent)
+        return _pow_number(float_operand("pow", input), exponent)
     a, b = _operands("pow", input, exponent)
     value = _broadcast(np.power, a, b)
 
@@ -189,7 +184,7 @@ def exp(input: Any) -> Tensor:
     >>> exp([0.0, 1.0])
     Tensor([1.      , 2.71828...], dtype=float32)
     """
-    x = _float_operand("exp", input)
+    x = float_operand("exp", input)
     value = np.exp(x.data)
     return apply("exp", (x,), value, lambda grad, needs: (grad * value,))
 
@@ -202,7 +197,7 @@ def log(input: Any) -> Tensor:
     >>> log([1.0, 2.0])
     Tensor([0.       , 0.6931472], dtype=float32)
     """
-    x = _float_operand("log", input)
+    x = float_operand("log", input)
     return apply("log", (x,), np.log(x.data), lambda grad, needs: (grad / x.data,))
 
 
@@ -214,7 +209,7 @@ def sqrt(input: Any) -> Tensor:
     >>> sqrt([4.0, 9.0])
     Tensor([2., 3.], dtype=float32)
     """
-    x = _float_operand("sqrt", input)
+    x = float_operand("sqrt", input)
     value = np.sqrt(x.data)
     return apply("sqrt", (x,), value, lambda grad, needs: (grad / (2 * value),))
 
@@ -288,7 +283,7 @@ def _choose(name: str, ufunc: Callable[..., Any], input: Any, other: Any) -> Ten
     value = _broadcast(ufunc, a, b)
 
     def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> tuple[Gradient, ...]:
-        won_a, won_b = _equal(a.data, value), _equal(b.data, value)
+        won_a, won_b = same_values(a.data, value), same_values(b.data, value)
         shared = grad / (1 + (won_a & won_b).astype(grad.dtype))
         return unbroadcast(shared * won_a, a.shape), unbroadcast(shared * won_b, b.shape)
 
@@ -321,88 +316,6 @@ def where(condition: Any, input: Any, other: Any) -> Tensor:
         )
 
     return apply("where", (a, b), np.where(chosen, a.data, b.data), backward)
-
-
-def sum(input: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """The sum over all elements, or along some axes.
-
-    Parameters
-    ----------
-    input : Tensor or array_like
-    axis : int or tuple of int, optional
-        All axes unless given.
-    keepdims : bool, default False
-        Keep the summed axes, with extent 1.
-
-    Examples
-    --------
-    >>> sum([[1.0, 2.0], [3.0, 4.0]], axis=1)
-    Tensor([3., 7.], dtype=float32)
-    """
-    x = as_tensor(input)
-    shape = x.shape
-
-    def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> tuple[Gradient, ...]:
-        return (np.broadcast_to(_restore_axes(grad, axis, keepdims), shape),)
-
-    return apply("sum", (x,), x.data.sum(axis=axis, keepdims=keepdims), backward)
-
-
-def mean(input: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """The mean of all elements, or along some axes; parameters as for `sum`.
-
-    Examples
-    --------
-    >>> mean([[1.0, 2.0], [3.0, 4.0]])
-    Tensor(2.5, dtype=float32)
-    """
-    x = _float_operand("mean", input)
-    value = x.data.mean(axis=axis, keepdims=keepdims)
-    shape, count = x.shape, builtins.max(x.numel() // builtins.max(value.size, 1), 1)
-
-    def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> tuple[Gradient, ...]:
-        return (np.broadcast_to(_restore_axes(grad / count, axis, keepdims), shape),)
-
-    return apply("mean", (x,), value, backward)
-
-
-def max(input: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """The largest element, or the largest along some axes; parameters as for `sum`.
-
-    NaN wins. Equal largest elements share the gradient evenly (PyTorch's ``amax``); `Tensor.argmax` gives the index
-    of the first.
-
-    Examples
-    --------
-    >>> max([[1.0, 2.0], [4.0, 3.0]], axis=1)
-    Tensor([2., 4.], dtype=float32)
-    """
-    return _extreme("max", np.max, input, axis, keepdims)
-
-
-def min(input: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """The smallest element, or the smallest along some axes; as `max` otherwise.
-
-    Examples
-    --------
-    >>> min([[1.0, 2.0], [4.0, 3.0]])
-    Tensor(1., dtype=float32)
-    """
-    return _extreme("min", np.min, input, axis, keepdims)
-
-
-def _extreme(name: str, reduce: Callable[..., Any], input: Any, axis: Any, keepdims: bool) -> Tensor:
-    x = as_tensor(input)
-    if not x.numel():
-        raise ShapeError(f"{name} of a tensor of shape {x.shape}, which has no elements")
-    value = reduce(x.data, axis=axis, keepdims=keepdims)
-
-    def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> tuple[Gradient, ...]:
-        won = _equal(x.data, _restore_axes(value, axis, keepdims))
-        ties = won.sum(axis=axis, keepdims=True, dtype=grad.dtype)
-        return (won * (_restore_axes(grad, axis, keepdims) / ties),)
-
-    return apply(name, (x,), value, backward)
 
 
 def matmul(input: Any, other: Any) -> Tensor:
@@ -509,7 +422,8 @@ def _saved(operand: Tensor, other: Tensor) -> Any:
     return operand.data if other.requires_grad else None
 
 
-def _float_operand(name: str, input: Any) -> Tensor:
+def float_operand(name: str, input: Any) -> Tensor:
+    """A floating-point tensor."""
     x = as_tensor(input)
     if x.dtype.kind != "f":
         raise DTypeError(f"{name} needs floating-point values, got {x.dtype}; convert with .astype(np.float32)")
@@ -523,11 +437,6 @@ def _broadcast(ufunc: Callable[..., Any], a: Tensor, b: Tensor) -> Any:
         raise ShapeError(f"{ufunc.__name__}: shapes {a.shape} and {b.shape} do not broadcast") from None
 
 
-def _restore_axes(array: np.ndarray, axis: Any, keepdims: bool) -> np.ndarray:
-    """A reduced array with the reduced axes back, at extent 1; reductions of everything broadcast as they are."""
-    return array if keepdims or axis is None else np.expand_dims(array, axis)
-
-
-def _equal(values: np.ndarray, extreme: np.ndarray) -> np.ndarray:
+def same_values(values: np.ndarray, extreme: np.ndarray) -> np.ndarray:
     """Where the extreme was taken from; NaN counts as equal to NaN."""
     return (values == extreme) | ((values != values) & (extreme != extreme))

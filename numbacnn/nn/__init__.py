@@ -3,6 +3,15 @@
 from ..autograd import Parameter
 from . import init
 from ._activation import GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Tanh
+from ._adaptive_pool import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
+    GlobalAvgPool,
+)
 from ._container import Identity, ModuleList, Sequential
 from ._conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from ._dropout import Dropout
@@ -11,16 +20,9 @@ from ._loss import CrossEntropyLoss, L1Loss, MSELoss, SmoothL1Loss
 from ._module import HookHandle, IncompatibleKeys, Module
 from ._norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from ._pool import (
-    AdaptiveAvgPool1d,
-    AdaptiveAvgPool2d,
-    AdaptiveAvgPool3d,
-    AdaptiveMaxPool1d,
-    AdaptiveMaxPool2d,
-    AdaptiveMaxPool3d,
     AvgPool1d,
     AvgPool2d,
     AvgPool3d,
-    GlobalAvgPool,
     LPPool1d,
     LPPool2d,
     LPPool3d,
