@@ -309,7 +309,7 @@ def _parser() -> argparse.ArgumentParser:
     train = command("train", _train, "train a small network on the built-in digits or on your own arrays")
     _add_data(train, "samples x and labels y to train on, instead of the digits", "auto")
     train.add_argument("--output", default="numbacnn-run", metavar="DIR", help="where to write (default %(default)s)")
-    train.add_argument("--epochs", type=_positive, default=12, help="passes over the data (default %(default)s)")
+    train.add_argument("--epochs", type=_positive, default=10, help="passes over the data (default %(default)s)")
     train.add_argument("--batch-size", type=_positive, default=32, help="samples per step (default %(default)s)")
     train.add_argument("--lr", type=float, default=1e-3, help="learning rate of Adam (default %(default)s)")
     train.add_argument("--seed", type=int, default=0, help="of split, weights, order, dropout (default %(default)s)")

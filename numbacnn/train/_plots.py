@@ -61,16 +61,18 @@ def plot_training(
     wrong = np.flatnonzero(labels != predicted)
     confidence = probabilities.max(axis=1)
     shown = wrong[np.argsort(-confidence[wrong], kind="stable")][: _COLUMNS * _ROWS]
-    rows = max(1, -(-len(shown) // _COLUMNS))
+    columns = min(_COLUMNS, max(len(shown), 1))
+    rows = max(1, -(-len(shown) // columns))
     figure = Figure(figsize=(11, 3.7 + 1.75 * rows), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     top, bottom = figure.subfigures(2, 1, height_ratios=(3.7, 1.75 * rows))
     _draw_curves(top.subplots(1, 2), history)
     summary = f"{len(labels) - len(wrong)} of {len(labels)} test samples right"
     if len(shown):
-        which = "all" if len(shown) == len(wrong) else f"the {len(shown)} most confident of"
-        bottom.suptitle(f"{summary}; {which} {len(wrong)} mistakes", fontsize=12, color=_TEXT)
-        cells = bottom.subplots(rows, _COLUMNS, squeeze=False).flat
+        which = f"the {len(shown)} most confident of " if len(shown) < len(wrong) else ""
+        mistakes = f"{len(wrong)} mistake{'s' if len(wrong) > 1 else ''}"
+        bottom.suptitle(f"{summary}; {which}{mistakes}", fontsize=12, color=_TEXT)
+        cells = bottom.subplots(rows, columns, squeeze=False).flat
         for axes, index in zip(cells, shown, strict=False):
             _draw_sample(axes, x[index])
             axes.set_title(f"{labels[index]} taken for {predicted[index]} ({confidence[index]:.0%})", fontsize=9)

@@ -77,7 +77,7 @@ def train_classifier(
     y: np.ndarray,
     output: str | os.PathLike[str],
     *,
-    epochs: int = 12,
+    epochs: int = 10,
     batch_size: int = 32,
     lr: float = 1e-3,
     seed: int = 0,
