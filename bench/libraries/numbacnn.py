@@ -9,6 +9,7 @@ from functools import singledispatchmethod
 import numpy as np
 
 import numbacnn as nc
+from numbacnn.ops import linear, norm, pool
 
 from .. import nets
 from ..cases import Case, ConvCase, LinearCase, NormCase, PoolCase, TrainCase
@@ -55,15 +56,15 @@ class NumbaCNN:
         x, grad = _channels_last(arrays["x"]), _channels_last(arrays["grad_output"])
         options = {"stride": case.stride, "padding": case.padding}
         if case.mode == "max":
-            _, offsets = nc.ops.max_pool_forward(x, case.kernel, **options)
+            _, offsets = pool.max_pool_forward(x, case.kernel, **options)
             calls = {
-                "forward": lambda: nc.ops.max_pool_forward(x, case.kernel, **options)[0],
-                "backward": lambda: nc.ops.max_pool_backward(grad, offsets, x.shape, case.kernel, **options),
+                "forward": lambda: pool.max_pool_forward(x, case.kernel, **options)[0],
+                "backward": lambda: pool.max_pool_backward(grad, offsets, x.shape, case.kernel, **options),
             }
         else:
             calls = {
-                "forward": lambda: nc.ops.avg_pool_forward(x, case.kernel, **options),
-                "backward": lambda: nc.ops.avg_pool_backward(grad, x.shape, case.kernel, **options),
+                "forward": lambda: pool.avg_pool_forward(x, case.kernel, **options),
+                "backward": lambda: pool.avg_pool_backward(grad, x.shape, case.kernel, **options),
             }
         return {"channels_last": calls[direction]}
 
@@ -71,11 +72,11 @@ class NumbaCNN:
     def _(self, case: NormCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         x, grad = _channels_last(arrays["x"]), _channels_last(arrays["grad_output"])
         affine = tuple(arrays[name] for name in ("weight", "bias", "running_mean", "running_var"))
-        _, saved = nc.ops.batch_norm_forward(x, *affine) if direction == "backward" else (None, None)
+        _, saved = norm.batch_norm_forward(x, *affine) if direction == "backward" else (None, None)
         call = {
-            "forward": lambda: nc.ops.batch_norm_forward(x, *affine)[0],
-            "backward": lambda: nc.ops.batch_norm_backward(grad, saved),
-            "evaluation": lambda: nc.ops.batch_norm_forward(x, *affine, training=False)[0],
+            "forward": lambda: norm.batch_norm_forward(x, *affine)[0],
+            "backward": lambda: norm.batch_norm_backward(grad, saved),
+            "evaluation": lambda: norm.batch_norm_forward(x, *affine, training=False)[0],
         }[direction]
         return {"channels_last": call}
 
@@ -83,9 +84,9 @@ class NumbaCNN:
     def _(self, case: LinearCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         x, weight, grad = (arrays[name] for name in ("x", "weight", "grad_output"))
         call = {
-            "forward": lambda: nc.ops.linear_forward(x, weight),
-            "backward_data": lambda: nc.ops.linear_backward_input(grad, weight),
-            "backward_weight": lambda: nc.ops.linear_backward_weight(grad, x),
+            "forward": lambda: linear.linear_forward(x, weight),
+            "backward_data": lambda: linear.linear_backward_input(grad, weight),
+            "backward_weight": lambda: linear.linear_backward_weight(grad, x),
         }[direction]
         return {"contiguous": call}
 
