@@ -27,6 +27,7 @@ All arguments travel in one record of 8-byte slots, so every kernel has the same
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import inspect
@@ -277,7 +278,8 @@ class Kernel:
         signature = (*(special_types[name] for name in self.specials), *parameter_types)
         dispatcher = numba.njit(**_OPTIONS)(self.function)
         with global_compiler_lock:
-            dispatcher.compile(types.void(*signature))
+            with _intermediate():
+                dispatcher.compile(types.void(*signature))
             body = dispatcher.overloads[signature]
             context = body.target_context
             library = context.codegen().create_library(f"entry of {self._symbol(key)}")
@@ -301,6 +303,35 @@ class Kernel:
         if missing:
             raise RuntimeError(f"{self.name} calls {', '.join(missing)}, which a kernel cannot link")
         return library
+
+
+@contextlib.contextmanager
+def _intermediate() -> Iterator[None]:
+    """Let Numba produce plain LLVM IR for a function and its helpers: no optimisation, no machine code of their own.
+
+    All of it is linked into the kernel's entry point and optimised there, once. Without this, every helper is optimised
+    and compiled by itself, again in each caller, and compilation takes twice as long. (The methods replaced are private
+    to Numba; where they are missing, nothing is gained or lost.) Only under the global compiler lock.
+    """
+    from numba.core.codegen import CPUCodeLibrary
+    from numba.core.registry import cpu_target
+
+    context = cpu_target.target_context
+    replaced: list[tuple[Any, str, Any]] = [
+        (CPUCodeLibrary, "_optimize_final_module", lambda self: None),
+        (CPUCodeLibrary, "_optimize_functions", lambda self, module: None),
+        # The dispatcher keeps a built-in per function, as a key; it is never called.
+        (type(context), "get_executable", lambda self, library, fndesc, env: [].append),
+    ]
+    replaced = [item for item in replaced if hasattr(item[0], item[1])]
+    originals = [getattr(owner, name) for owner, name, _ in replaced]
+    for owner, name, stand_in in replaced:
+        setattr(owner, name, stand_in)
+    try:
+        yield
+    finally:
+        for (owner, name, _), original in zip(replaced, originals, strict=True):
+            setattr(owner, name, original)
 
 
 def _unpack(

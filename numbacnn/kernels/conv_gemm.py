@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ._build import device, kernel
 from .layout import copy_transposed
-from .pointer import as_integers, cast, offset, store_pointer
+from .pointer import as_integers, cast, load_pointer, offset, prefetch_read, prefetch_write, store_pointer
 from .simd import lanes as lanes_of
 from .simd import load, store
 from .tile import MAX_LANES, MAX_ROWS, MIN_GEMM_ROWS, gemm_tile
@@ -23,6 +23,7 @@ PACK_COLUMNS = 128  # columns that packing transposes at a time: long enough str
 # The scratch: the transposition buffer; pointer tables of all row tiles for one block of taps; weights packed here.
 BUFFER_SLOTS = PACK_COLUMNS * MAX_LANES // 2
 TABLE_SLOTS = BUFFER_SLOTS + 12 * 1024
+TABLE_HEADER = 2
 
 
 class GemmConv(NamedTuple):
@@ -55,7 +56,15 @@ class GemmConv(NamedTuple):
     run_stride: int  # of unpacked weights, in elements: between source channels, destination channels, groups
     lane_stride: int
     group_stride: int
+    tap_order: int  # 1: taps are packed in the kernel's order; -1: backwards
 
+
+
+@device
+def _rows_of(tile, tiles, points):
+    """First point of row tile number `tile`, and how many it has: dealt out evenly."""
+    first = tile * points // tiles
+    return first, (tile + 1) * points // tiles - first
 
 
 @device
@@ -88,19 +97,41 @@ def _put_sources(table, slot, step, source, zeros, d, h, w, tap, last, index_d, 
 
 
 @device
-def _rows_of(tile, tiles, points):
-    """First point of row tile number `tile`, and how many it has: dealt out evenly."""
-    first = tile * points // tiles
-    return first, (tile + 1) * points // tiles - first
+def _put_lines(table, slot, step, source, zeros, d, h, w, index_d, index_h, index_w, g):
+    """As `_put_sources` for a point whose taps along W lie one after the other: one pointer per line of taps."""
+    offset_w = index_w[w * g.taps_w]
+    for kd in range(g.taps_d):
+        offset_d = index_d[d * g.taps_d + kd]
+        for kh in range(g.taps_h):
+            offset_h = index_h[h * g.taps_h + kh]
+            inside = offset_d >= 0 and offset_h >= 0
+            store_pointer(table, slot, offset(source, offset_d + offset_h + offset_w) if inside else zeros)
+            slot += step
+
+
+@device
+def _merges(w, rows, lines_w, g):
+    """Whether the taps along W lie one after the other for all of `rows` lattice points from column `w` on."""
+    if lines_w[0] < 0:
+        return False
+    for _ in range(rows):
+        if lines_w[w] == 0:
+            return False
+        w += 1
+        if w == g.lattice_w:
+            w = 0
+    return True
 
 
 @device
 def _put_tables(
-    table, point, points, tiles, tap, last, source, weight, tap_step, out, zeros, index_d, index_h, index_w, tap_weight, g
-):
-    """Fill the pointer tables of all row tiles of a block of points, for the taps from `tap` to `last`.
+    table, point, points, tiles, tap, last, source, weight, tap_step, out, zeros,
+    index_d, index_h, index_w, lines_w, tap_weight, g,
+):  # fmt: skip
+    """Fill the tables of all row tiles of a block of points, for the taps from `tap` to `last`.
 
-    Weights of successive taps lie `tap_step` elements apart.
+    A table is: number of taps, elements per tap, then what `gemm_tile` reads. Weights of successive taps lie `tap_step`
+    elements apart. Where possible a whole line of taps along W is one long tap.
     """
     n = point // (g.lattice_d * g.lattice_h * g.lattice_w)
     point -= n * g.lattice_d * g.lattice_h * g.lattice_w
@@ -112,12 +143,20 @@ def _put_tables(
     for tile in range(tiles):
         valid = _rows_of(tile, tiles, points)[1]
         rows = max(valid, MIN_GEMM_ROWS)
+        merged = _merges(w, valid, lines_w, g)
+        table[slot] = g.taps_d * g.taps_h if merged else last - tap
+        table[slot + 1] = g.taps_w if merged else 1
+        slot += TABLE_HEADER
         for i in range(rows):
             store_pointer(table, slot + i, offset(out, n * g.out_n + d * g.out_d + h * g.out_h + w * g.out_w))
             sample = offset(source, n * g.source_n)
-            _put_sources(
-                table, slot + rows + i, rows + 1, sample, zeros, d, h, w, tap, last, index_d, index_h, index_w, g
-            )
+            at = slot + rows + i
+            if merged:
+                _put_lines(table, at, rows + 1, sample, zeros, d, h, w, index_d, index_h, index_w, g)
+            else:
+                _put_sources(
+                    table, at, rows + 1, sample, zeros, d, h, w, tap, last, index_d, index_h, index_w, g
+                )
             if i + 1 < valid or i + 1 == rows:  # too few rows: the last is repeated
                 w += 1
                 if w == g.lattice_w:
@@ -127,7 +166,7 @@ def _put_tables(
                         if d == g.lattice_d:
                             d, n = 0, n + 1
         slot += rows
-        for t in range(tap, last):
+        for t in range(tap, last, g.taps_w if merged else 1):
             slot += rows
             store_pointer(table, slot, offset(weight, tap_weight[t] * tap_step))
             slot += 1
@@ -145,13 +184,15 @@ def conv_gemm(
     index_d: "int64*",
     index_h: "int64*",
     index_w: "int64*",
+    lines_w: "int64*",
     tap_weight: "int64*",
     g: "GemmConv",
 ):
     """One block: a range of lattice points x a range of weight panels of one group.
 
-    `index_*[point, tap]` is the offset which that axis adds to the source, or -1 for padding; `tap_weight[tap]` is the
-    number of the tap in a panel of packed weights; `zeros` has as many elements as the source has channels.
+    `index_*[point, tap]` is the offset which that axis adds to the source, or -1 for padding; `lines_w[point]` is 1 where
+    all taps along W read one stretch of memory, in step with the packed weights (-1 at the front: never);
+    `tap_weight[tap]` is the number of the tap in a panel of packed weights; `zeros` is as long as the longest stretch.
     """
     panel_block = block % g.panel_blocks
     group = block // g.panel_blocks % g.groups
@@ -184,6 +225,7 @@ def conv_gemm(
             index_d,
             index_h,
             index_w,
+            lines_w,
             tap_weight,
             g,
         )
@@ -201,6 +243,7 @@ def conv_gemm(
                         own,
                         buffer,
                         g.weight_taps,
+                        g.tap_order,
                         run,
                         g.run_block,
                         g.run_stride,
@@ -208,37 +251,56 @@ def conv_gemm(
                         g.lane_stride,
                         g.width,
                     )
+                out_offset = group * g.lanes + lane
+                x_offset = group * g.run + channel
                 slot = BUFFER_SLOTS
                 for tile in range(tiles):  # 1st loop: tiles of lattice points
                     rows = max(_rows_of(tile, tiles, points)[1], MIN_GEMM_ROWS)
+                    tile_taps = scratch[slot]
+                    table = slot + TABLE_HEADER
+                    slot = table + rows + tile_taps * (rows + 1)
+                    if tile + 1 < tiles:
+                        new_run = run if taps == 1 and panel == first_panel else 0
+                        _prefetch_tile(scratch, slot + TABLE_HEADER, source, out_offset, x_offset, new_run)
                     gemm_tile(
                         rows,
                         lanes > g.vector,
-                        offset(scratch, slot),
-                        last - tap,
-                        group * g.run + channel,
-                        run,
+                        offset(scratch, table),
+                        tile_taps,
+                        x_offset,
+                        run * scratch[table - 1],
                         w_offset,
                         g.width,
-                        group * g.lanes + lane,
+                        out_offset,
                         offset(bias, (group_panels + panel) * g.width),
                         tap + channel,
                         lanes,
                     )
-                    slot += rows + (last - tap) * (rows + 1)
         tap = last
         if tap >= taps:
             break
 
 
 @device
-def _pack_panel(weight, packed, buffer, taps, run, packed_run, run_stride, valid, lane_stride, width):
+def _prefetch_tile(table, slot, like, out_offset, x_offset, run):
+    """Ask for the lines that the next tile will write and, if its input rows are long and new, read."""
+    for i in range(MIN_GEMM_ROWS):
+        prefetch_write(load_pointer(table, slot + i, like), out_offset)
+        source = load_pointer(table, slot + MAX_ROWS + i, like)
+        for k in range(0, run, 64 // 4):
+            prefetch_read(source, x_offset + k)
+
+
+@device
+def _pack_panel(
+    weight, packed, buffer, taps, tap_order, run, packed_run, run_stride, valid, lane_stride, width
+):
     """``packed[tap][r][lane] = weight[tap + r * run_stride + lane * lane_stride]``, zero from lane `valid` on.
 
-    `packed` has room for `packed_run` >= `run` channels per tap.
+    `packed` has room for `packed_run` >= `run` channels per tap. If `tap_order` is -1, tap 0 is packed last.
     """
     vector = lanes_of(weight)
-    if run_stride == taps:  # (r, tap) lie one after the other: transpose stretches of them
+    if run_stride == taps and tap_order == 1:  # (r, tap) lie one after the other: transpose stretches of them
         for lane in range(valid, width):
             for q in range(PACK_COLUMNS):
                 buffer[q * width + lane] = 0
@@ -253,9 +315,10 @@ def _pack_panel(weight, packed, buffer, taps, run, packed_run, run_stride, valid
                 if tap == taps:
                     r, tap = r + 1, 0
         return
-    row = packed_run * width
+    row = packed_run * width * tap_order
+    start = 0 if tap_order == 1 else (taps - 1) * packed_run * width
     for r in range(run):  # (lane, tap) lie one after the other
-        source, out = offset(weight, r * run_stride), offset(packed, r * width)
+        source, out = offset(weight, r * run_stride), offset(packed, start + r * width)
         if taps == 1 and lane_stride == 1 and valid == width:
             for lane in range(0, width, vector):
                 store(out, lane, load(source, lane))
@@ -273,6 +336,7 @@ def pack_weights(
     weight: "T*",
     packed: "T*",
     taps: "int64",
+    tap_order: "int64",
     run: "int64",
     run_stride: "int64",
     lanes: "int64",
@@ -286,6 +350,5 @@ def pack_weights(
     lane = (block - group * panels) * width
     source = offset(weight, group * group_stride + lane * lane_stride)
     out = offset(packed, block * taps * run * width)
-    _pack_panel(
-        source, out, cast(scratch, weight), taps, run, run, run_stride, min(width, lanes - lane), lane_stride, width
-    )
+    valid = min(width, lanes - lane)
+    _pack_panel(source, out, cast(scratch, weight), taps, tap_order, run, run, run_stride, valid, lane_stride, width)

@@ -100,3 +100,25 @@ def as_integers(typingctx, pointer):
         return builder.bitcast(args[0], ir.IntType(bits).as_pointer())
 
     return result(pointer), codegen
+
+
+def _prefetch(write: int) -> Any:
+    def prefetch(typingctx: Any, pointer: Any, elements: Any) -> Any:
+        from llvmlite import ir
+        from numba.core import cgutils, types
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            i8, i32 = ir.IntType(8), ir.IntType(32)
+            place = builder.bitcast(builder.gep(args[0], [args[1]]), i8.as_pointer())
+            function_type = ir.FunctionType(ir.VoidType(), [i8.as_pointer(), i32, i32, i32])
+            function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+            builder.call(function, [place, *(ir.Constant(i32, n) for n in (write, 3, 1))])
+            return context.get_dummy_value()
+
+        return types.void(pointer, types.int64), codegen
+
+    return intrinsic(prefetch)
+
+
+prefetch_read = _prefetch(0)  # ask for the cache line of pointer[elements]; harmless wherever it points
+prefetch_write = _prefetch(1)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._build import device, intrinsic
+from ._build import inlined, intrinsic
 from ._target import target
 
 VECTORS = 2
@@ -267,7 +267,7 @@ _outer_6, _outer_5, _outer_4 = _outer_tile(6, 2), _outer_tile(5, 2), _outer_tile
 _outer_3, _outer_2, _outer_1 = _outer_tile(3, 2), _outer_tile(2, 2), _outer_tile(1, 2)
 
 
-@device
+@inlined
 def gemm_tile(rows, wide, table, taps, x_offset, run, w_offset, w_width, out_offset, bias, accumulate, lanes):
     """One tile of an indirect GEMM.
 
@@ -295,7 +295,7 @@ def gemm_tile(rows, wide, table, taps, x_offset, run, w_offset, w_width, out_off
         _gemm_4_narrow(table, taps, x_offset, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
 
 
-@device
+@inlined
 def outer_tile(rows, pointers, count, x_offset, y, y_stride, out, out_stride):
     """Add ``x[p][i] * y[p][j]`` over `count` positions to a tile of `out`.
 

@@ -44,4 +44,4 @@ def packs_itself(points: int, taps: int) -> bool:
 
     Weights of 9 MB for 49 positions (512 channels, 7x7) then pass through memory once instead of three times.
     """
-    return points <= 256 and taps <= TAP_BLOCK and points * (taps * 7 // 6 + 2) <= 12 * 1024
+    return points <= 256 and taps <= TAP_BLOCK and points * (taps * 7 // 6 + 3) <= 12 * 1024

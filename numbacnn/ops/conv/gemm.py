@@ -27,6 +27,7 @@ class Launch(NamedTuple):
 
     out_start: int  # element of the destination where the phase's lattice begins
     tables: tuple[np.ndarray, ...]
+    lines_w: np.ndarray
     tap_weight: np.ndarray
     record: GemmConv
     cost: float
@@ -102,6 +103,8 @@ def _plan(
         "run_stride": run_stride,
         "lane_stride": lane_stride,
         "group_stride": g.out_per_group * g.in_per_group * g.taps,
+        # A single phase packs its taps in the order in which it reads the source.
+        "tap_order": -1 if len(phases) == 1 and _is_backwards(phases[0].weight_taps(g.kernel)) else 1,
     }
     launches = [_launch(g, phase, source, out, itemsize, shared) for phase in phases]
     return GemmPlan(tuple(launch for launch in launches if launch.blocks))
@@ -118,6 +121,8 @@ def _launch(
     source_strides, out_strides = strides(*source), strides(*out)
     tables = tuple(source_offsets(axis, stride) for axis, stride in zip(phase.axes, source_strides[1:], strict=True))
     tap_weight = phase.weight_taps(g.kernel)
+    if shared["tap_order"] == -1:
+        tap_weight = g.taps - 1 - tap_weight
     taps = len(tap_weight)
     points = g.batch * math.prod(phase.points)
     point_blocks = 1 if shared["packs"] else -(-points // blocking.POINT_BLOCK)
@@ -139,9 +144,24 @@ def _launch(
         run_block=blocking.split_evenly(shared["run"], blocking.RUN_BYTES // (shared["width"] * itemsize * tap_block)),
         **shared,
     )
+    lines_w = np.full(max(1, len(tables[2])), -1)
+    if record.tap_block == taps and record.run_block == record.run and np.array_equal(tap_weight, np.arange(g.taps)):
+        lines_w = _lines(tables[2], record.run)
     start = sum(axis.start * stride for axis, stride in zip(phase.axes, out_strides[1:], strict=True))
     cost = 2.0 * points * taps * record.run * record.panels * record.width * g.groups / blocking.FLOPS_PER_NS
-    return Launch(start, tables, tap_weight, record, cost)
+    return Launch(start, tables, lines_w, tap_weight, record, cost)
+
+
+def _is_backwards(taps: np.ndarray) -> bool:
+    return len(taps) > 1 and np.array_equal(taps, np.arange(len(taps))[::-1])
+
+
+def _lines(table_w: np.ndarray, run: int) -> np.ndarray:
+    """For every point along W whether its taps read consecutive stretches of `run` elements; -1 if that gains nothing."""
+    together = (table_w[:, :1] >= 0).all(axis=1) & (np.diff(table_w, axis=1) == run).all(axis=1)
+    if table_w.shape[1] == 1 or not together.any():
+        return np.full(max(1, len(table_w)), -1)
+    return together.astype(np.int64)
 
 
 def strides(extents: tuple[int, int, int], channels: int) -> tuple[int, int, int, int]:
@@ -207,8 +227,9 @@ def _run_part(
             weight,
             start,
             out_part[launch.out_start :],
-            zero_row(source.dtype.name, source.shape[-1]),
+            zero_row(source.dtype.name, source.shape[-1] * part.weight_taps),
             *launch.tables,
+            launch.lines_w,
             launch.tap_weight,
             record,
             cost=launch.cost * part.groups * part.panels / (whole.groups * whole.panels),
@@ -223,6 +244,7 @@ def _packed(part: GemmConv, weight: np.ndarray) -> np.ndarray:
         weight,
         packed,
         part.weight_taps,
+        part.tap_order,
         part.run,
         part.run_stride,
         part.lanes,

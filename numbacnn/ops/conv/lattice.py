@@ -91,10 +91,11 @@ def _transpose(source: np.ndarray, input_size: int, stride: int) -> list[AxisPha
     phases = []
     for start in range(min(stride, input_size)):
         mine = target % stride == start
-        columns, column = np.unique(np.stack([tap[mine], same[mine]], axis=1), axis=0, return_inverse=True)
+        # The last tap first: so the outputs that an input meets lie in ascending order.
+        columns, column = np.unique(np.stack([-tap[mine], same[mine]], axis=1), axis=0, return_inverse=True)
         table = np.full((-(-(input_size - start) // stride), len(columns)), -1, dtype=np.int64)
         table[target[mine] // stride, column.ravel()] = output[mine]
-        phases.append(AxisPhase(start, stride, table, columns[:, 0] if len(columns) else np.empty(0, np.int64)))
+        phases.append(AxisPhase(start, stride, table, -columns[:, 0] if len(columns) else np.empty(0, np.int64)))
     return phases
 
 
