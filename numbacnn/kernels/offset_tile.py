@@ -21,11 +21,24 @@ from .pointer import offset
 from .tile import MAX_ROWS, _Emitter, _loop, _store_rows
 
 
-def _prefetch(e: _Emitter, pointer: Any) -> None:
+@intrinsic
+def _prefetch(typingctx, pointer):
     """Ask for the cache line at `pointer`, which may lie anywhere."""
-    line = e.builder.bitcast(pointer, e.ir.IntType(8).as_pointer())
-    for_reading, keep_in_all_levels, data = (e.ir.Constant(e.i32, value) for value in (0, 3, 1))
-    e.call("llvm.prefetch.p0", e.ir.VoidType(), [line, for_reading, keep_in_all_levels, data])
+    from llvmlite import ir
+    from numba.core import cgutils, types
+
+    def codegen(context, builder, signature, args):
+        byte, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function_type = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
+        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+        for_reading, into_all_levels, data = i32(0), i32(3), i32(1)
+        builder.call(function, [builder.bitcast(args[0], byte), for_reading, into_all_levels, data])
+        return context.get_dummy_value()
+
+    return types.void(pointer), codegen
+
+
+LINE_ELEMENTS = 8  # float64 values of a cache line; asking twice for one of float32 values costs nothing
 
 
 def _offset_gemm_tile(rows: int, vectors: int) -> Any:
@@ -71,13 +84,13 @@ def _offset_gemm_tile(rows: int, vectors: int) -> Any:
 def _offset_outer_tile(rows: int, vectors: int) -> Any:
     """The outer-product tile; its arguments are those of `offset_outer`."""
 
-    def tile(typingctx, table, count, offsets, y, y_stride, out, out_stride, ahead, ahead_step):
+    def tile(typingctx, table, count, offsets, y, y_stride, out, out_stride):
         from numba.core import types
 
         i64 = types.int64
 
         def codegen(context, builder, signature, args):
-            table, count, offsets, y, y_stride, out, out_stride, ahead, ahead_step = args
+            table, count, offsets, y, y_stride, out, out_stride = args
             e = _Emitter(builder, signature.args[3].dtype)
             steps = range(vectors)
             out_rows = [e.at(out, builder.mul(out_stride, e.constant(i))) for i in range(rows)]
@@ -86,7 +99,6 @@ def _offset_outer_tile(rows: int, vectors: int) -> Any:
             def position(p, sums):
                 x = e.slot(table, p)
                 y_row = e.at(y, builder.mul(p, y_stride))
-                _prefetch(e, e.at(ahead, builder.mul(p, ahead_step)))
                 right = [e.load(e.at(y_row, j * e.lanes)) for j in steps]
                 new = []
                 for i in range(rows):
@@ -101,7 +113,7 @@ def _offset_outer_tile(rows: int, vectors: int) -> Any:
                     e.store(sums[i * vectors + j], e.at(out_rows[i], j * e.lanes))
             return context.get_dummy_value()
 
-        return types.void(table, i64, offsets, y, i64, out, i64, ahead, i64), codegen
+        return types.void(table, i64, offsets, y, i64, out, i64), codegen
 
     return intrinsic(tile)
 
@@ -165,33 +177,34 @@ def offset_outer(wide, rows, table, points, offsets, y, y_stride, out, out_strid
     tiles = (rows + MAX_ROWS - 1) // MAX_ROWS
     fewest = rows // max(tiles, 1)
     longer = rows - fewest * tiles
-    ahead_step = ahead_count // max(tiles * points, 1) + 1
+    ahead_step = ahead_count // max(tiles, 1) + 1
     for tile in range(tiles):
         n = fewest + 1 if tile < longer else fewest
+        for i in range(tile * ahead_step, (tile + 1) * ahead_step, LINE_ELEMENTS):
+            _prefetch(offset(ahead, i))
         if wide and n == 6:
-            _outer_6(table, points, offsets, y, y_stride, out, out_stride, ahead, ahead_step)
+            _outer_6(table, points, offsets, y, y_stride, out, out_stride)
         elif wide and n == 5:
-            _outer_5(table, points, offsets, y, y_stride, out, out_stride, ahead, ahead_step)
+            _outer_5(table, points, offsets, y, y_stride, out, out_stride)
         elif wide and n == 4:
-            _outer_4(table, points, offsets, y, y_stride, out, out_stride, ahead, ahead_step)
+            _outer_4(table, points, offsets, y, y_stride, out, out_stride)
         elif wide and n == 3:
-            _outer_3(table, points, offsets, y, y_stride, out, out_stride, ahead, ahead_step)
+            _outer_3(table, points, offsets, y, y_stride, out, out_stride)
         elif wide and n == 2:
-            _outer_2(table, points, offsets, y, y_stride, out, out_stride, ahead, ahead_step)
+            _outer_2(table, points, offsets, y, y_stride, out, out_stride)
         elif wide and n == 1:
-            _outer_1(table, points, offsets, y, y_stride, out, out_stride, ahead, ahead_step)
+            _outer_1(table, points, offsets, y, y_stride, out, out_stride)
         elif n == 6:
-            _outer_6_narrow(table, points, offsets, y, y_stride, out, out_stride, ahead, ahead_step)
+            _outer_6_narrow(table, points, offsets, y, y_stride, out, out_stride)
         elif n == 5:
-            _outer_5_narrow(table, points, offsets, y, y_stride, out, out_stride, ahead, ahead_step)
+            _outer_5_narrow(table, points, offsets, y, y_stride, out, out_stride)
         elif n == 4:
-            _outer_4_narrow(table, points, offsets, y, y_stride, out, out_stride, ahead, ahead_step)
+            _outer_4_narrow(table, points, offsets, y, y_stride, out, out_stride)
         elif n == 3:
-            _outer_3_narrow(table, points, offsets, y, y_stride, out, out_stride, ahead, ahead_step)
+            _outer_3_narrow(table, points, offsets, y, y_stride, out, out_stride)
         elif n == 2:
-            _outer_2_narrow(table, points, offsets, y, y_stride, out, out_stride, ahead, ahead_step)
+            _outer_2_narrow(table, points, offsets, y, y_stride, out, out_stride)
         else:
-            _outer_1_narrow(table, points, offsets, y, y_stride, out, out_stride, ahead, ahead_step)
+            _outer_1_narrow(table, points, offsets, y, y_stride, out, out_stride)
         offsets = offset(offsets, n)
         out = offset(out, n * out_stride)
-        ahead = offset(ahead, ahead_step * points)

@@ -37,8 +37,11 @@ MAX_CHANNELS = 8
 PATCH_BYTES = PATCH_SLOTS * 8 - 64  # what copies may write behind the last row
 # A patch of this size leaves half of a 32 KiB L1 to weights and output; larger ones only where a row needs it.
 GOOD_PATCH_BYTES = 24 * 1024
-# Enough positions that copying the patch and ragged last tiles do not show.
-GOOD_POINTS = 768
+# Positions per block: enough that copying the patch and ragged last tiles do not show; and the fewest for which packed
+# weights that exceed the caches are worth reading.
+GOOD_POINTS, FEW_POINTS = 768, 96
+# As long as it leaves blocks of `FEW_POINTS`: enough that many cores finish together.
+MANY_BLOCKS = 32
 # Partial weight gradients: enough that cores finish together.
 CHUNKS = 16
 
@@ -57,7 +60,7 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     """None, or why this algorithm does not take the problem."""
     g = geometry
     if direction == "backward_data":
-        return "it produces output channels and weight gradients only"
+        return "it has no backward_data: few channels are produced there, not summed over"
     if g.groups != 1:
         return f"groups is {g.groups}, not 1"
     if g.in_channels > MAX_CHANNELS:
@@ -159,16 +162,16 @@ def _columns(g: ConvGeometry, itemsize: int, patch_bytes: int) -> int:
 def _cut(g: ConvGeometry, itemsize: int) -> tuple[int, int]:
     """Into how many parts to cut output rows and columns."""
     _, out_h, out_w = g.output
-    columns = _columns(g, itemsize, GOOD_PATCH_BYTES)
-    if columns < min(out_w, GOOD_POINTS // 4):
-        columns = min(_columns(g, itemsize, PATCH_BYTES), GOOD_POINTS // 4)
-    columns = max(1, min(columns, MAX_POINTS))
-    if columns < out_w:
-        return out_h, -(-out_w // min(columns, GOOD_POINTS))
+    positions = max(FEW_POINTS, -(-g.batch * math.prod(g.output) // MANY_BLOCKS))
+    positions = min(positions, GOOD_POINTS)
+    columns = max(_columns(g, itemsize, GOOD_PATCH_BYTES), min(_columns(g, itemsize, PATCH_BYTES), FEW_POINTS))
+    if out_w > min(columns, max(positions, 2 * FEW_POINTS)):
+        return out_h, -(-out_w // min(columns, positions))
     span = _span(g)
     row_bytes = g.kernel[0] * ((out_w - 1) * g.stride[2] + span[2]) * g.in_channels * itemsize
-    rows = (max(GOOD_PATCH_BYTES // row_bytes, span[1]) - span[1]) // g.stride[1] + 1
-    rows = max(1, min(rows, GOOD_POINTS // out_w, out_h))
+    rows, most = (max(size // row_bytes - span[1], 0) // g.stride[1] + 1 for size in (GOOD_PATCH_BYTES, PATCH_BYTES))
+    rows = max(rows, min(most, FEW_POINTS // out_w))
+    rows = max(1, min(rows, positions // out_w, out_h))
     return -(-out_h // rows), 1
 
 

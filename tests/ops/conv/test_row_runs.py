@@ -1,0 +1,143 @@
+"""The algorithm for few input channels, forced, against the oracle."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from numbacnn.errors import OptionError
+from numbacnn.ops import conv_backward_data, conv_backward_weight, conv_forward, explain
+from numbacnn.ops.conv import row_runs
+from numbacnn.ops.geometry import conv_geometry
+from tests import naive
+from tests.bits import assert_same_bits
+from tests.cases import CONV_CASES, ConvCase, conv_arrays, integers
+
+ALGORITHM = "row_runs"
+
+
+def accepted(case):
+    geometry = conv_geometry(case.input_shape, case.weight_shape, **case.options)
+    return row_runs.accepts("forward", geometry) is None
+
+
+def check(case):
+    """Forward, with and without bias, and weight gradient equal the oracle's."""
+    x, weight, bias = conv_arrays(case)
+    y = conv_forward(x, weight, bias, **case.options, algorithm=ALGORITHM)
+    expected = naive.conv_forward(x, weight, **case.options)
+    assert y.dtype == case.dtype
+    np.testing.assert_array_equal(y, expected + bias.reshape(-1, *[1] * len(case.size)))
+    np.testing.assert_array_equal(conv_forward(x, weight, **case.options, algorithm=ALGORITHM), expected)
+    grad = integers(y.shape, case.dtype, seed=3)
+    got = conv_backward_weight(grad, x, case.weight_shape, **case.options, algorithm=ALGORITHM)
+    assert got.dtype == case.dtype
+    np.testing.assert_array_equal(
+        got, naive.conv_backward_weight(grad, x, case.weight_shape, **case.options) if case.batch else 0
+    )
+
+
+@pytest.mark.parametrize("case", [case for case in CONV_CASES if accepted(case)], ids=str)
+def test_table(case):
+    check(case)
+
+
+@pytest.mark.parametrize(
+    ("out_channels", "in_channels"), list(zip((1, 5, 8, 16, 17, 33, 24, 9), range(1, 9), strict=True))
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_channels(in_channels, out_channels, dtype):
+    check(ConvCase(2, in_channels, out_channels, (7, 9), (3, 2), padding=1, dtype=dtype))
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+@pytest.mark.parametrize("stride", [1, 2, 3, 5])
+def test_padding_modes_and_strides(mode, stride):
+    check(ConvCase(1, 3, 5, (6, 8, 11), (2, 3, 4), stride, ((1, 0), 2, (3, 2)), (2, 2, 1), padding_mode=mode))
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 4, 6, 7, 13, 97])
+def test_number_of_positions(columns):
+    """Every way that tiles of output positions may be filled."""
+    check(ConvCase(1, 2, 3, (columns + 2,), (3,)))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 7, 36, 37])
+@pytest.mark.parametrize("out_channels", [3, 16, 33])
+def test_number_of_products(count, out_channels):
+    """Every way that tiles of the weight gradient may be filled; dY packed and not."""
+    check(ConvCase(2, 1, out_channels, (count + 12,), (count,)))
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "in_channels"),
+    [
+        ((40, 53), (7, 7), 2, 3),  # several rows per block
+        ((3, 9000), (3, 5), 1, 2),  # a row that several blocks share
+        ((20000,), (80,), 4, 1),
+        ((5, 5, 1200), (3, 3, 3), 1, 3),
+        ((160, 160), (16, 16), 16, 3),  # windows that do not overlap
+        ((2, 300), (2, 200), 1, 8),  # a window of nearly the whole patch
+    ],
+)
+@pytest.mark.parametrize("padding", [0, 1])
+def test_blocks(size, kernel, stride, in_channels, padding):
+    check(ConvCase(1, in_channels, 4, size, kernel, stride, padding))
+
+
+def test_dilation_far_beyond_the_kernel():
+    check(ConvCase(1, 1, 3, (700,), (3,), padding=300, dilation=256))
+    check(ConvCase(1, 1, 3, (50, 20), (3, 3), padding=20, dilation=(20, 1), padding_mode="circular"))
+
+
+@pytest.mark.parametrize("batch", [0, 1, 3])
+def test_batch(batch):
+    check(ConvCase(batch, 1, 32, (28, 28), (3, 3), padding=1))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_same_bits_for_any_number_of_threads(dtype):
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((2, 3, 45, 50)).astype(dtype)
+    weight = generator.standard_normal((40, 3, 5, 5)).astype(dtype)
+    options = {"stride": 2, "padding": 2, "algorithm": ALGORITHM}
+    y = conv_forward(x, weight, **options)
+    assert_same_bits(lambda: (conv_forward(x, weight, **options), conv_backward_weight(y, x, weight.shape, **options)))
+
+
+def test_nan_and_infinity_stay_where_they_are():
+    x = np.zeros((1, 1, 9, 9), np.float32)
+    x[0, 0, 4, 4], x[0, 0, 0, 0] = np.nan, np.inf
+    y = conv_forward(x, np.ones((2, 1, 3, 3), np.float32), padding=1, algorithm=ALGORITHM)
+    rows = np.arange(9)
+    near = np.abs(rows - 4) <= 1
+    np.testing.assert_array_equal(np.isnan(y[0, 0]), near[:, None] & near)
+    np.testing.assert_array_equal(np.isinf(y[0, 1]), (rows <= 1)[:, None] & (rows <= 1))
+
+
+@pytest.mark.parametrize(
+    ("direction", "shapes", "options", "reason"),
+    [
+        ("backward_data", ((1, 3, 8, 8), (4, 3, 3, 3)), {}, "backward_data"),
+        ("forward", ((1, 4, 8, 8), (4, 2, 3, 3)), {"groups": 2}, "groups is 2"),
+        ("forward", ((1, 64, 8, 8), (4, 64, 3, 3)), {}, "64 input channels"),
+        ("forward", ((1, 8, 300000), (4, 8, 200000)), {}, "patch"),
+        ("backward_weight", ((1, 8, 64, 64), (1000, 8, 30, 30)), {}, "packed weights"),
+    ],
+)
+def test_refusals(direction, shapes, options, reason):
+    geometry = conv_geometry(*shapes, **options)
+    assert reason in row_runs.accepts(direction, geometry)
+    assert reason in dict(explain(*shapes, direction=direction, **options).refused)[ALGORITHM]
+
+
+def test_refusal_when_forced():
+    with pytest.raises(OptionError, match="row_runs.*backward_data"):
+        conv_backward_data(np.ones((1, 4, 6, 6)), np.ones((4, 3, 3, 3)), (1, 3, 8, 8), algorithm=ALGORITHM)
+
+
+def test_blocks_depend_on_the_problem_alone_and_are_enough():
+    for in_channels, kernel, size in itertools.product((1, 3), (3, 7), (32, 224)):
+        plan = row_runs.plan(conv_geometry((1, in_channels, size, size), (64, in_channels, kernel, kernel), 1, 1), 4)
+        assert plan.blocks >= 8
+        assert plan.record.chunks * plan.record.panel_blocks >= 8
