@@ -10,7 +10,7 @@ import numpy as np
 
 from .autograd import Tensor, enable_grad
 from .errors import ShapeError
-from .nn import ReceptiveField
+from .ops.complexity import ReceptiveField
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -33,7 +33,6 @@ from ._pool import (
     MaxUnpool2d,
     MaxUnpool3d,
 )
-from ._receptive_field import ReceptiveField
 
 __all__ = [
     "GELU",
@@ -80,7 +79,6 @@ __all__ = [
     "ModuleList",
     "Parameter",
     "ReLU",
-    "ReceptiveField",
     "Sequential",
     "SiLU",
     "Sigmoid",

@@ -9,8 +9,8 @@ from .. import functional
 from ..autograd import Tensor
 from ..errors import OptionError
 from ..ops._check import check_integer, is_sequence
+from ..ops.complexity import ReceptiveField
 from ._module import Module
-from ._receptive_field import ReceptiveField
 
 __all__ = [
     "AdaptiveAvgPool1d",
@@ -55,7 +55,7 @@ class _AdaptivePool(Module):
         sizes = list(zip(input_shape[-self.rank :], wanted, strict=True))
         if all(out == 1 for _, out in sizes):
             return field.everything()
-        return field.window(
+        return field.widened(
             tuple(-(-i // (out or i)) + (i % (out or i) != 0) for i, out in sizes),
             tuple(Fraction(i, out or i) for i, out in sizes),
         )

@@ -11,11 +11,11 @@ from .. import functional
 from ..autograd import Parameter, Tensor
 from ..errors import OptionError
 from ..ops._check import check_integer, check_per_axis
+from ..ops.complexity import ReceptiveField
 from ..ops.geometry import conv_transpose_input_shape
 from ..ops.padding import resolve_padding, resolve_padding_mode
 from . import init
 from ._module import Module
-from ._receptive_field import ReceptiveField
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
 
@@ -124,7 +124,7 @@ class _ConvNd(_ConvBase):
 
     def receptive_field(self, field: ReceptiveField, input_shape: tuple[int, ...]) -> ReceptiveField:
         """Wider by the kernel's span."""
-        return field.window(self._span, self.stride)
+        return field.through(self.kernel_size, self.stride, self.dilation)
 
 
 class Conv1d(_ConvNd):
@@ -237,7 +237,7 @@ class _ConvTransposeNd(_ConvBase):
 
     def receptive_field(self, field: ReceptiveField, input_shape: tuple[int, ...]) -> ReceptiveField:
         """Wider by the inputs whose filters overlap."""
-        return field.upsampled(self._span, self.stride)
+        return field.through_transposed(self.kernel_size, self.stride, self.dilation)
 
 
 class ConvTranspose1d(_ConvTransposeNd):

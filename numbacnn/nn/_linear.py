@@ -10,9 +10,9 @@ import numpy as np
 from .. import functional
 from ..autograd import Parameter, Tensor
 from ..ops._check import check_integer
+from ..ops.complexity import ReceptiveField
 from . import init
 from ._module import Module
-from ._receptive_field import ReceptiveField
 
 __all__ = ["Flatten", "Linear"]
 

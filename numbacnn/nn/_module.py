@@ -20,7 +20,7 @@ from ..errors import DTypeError, StateDictError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from ._receptive_field import ReceptiveField
+    from ..ops.complexity import ReceptiveField
 
     Shape = tuple[int, ...]
 

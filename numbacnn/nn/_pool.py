@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from .. import functional
 from ..autograd import Tensor
 from ..ops._check import check_integer, check_per_axis
+from ..ops.complexity import ReceptiveField
 from ._module import Module
-from ._receptive_field import ReceptiveField
 
 __all__ = [
     "AvgPool1d",
@@ -51,10 +51,7 @@ class _WindowPool(Module):
 
     def receptive_field(self, field: ReceptiveField, input_shape: tuple[int, ...]) -> ReceptiveField:
         """Wider by the window."""
-        kernel, stride, dilation = (
-            check_per_axis("", value, self.rank, 1) for value in (self.kernel_size, self.stride, self.dilation)
-        )
-        return field.window(tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)), stride)
+        return field.through(self.kernel_size, self.stride, self.dilation)
 
 
 class _MaxPool(_WindowPool):
@@ -269,7 +266,7 @@ class _MaxUnpool(Module):
 
     def receptive_field(self, field: ReceptiveField, input_shape: tuple[int, ...]) -> ReceptiveField:
         """The same samples, but a smaller step."""
-        return field.upsampled((1,) * self.rank, self.stride)
+        return field.through_transposed(1, self.stride)
 
     def extra_repr(self) -> str:
         """The options."""

@@ -6,6 +6,7 @@ Parameters and operations of one convolution are `ConvGeometry.params` and `Conv
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._check import check_integer, check_per_axis, is_sequence
@@ -17,14 +18,17 @@ __all__ = ["ReceptiveField", "factored_channels", "receptive_field", "separable_
 
 
 class ReceptiveField(NamedTuple):
-    """How an output element sees the input, per spatial axis.
+    """How an output element sees the input of a net, per spatial axis.
+
+    The size is what the layers could see in an endless input: near the border, and where it exceeds the input, part of
+    it is padding.
 
     Parameters
     ----------
-    size : tuple of int
-        Input samples between the first and the last one that the element depends on, both included.
-    jump : tuple of int
-        Input samples between the centres of neighbouring elements: the product of the strides so far.
+    size : tuple of (int or None)
+        Input samples between the first and the last one that the element depends on, both included; None is all.
+    jump : tuple of (int or Fraction)
+        Input samples between neighbouring elements: the product of the strides so far.
 
     Examples
     --------
@@ -33,17 +37,59 @@ class ReceptiveField(NamedTuple):
     ReceptiveField(size=(7, 7), jump=(2, 2))
     """
 
-    size: tuple[int, ...]
-    jump: tuple[int, ...]
+    size: tuple[int | None, ...]
+    jump: tuple[int | Fraction, ...]
+
+    @classmethod
+    def of_input(cls, rank: int) -> ReceptiveField:
+        """Of the input itself: one sample."""
+        return cls((1,) * rank, (1,) * rank)
 
     def through(self, kernel_size: Any, stride: Any = 1, dilation: Any = 1) -> ReceptiveField:
         """The receptive field after one more convolution or pool."""
+        span, strides = self._window(kernel_size, stride, dilation)
+        return self.widened(span, strides)
+
+    def through_transposed(self, kernel_size: Any, stride: Any = 1, dilation: Any = 1) -> ReceptiveField:
+        """The receptive field after a transposed convolution, whose outputs see every `stride`-th of the taps."""
+        span, strides = self._window(kernel_size, stride, dilation)
+        seen = tuple(-(-k // s) for k, s in zip(span, strides, strict=True))
+        return self.widened(seen, tuple(Fraction(1, s) for s in strides))
+
+    def widened(self, span: tuple[int, ...], stride: tuple[int | Fraction, ...]) -> ReceptiveField:
+        """After windows of `span` elements, `stride` elements apart."""
+        axes = zip(self.size, self.jump, span, strict=True)
+        return ReceptiveField(
+            tuple(None if size is None else size + math.ceil((k - 1) * jump) for size, jump, k in axes),
+            tuple(jump * s for jump, s in zip(self.jump, stride, strict=True)),
+        )
+
+    def everything(self) -> ReceptiveField:
+        """After a layer whose outputs see all of its input."""
+        return self._replace(size=(None,) * len(self.size))
+
+    def joined(self, other: ReceptiveField) -> ReceptiveField:
+        """Of a sum or concatenation of two branches: the larger.
+
+        Examples
+        --------
+        >>> start = ReceptiveField.of_input(1)
+        >>> start.joined(start.through(3)).size
+        (3,)
+        """
+        sizes = zip(self.size, other.size, strict=True)
+        return ReceptiveField(
+            tuple(None if a is None or b is None else max(a, b) for a, b in sizes),
+            tuple(max(a, b) for a, b in zip(self.jump, other.jump, strict=True)),
+        )
+
+    def _window(self, kernel_size: Any, stride: Any, dilation: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Samples that a dilated kernel spans, and its strides."""
         rank = len(self.size)
         kernel = check_per_axis("kernel_size", kernel_size, rank, 1)
-        strides = check_per_axis("stride", stride, rank, 1)
         dilations = check_per_axis("dilation", dilation, rank, 1)
-        size = tuple(r + j * d * (k - 1) for r, j, k, d in zip(self.size, self.jump, kernel, dilations, strict=True))
-        return ReceptiveField(size, tuple(j * s for j, s in zip(self.jump, strides, strict=True)))
+        span = tuple(d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True))
+        return span, check_per_axis("stride", stride, rank, 1)
 
 
 def receptive_field(layers: Iterable[tuple[Any, ...]], rank: int = 2) -> ReceptiveField:
@@ -65,7 +111,7 @@ def receptive_field(layers: Iterable[tuple[Any, ...]], rank: int = 2) -> Recepti
     >>> receptive_field([(3,), (3,)])
     ReceptiveField(size=(5, 5), jump=(1, 1))
     """
-    field = ReceptiveField((1,) * rank, (1,) * rank)
+    field = ReceptiveField.of_input(rank)
     for layer in layers:
         field = field.through(*layer)
     return field
