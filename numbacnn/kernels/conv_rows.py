@@ -19,7 +19,7 @@ from .simd import load, load_first, splat, store
 from .tile import MAX_LANES
 
 # How a thread's scratch memory is divided.
-MAX_POINTS = 1024  # positions per block, at most: one pointer each
+MAX_POINTS = 768  # positions per block, at most: one pointer each
 POINT_BLOCK = 128  # positions that one pass of the weight gradient sums over: their dY takes 8 KiB of L1
 ROW_SLOTS = POINT_BLOCK * MAX_LANES
 PATCH_SLOTS = 24576  # 192 KiB
@@ -58,8 +58,9 @@ class RowsConv(NamedTuple):
     vector: int  # lanes of one vector
     width: int  # lanes of a panel
     panels: int
-    chunks: int  # weight gradient: parts of the blocks with a partial sum each
-    panel_blocks: int  # weight gradient: parts that panels are cut into
+    blocks: int  # blocks of output positions
+    chunks: int  # parts that they are cut into: of one launch, and with a partial sum each for the weight gradient
+    panel_blocks: int  # parts that panels are cut into
 
 
 @device
@@ -128,31 +129,32 @@ def _copy_patch(patch, sample, map_d, map_h, map_w, d, row, rows, column, column
 def _load_block(block, patch, table, source, map_d, map_h, map_w, g):
     """Fill the patch of a block, and the table with a pointer for each of its positions.
 
-    Returns the first position and their number. Positions of a block are consecutive in the output.
+    Returns the first position and their number (positions of a block are consecutive in the output), and the first
+    element and number of those the next block will probably read anew.
     """
     column, columns = _part(block % g.column_blocks, g.column_blocks, g.out_w)
     block //= g.column_blocks
     row, rows = _part(block % g.row_blocks, g.row_blocks, g.out_h)
     plane = block // g.row_blocks
     n = plane // g.out_d
-    _copy_patch(
-        patch,
-        offset(source, n * g.in_n),
-        map_d,
-        map_h,
-        map_w,
-        plane - n * g.out_d,
-        row * g.stride_h,
-        (rows - 1) * g.stride_h + g.span_h,
-        column * g.stride_w,
-        (columns - 1) * g.stride_w + g.span_w,
-        g,
-    )
+    d = plane - n * g.out_d
+    sample = offset(source, n * g.in_n)
+    in_rows = (rows - 1) * g.stride_h + g.span_h
+    in_columns = (columns - 1) * g.stride_w + g.span_w
+    _copy_patch(patch, sample, map_d, map_h, map_w, d, row * g.stride_h, in_rows, column * g.stride_w, in_columns, g)
     for i in range(rows):
         for j in range(columns):
             place = i * g.stride_h * g.pitch + j * g.stride_w * g.channels
             store_pointer(table, i * columns + j, offset(patch, place))
-    return (plane * g.out_h + row) * g.out_w + column, rows * columns
+    last = max(map_h[row * g.stride_h + in_rows - 1], 0) * g.in_h
+    last += max(map_d[d * g.stride_d + (g.taps_d - 1) * g.dilation_d], 0) * g.in_d
+    if g.column_blocks > 1:
+        following = offset(sample, last + (column + columns) * g.stride_w * g.channels)
+        elements = columns * g.stride_w * g.channels
+    else:
+        following = offset(sample, last + g.in_h)
+        elements = rows * g.stride_h * g.in_h
+    return (plane * g.out_h + row) * g.out_w + column, rows * columns, following, elements
 
 
 @kernel
@@ -168,31 +170,37 @@ def conv_rows(
     map_w: "int64*",
     g: "RowsConv",
 ):
-    """One block of output positions, all output channels.
+    """One block: a chunk of the blocks of output positions, for some panels of output channels.
 
     `map_*` gives the input coordinate at a padded coordinate, or -1 for a zero; `offsets` where in the patch each
     product finds its input; `weight` is what `pack_rows` makes.
     """
+    first_panel, panels = _part(block % g.panel_blocks, g.panel_blocks, g.panels)
+    first_block, blocks = _part(block // g.panel_blocks, g.chunks, g.blocks)
     patch = cast(offset(scratch, MAX_POINTS), source)
-    point, points = _load_block(block, patch, scratch, source, map_d, map_h, map_w, g)
-    for first in range(0, points, GROUP_POINTS):
-        for panel in range(g.panels):
-            lane = panel * g.width
-            lanes = min(g.width, g.lanes - lane)
-            packed = offset(weight, panel * (1 + g.count) * g.width)
-            offset_gemm(
-                lanes > g.vector,
-                offset(scratch, first),
-                min(GROUP_POINTS, points - first),
-                offsets,
-                g.count,
-                offset(packed, g.width),
-                g.width,
-                packed,
-                offset(out, (point + first) * g.lanes + lane),
-                g.lanes,
-                lanes,
-            )
+    for b in range(first_block, first_block + blocks):
+        point, points, following, elements = _load_block(b, patch, scratch, source, map_d, map_h, map_w, g)
+        for first in range(0, points, GROUP_POINTS):
+            count = min(GROUP_POINTS, points - first)
+            for panel in range(first_panel, first_panel + panels):
+                lane = panel * g.width
+                lanes = min(g.width, g.lanes - lane)
+                packed = offset(weight, panel * (1 + g.count) * g.width)
+                offset_gemm(
+                    lanes > g.vector,
+                    offset(scratch, first),
+                    count,
+                    offsets,
+                    g.count,
+                    offset(packed, g.width),
+                    g.width,
+                    packed,
+                    offset(out, (point + first) * g.lanes + lane),
+                    g.lanes,
+                    lanes,
+                    offset(following, first * elements // points),
+                    count * elements // points if panel == first_panel else 0,
+                )
 
 
 @kernel
@@ -234,23 +242,22 @@ def conv_rows_weight(
     map_d: "int64*",
     map_h: "int64*",
     map_w: "int64*",
-    blocks: "int64",
     g: "RowsConv",
 ):
-    """One block: the sum over a chunk of the `blocks` blocks of positions, for some panels of output channels.
+    """One block: the sum over a chunk of the blocks of output positions, for some panels of output channels.
 
     ``partial[chunk][panel][k][lane]`` receives it. The other arguments are those of `conv_rows`.
     """
     first_panel, panels = _part(block % g.panel_blocks, g.panel_blocks, g.panels)
     chunk = block // g.panel_blocks
-    first_block, chunk_blocks = _part(chunk, g.chunks, blocks)
+    first_block, blocks = _part(chunk, g.chunks, g.blocks)
     panel_elements = g.count * g.width
     out = offset(partial, (chunk * g.panels + first_panel) * panel_elements)
     _zero(out, panels * panel_elements)
     rows_of_panel = cast(offset(scratch, MAX_POINTS), source)
     patch = cast(offset(scratch, MAX_POINTS + ROW_SLOTS), source)
-    for b in range(first_block, first_block + chunk_blocks):  # 4th loop: blocks of positions
-        point, points = _load_block(b, patch, scratch, source, map_d, map_h, map_w, g)
+    for b in range(first_block, first_block + blocks):  # 4th loop: blocks of positions
+        point, points, _, _ = _load_block(b, patch, scratch, source, map_d, map_h, map_w, g)
         parts = (points + POINT_BLOCK - 1) // POINT_BLOCK
         for part in range(parts):  # 3rd loop: positions whose dY fits L1
             first, count = _part(part, parts, points)
@@ -259,7 +266,7 @@ def conv_rows_weight(
                 lane = (first_panel + panel) * g.width
                 lanes = min(g.width, g.lanes - lane)
                 y, y_stride = offset(grad_output, (point + first) * g.lanes + lane), g.lanes
-                if lanes < g.width or g.count > FEW_PRODUCTS and g.lanes > g.width:
+                if lanes < g.width or (g.count > FEW_PRODUCTS and g.lanes > g.width):
                     _pack_panel(rows_of_panel, y, count, lanes, g)
                     y, y_stride = rows_of_panel, g.width
                 offset_outer(  # 1st loop: tiles of the reduction

@@ -17,26 +17,8 @@ from __future__ import annotations
 from typing import Any
 
 from ._build import device, intrinsic
-from .pointer import offset
+from .pointer import offset, prefetch_read
 from .tile import MAX_ROWS, _Emitter, _loop, _store_rows
-
-
-@intrinsic
-def _prefetch(typingctx, pointer):
-    """Ask for the cache line at `pointer`, which may lie anywhere."""
-    from llvmlite import ir
-    from numba.core import cgutils, types
-
-    def codegen(context, builder, signature, args):
-        byte, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
-        function_type = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
-        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
-        for_reading, into_all_levels, data = i32(0), i32(3), i32(1)
-        builder.call(function, [builder.bitcast(args[0], byte), for_reading, into_all_levels, data])
-        return context.get_dummy_value()
-
-    return types.void(pointer), codegen
-
 
 LINE_ELEMENTS = 8  # float64 values of a cache line; asking twice for one of float32 values costs nothing
 
@@ -130,7 +112,7 @@ _outer_3_narrow, _outer_2_narrow, _outer_1_narrow = (_offset_outer_tile(rows, 1)
 
 
 @device
-def offset_gemm(wide, table, points, offsets, count, w, w_width, bias, out, out_stride, lanes):
+def offset_gemm(wide, table, points, offsets, count, w, w_width, bias, out, out_stride, lanes, ahead, ahead_count):
     """A GEMM over gathered rows: as many tiles as needed, of nearly equal size.
 
     wide : two vectors of columns (true) or one
@@ -141,12 +123,16 @@ def offset_gemm(wide, table, points, offsets, count, w, w_width, bias, out, out_
     bias : a padded row of initial values
     out, out_stride : first output row; elements between output rows
     lanes : number of output columns that exist
+    ahead, ahead_count : elements that are needed next, to be fetched meanwhile
     """
     tiles = (points + MAX_ROWS - 1) // MAX_ROWS
     fewest = points // max(tiles, 1)
     longer = points - fewest * tiles
+    ahead_step = ahead_count // max(tiles, 1) + 1
     for tile in range(tiles):
         rows = fewest + 1 if tile < longer else fewest
+        for i in range(tile * ahead_step, (tile + 1) * ahead_step, LINE_ELEMENTS):
+            prefetch_read(ahead, i)
         if wide:
             if rows == 6:
                 _gemm_6(table, rows, offsets, count, w, w_width, bias, out, out_stride, lanes)
@@ -181,7 +167,7 @@ def offset_outer(wide, rows, table, points, offsets, y, y_stride, out, out_strid
     for tile in range(tiles):
         n = fewest + 1 if tile < longer else fewest
         for i in range(tile * ahead_step, (tile + 1) * ahead_step, LINE_ELEMENTS):
-            _prefetch(offset(ahead, i))
+            prefetch_read(ahead, i)
         if wide and n == 6:
             _outer_6(table, points, offsets, y, y_stride, out, out_stride)
         elif wide and n == 5:

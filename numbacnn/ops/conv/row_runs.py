@@ -39,11 +39,11 @@ PATCH_BYTES = PATCH_SLOTS * 8 - 64  # what copies may write behind the last row
 GOOD_PATCH_BYTES = 24 * 1024
 # Positions per block: enough that copying the patch and ragged last tiles do not show; and the fewest for which packed
 # weights that exceed the caches are worth reading.
-GOOD_POINTS, FEW_POINTS = 768, 96
-# As long as it leaves blocks of `FEW_POINTS`: enough that many cores finish together.
+GOOD_POINTS, FEW_POINTS = MAX_POINTS, 96
+# Blocks of a launch: enough that many cores finish together.
 MANY_BLOCKS = 32
-# Partial weight gradients: enough that cores finish together.
-CHUNKS = 16
+# Partial weight gradients: fewer, for they have to be added up.
+MANY_SUMS = 16
 
 
 class RowPlan(NamedTuple):
@@ -51,8 +51,8 @@ class RowPlan(NamedTuple):
 
     offsets: np.ndarray
     maps: tuple[np.ndarray, np.ndarray, np.ndarray]
-    record: RowsConv
-    blocks: int  # blocks of output positions
+    forward: RowsConv
+    backward_weight: RowsConv  # differs in how blocks and panels are cut
     cost: float
 
 
@@ -75,21 +75,20 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
 def forward(g: ConvGeometry, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
     """Fill `out`, (N, OD, OH, OW, C_out) memory, from `x`, (N, D, H, W, C_in) memory."""
     p = plan(g, x.dtype.itemsize)
-    record = p.record
+    record = p.forward
     packed = memory.empty((record.panels, 1 + record.count, record.width), x.dtype)
-    pack_rows(
-        record.panels, weight, weight if bias is None else bias, packed, bias is not None, record, cost=packed.size
-    )
-    conv_rows(p.blocks, x, packed, out, p.offsets, *p.maps, record, cost=p.cost)
+    has_bias = bias is not None
+    pack_rows(record.panels, weight, bias if has_bias else weight, packed, has_bias, record, cost=packed.size)
+    conv_rows(record.chunks * record.panel_blocks, x, packed, out, p.offsets, *p.maps, record, cost=p.cost)
 
 
 def backward_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
     """Fill `out`, a contiguous (C_out, C_in, taps) array, from two channels-last memories."""
     p = plan(g, x.dtype.itemsize)
-    record = p.record
+    record = p.backward_weight
     partial = memory.empty((record.chunks, record.panels, record.count, record.width), x.dtype)
     blocks = record.chunks * record.panel_blocks
-    conv_rows_weight(blocks, x, grad_output, partial, p.offsets, *p.maps, p.blocks, record, cost=p.cost)
+    conv_rows_weight(blocks, x, grad_output, partial, p.offsets, *p.maps, record, cost=p.cost)
     combine_rows(-(-record.count // COMBINE_ROWS) * record.panels, partial, out, record, cost=partial.size * 0.5)
 
 
@@ -107,7 +106,8 @@ def plan(g: ConvGeometry, itemsize: int) -> RowPlan:
     panels = -(-g.out_channels // width)
     count = g.in_channels * g.taps
     in_n, in_d, in_h, _ = strides(g.input, g.in_channels)
-    chunks, panel_blocks = _chunks(blocks, panels, count * panels * width * itemsize)
+    chunks = min(blocks, MANY_BLOCKS)
+    sums = max(1, min(chunks, MANY_SUMS, blocking.PACKED_BYTES // (count * panels * width * itemsize)))
     record = RowsConv(
         channels=g.in_channels,
         in_n=in_n,
@@ -135,12 +135,15 @@ def plan(g: ConvGeometry, itemsize: int) -> RowPlan:
         vector=full // 2,
         width=width,
         panels=panels,
+        blocks=blocks,
         chunks=chunks,
-        panel_blocks=panel_blocks,
+        panel_blocks=_panel_blocks(panels, chunks),
     )
     points = g.batch * math.prod(g.output)
     cost = 2.0 * points * count * panels * width / blocking.FLOPS_PER_NS
-    return RowPlan(_offsets(g, plane, pitch), tuple(_padded_axis(g, axis) for axis in range(3)), record, blocks, cost)  # type: ignore[arg-type]
+    d, h, w = (_padded_axis(g, axis) for axis in range(3))
+    weight_record = record._replace(chunks=sums, panel_blocks=_panel_blocks(panels, sums))
+    return RowPlan(_offsets(g, plane, pitch), (d, h, w), record, weight_record, cost)
 
 
 def _span(g: ConvGeometry) -> tuple[int, ...]:
@@ -175,10 +178,9 @@ def _cut(g: ConvGeometry, itemsize: int) -> tuple[int, int]:
     return -(-out_h // rows), 1
 
 
-def _chunks(blocks: int, panels: int, gradient_bytes: int) -> tuple[int, int]:
-    """Partial sums of the weight gradient, and into how many parts its panels are cut where those are too few."""
-    chunks = max(1, min(CHUNKS, blocks, blocking.PACKED_BYTES // max(1, gradient_bytes)))
-    return chunks, min(panels, -(-blocking.MIN_BLOCKS // chunks))
+def _panel_blocks(panels: int, chunks: int) -> int:
+    """Into how many parts to cut the panels where there are few chunks of positions."""
+    return min(panels, -(-blocking.MIN_BLOCKS // max(chunks, 1)))
 
 
 def _padded_axis(g: ConvGeometry, axis: int) -> np.ndarray:
