@@ -280,23 +280,23 @@ class Kernel:
         with global_compiler_lock:
             with _intermediate():
                 dispatcher.compile(types.void(*signature))
-            body = dispatcher.overloads[signature]
-            context = body.target_context
-            library = context.codegen().create_library(f"entry of {self._symbol(key)}")
-            module = library.create_ir_module(self.name)
-            i64 = ir.IntType(64)
-            record_type = ir.IntType(8).as_pointer()
-            entry_type = ir.FunctionType(ir.VoidType(), [record_type, i64, i64, i64.as_pointer()])
-            entry = ir.Function(module, entry_type, self._symbol(key))
-            builder = ir.IRBuilder(entry.append_basic_block())
-            arguments = [entry.args[1 + _SPECIAL.index(name)] for name in self.specials]
-            arguments += _unpack(context, builder, entry.args[0], self.parameters, parameter_types)
-            callee = context.declare_function(module, body.fndesc)
-            # Kernels never raise: the status that Numba's convention returns is dropped.
-            context.call_conv.call_function(builder, callee, types.void, signature, arguments)
-            builder.ret_void()
-            library.add_ir_module(module)
-            library.add_linking_library(body.library)
+                body = dispatcher.overloads[signature]
+                context = body.target_context
+                library = context.codegen().create_library(f"entry of {self._symbol(key)}")
+                module = library.create_ir_module(self.name)
+                i64 = ir.IntType(64)
+                record_type = ir.IntType(8).as_pointer()
+                entry_type = ir.FunctionType(ir.VoidType(), [record_type, i64, i64, i64.as_pointer()])
+                entry = ir.Function(module, entry_type, self._symbol(key))
+                builder = ir.IRBuilder(entry.append_basic_block())
+                arguments = [entry.args[1 + _SPECIAL.index(name)] for name in self.specials]
+                arguments += _unpack(context, builder, entry.args[0], self.parameters, parameter_types)
+                callee = context.declare_function(module, body.fndesc)
+                # Kernels never raise: the status that Numba's convention returns is dropped.
+                context.call_conv.call_function(builder, callee, types.void, signature, arguments)
+                builder.ret_void()
+                library.add_ir_module(module)
+                library.add_linking_library(body.library)
             library.finalize()
         missing = [f.name for f in library._final_module.functions if f.is_declaration]
         missing = [name for name in missing if not name.startswith(("llvm.", *_C_SYMBOLS))]

@@ -20,9 +20,10 @@ from .tile import MAX_LANES, MAX_ROWS, MIN_GEMM_ROWS, gemm_tile
 
 PACK_COLUMNS = 128  # columns that packing transposes at a time: long enough stretches, and their buffer stays in L1
 
-# The scratch: the transposition buffer; pointer tables of all row tiles for one block of taps; weights packed here.
-BUFFER_SLOTS = PACK_COLUMNS * MAX_LANES // 2
-TABLE_SLOTS = BUFFER_SLOTS + 12 * 1024
+# The scratch: where each tile's table begins, the tables of all row tiles for one block of taps; then the transposition
+# buffer and the weights packed here.
+FIRST_TABLE = 64
+TABLE_SLOTS = FIRST_TABLE + 12 * 1024
 TABLE_HEADER = 2
 
 
@@ -56,6 +57,7 @@ class GemmConv(NamedTuple):
     run_stride: int  # of unpacked weights, in elements: between source channels, destination channels, groups
     lane_stride: int
     group_stride: int
+    rows_stay: int  # 1: the panels are the innermost loop; 0: the tiles are
     tap_order: int  # 1: taps are packed in the kernel's order; -1: backwards
 
 
@@ -130,8 +132,8 @@ def _put_tables(
 ):  # fmt: skip
     """Fill the tables of all row tiles of a block of points, for the taps from `tap` to `last`.
 
-    A table is: number of taps, elements per tap, then what `gemm_tile` reads. Weights of successive taps lie `tap_step`
-    elements apart. Where possible a whole line of taps along W is one long tap.
+    Slot `tile` says where the tile's table begins. A table is: number of taps, taps along W that each stands for, then
+    what `gemm_tile` reads. Weights of successive taps lie `tap_step` elements apart. Where possible a whole line of taps along W is one long tap.
     """
     n = point // (g.lattice_d * g.lattice_h * g.lattice_w)
     point -= n * g.lattice_d * g.lattice_h * g.lattice_w
@@ -139,8 +141,9 @@ def _put_tables(
     point -= d * g.lattice_h * g.lattice_w
     h = point // g.lattice_w
     w = point - h * g.lattice_w
-    slot = 0
+    slot = FIRST_TABLE
     for tile in range(tiles):
+        table[tile] = slot
         valid = _rows_of(tile, tiles, points)[1]
         rows = max(valid, MIN_GEMM_ROWS)
         merged = _merges(w, valid, lines_w, g)
@@ -202,8 +205,8 @@ def conv_gemm(
     taps = g.taps_d * g.taps_h * g.taps_w
     group_panels = group * g.panels
     panel_elements = g.weight_taps * g.run * g.width
-    buffer = cast(scratch, weight)
-    own = cast(offset(scratch, TABLE_SLOTS), weight)
+    buffer = cast(offset(scratch, TABLE_SLOTS), weight)
+    own = offset(buffer, PACK_COLUMNS * MAX_LANES)
     tap_weights = own if g.packs else weight
     tap_step = (g.run_block if g.packs else g.run) * g.width
 
@@ -211,7 +214,7 @@ def conv_gemm(
     while True:  # 4th loop: blocks of taps
         last = min(tap + g.tap_block, taps)
         _put_tables(
-            offset(scratch, BUFFER_SLOTS),
+            scratch,
             first,
             points,
             tiles,
@@ -231,51 +234,51 @@ def conv_gemm(
         )
         for channel in range(0, g.run, g.run_block):  # 3rd loop: blocks of source channels
             run = min(g.run_block, g.run - channel)
-            for panel in range(first_panel, first_panel + panel_count):  # 2nd loop: panels of destination channels
-                lane = panel * g.width
+            x_offset = group * g.run + channel
+            # 2nd and 1st loop: panels of destination channels and tiles of lattice points. Either a panel's weights
+            # stay in L1 while all tiles pass, or a tile's rows stay while all panels pass.
+            for step in range(panel_count * tiles):
+                panel = step % panel_count if g.rows_stay else step // tiles
+                tile = step // panel_count if g.rows_stay else step % tiles
+                lane = (first_panel + panel) * g.width
                 lanes = min(g.width, g.lanes - lane)
-                w_offset = (group_panels + panel) * panel_elements + channel * g.width
+                w_offset = (group_panels + first_panel + panel) * panel_elements + channel * g.width
                 if g.packs:
                     w_offset = 0
-                    origin = group * g.group_stride + lane * g.lane_stride + channel * g.run_stride
-                    _pack_panel(
-                        offset(weight, origin),
-                        own,
-                        buffer,
-                        g.weight_taps,
-                        g.tap_order,
-                        run,
-                        g.run_block,
-                        g.run_stride,
-                        lanes,
-                        g.lane_stride,
-                        g.width,
-                    )
+                    if tile == 0:
+                        _pack_panel(
+                            offset(weight, group * g.group_stride + lane * g.lane_stride + channel * g.run_stride),
+                            own,
+                            buffer,
+                            g.weight_taps,
+                            g.tap_order,
+                            run,
+                            g.run_block,
+                            g.run_stride,
+                            lanes,
+                            g.lane_stride,
+                            g.width,
+                        )
                 out_offset = group * g.lanes + lane
-                x_offset = group * g.run + channel
-                slot = BUFFER_SLOTS
-                for tile in range(tiles):  # 1st loop: tiles of lattice points
-                    rows = max(_rows_of(tile, tiles, points)[1], MIN_GEMM_ROWS)
-                    tile_taps = scratch[slot]
-                    table = slot + TABLE_HEADER
-                    slot = table + rows + tile_taps * (rows + 1)
-                    if tile + 1 < tiles:
-                        new_run = run if taps == 1 and panel == first_panel else 0
-                        _prefetch_tile(scratch, slot + TABLE_HEADER, source, out_offset, x_offset, new_run)
-                    gemm_tile(
-                        rows,
-                        lanes > g.vector,
-                        offset(scratch, table),
-                        tile_taps,
-                        x_offset,
-                        run * scratch[table - 1],
-                        w_offset,
-                        g.width,
-                        out_offset,
-                        offset(bias, (group_panels + panel) * g.width),
-                        tap + channel,
-                        lanes,
-                    )
+                if tile + 1 < tiles:
+                    new_run = run if taps == 1 and panel == 0 else 0
+                    _prefetch_tile(scratch, scratch[tile + 1] + TABLE_HEADER, source, out_offset, x_offset, new_run)
+                rows = max(_rows_of(tile, tiles, points)[1], MIN_GEMM_ROWS)
+                table = scratch[tile] + TABLE_HEADER
+                gemm_tile(
+                    rows,
+                    lanes > g.vector,
+                    offset(scratch, table),
+                    scratch[table - 2],
+                    x_offset,
+                    run * scratch[table - 1],
+                    w_offset,
+                    g.width,
+                    out_offset,
+                    offset(bias, (group_panels + first_panel + panel) * g.width),
+                    tap + channel,
+                    lanes,
+                )
         tap = last
         if tap >= taps:
             break

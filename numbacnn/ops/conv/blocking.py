@@ -26,6 +26,10 @@ PACKED_BYTES = 8 << 20
 # One core, conservatively: decides only whether a launch is worth a second core.
 FLOPS_PER_NS = 60.0
 
+# Weights of one group that stay in L2 whatever passes: then each row tile meets all of them at once, and writes whole
+# rows of output, instead of every panel meeting all rows.
+SMALL_WEIGHT_BYTES = 96 * 1024
+
 
 def split_evenly(total: int, largest: int) -> int:
     """Size of the blocks when `total` is cut into as few, as even blocks of at most `largest` as possible.

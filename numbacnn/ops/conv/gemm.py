@@ -128,6 +128,7 @@ def _launch(
     point_blocks = 1 if shared["packs"] else -(-points // blocking.POINT_BLOCK)
     panel_blocks = min(shared["panels"], -(-blocking.MIN_BLOCKS // max(1, point_blocks * g.groups)))
     tap_block = blocking.split_evenly(taps, blocking.TAP_BLOCK)
+    weight_bytes = g.taps * shared["run"] * shared["panels"] * shared["width"] * itemsize
     out_step = [axis.step * stride for axis, stride in zip(phase.axes, out_strides[1:], strict=True)]
     record = GemmConv(
         *phase.points,
@@ -142,6 +143,7 @@ def _launch(
         point_blocks=point_blocks,
         tap_block=tap_block,
         run_block=blocking.split_evenly(shared["run"], blocking.RUN_BYTES // (shared["width"] * itemsize * tap_block)),
+        rows_stay=int(not shared["packs"] and weight_bytes <= blocking.SMALL_WEIGHT_BYTES),
         **shared,
     )
     lines_w = np.full(max(1, len(tables[2])), -1)
