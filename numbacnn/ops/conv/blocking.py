@@ -18,7 +18,7 @@ TAP_BLOCK = 64
 POINT_BLOCK = 96
 
 # Enough blocks that two to eight cores finish together; more would only split panels further.
-MIN_BLOCKS = 24
+MIN_BLOCKS = 16
 
 # Packed weights per launch: with everything else a call stays below 16 MB of extra memory.
 PACKED_BYTES = 8 << 20
