@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import importlib.metadata
 import os
 import sys
 import tempfile
@@ -108,6 +107,8 @@ def _key(function: Callable[..., Any], symbol: str) -> str:
 @functools.cache
 def _environment_digest() -> bytes:
     """Everything outside the sources that decides the machine code."""
+    import importlib.metadata  # slow to import, and not needed before the first kernel
+
     machine = target()
     versions = [importlib.metadata.version(name) for name in ("numba", "llvmlite")]
     # Numba reads its settings from the environment: any of them may change the code it generates.
