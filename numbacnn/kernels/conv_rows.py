@@ -26,7 +26,7 @@ PATCH_SLOTS = 24576  # 192 KiB
 
 GROUP_POINTS = 192  # positions that run over all panels before the next do: what they write stays in L2
 FEW_PRODUCTS = 36  # with fewer, the weight gradient reads dY so seldom that packing it is not worth it
-COMBINE_ROWS = 32  # rows of the weight gradient that one block adds up and transposes
+COMBINE_ROWS = 64  # rows of the weight gradient that one block adds up and transposes
 
 
 class RowsConv(NamedTuple):
@@ -204,20 +204,22 @@ def conv_rows(
 
 
 @kernel
-def pack_rows(block, weight: "T*", bias: "T*", packed: "T*", has_bias: "int64", g: "RowsConv"):
+def pack_rows(
+    block, weight: "T*", bias: "T*", packed: "T*", has_bias: "int64", count: "int64", lanes: "int64", width: "int64"
+):
     """One block: one panel, the bias in its first row, then ``packed[1 + k][lane] = weight[lane][k]``.
 
     Lanes beyond the last are zero.
     """
-    lane = block * g.width
-    lanes = min(g.width, g.lanes - lane)
-    panel = offset(packed, block * (1 + g.count) * g.width)
-    for i in range(g.width):
-        panel[i] = bias[lane + i] if has_bias and i < lanes else 0
-    copy_transposed(weight, lane * g.count, g.count, panel, g.width, g.width, lanes, g.count)
-    for k in range(1, 1 + g.count):
-        for i in range(lanes, g.width):
-            panel[k * g.width + i] = 0
+    lane = block * width
+    valid = min(width, lanes - lane)
+    panel = offset(packed, block * (1 + count) * width)
+    for i in range(width):
+        panel[i] = bias[lane + i] if has_bias and i < valid else 0
+    copy_transposed(weight, lane * count, count, panel, width, width, valid, count)
+    for k in range(1, 1 + count):
+        for i in range(valid, width):
+            panel[k * width + i] = 0
 
 
 @device

@@ -89,7 +89,20 @@ def _offset_outer_tile(rows: int, vectors: int) -> Any:
                 return new
 
             start = [e.load(e.at(row, j * e.lanes)) for row in out_rows for j in steps]
-            sums = _loop(e, "positions", count, start, position)
+            if vectors > 1:
+                sums = _loop(e, "positions", count, start, position)
+            else:  # too few chains to keep the multiply-adders busy: two sets, of the even and the odd positions
+                pairs = builder.lshr(count, e.constant(1))
+                even = builder.shl(pairs, e.constant(1))
+
+                def pair(q, sums):
+                    p = builder.shl(q, e.constant(1))
+                    return position(p, sums[:rows]) + position(builder.add(p, e.constant(1)), sums[rows:])
+
+                sums = _loop(e, "pairs", pairs, start + [e.zero] * rows, pair)
+                sums = [builder.fadd(a, b) for a, b in zip(sums[:rows], sums[rows:], strict=True)]
+                last = builder.sub(count, even)
+                sums = _loop(e, "last", last, sums, lambda i, sums: position(builder.add(even, i), sums))
             for i in range(rows):
                 for j in steps:
                     e.store(sums[i * vectors + j], e.at(out_rows[i], j * e.lanes))
