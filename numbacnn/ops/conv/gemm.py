@@ -19,6 +19,8 @@ from . import blocking
 from .lattice import Phase, backward_data_phases, forward_phase, source_offsets
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..geometry import ConvGeometry
 
 
@@ -37,10 +39,21 @@ class Launch(NamedTuple):
         return self.record.point_blocks * self.record.groups * self.record.panel_blocks
 
 
-class GemmPlan(NamedTuple):
-    """How one direction of a convolution runs: its phases, which share their weights."""
+class Part(NamedTuple):
+    """Some groups, or some panels of one group, whose packed weights fit the limit on extra memory."""
 
-    launches: tuple[Launch, ...]
+    channels: slice  # of the destination
+    source_start: int  # elements to skip in a sample of the source, the weights and the destination
+    weight_start: int
+    out_start: int
+    launches: tuple[Launch, ...]  # one per phase
+
+
+class GemmPlan(NamedTuple):
+    """How one direction of a convolution runs."""
+
+    parts: tuple[Part, ...]
+    zeros: int  # elements of the row of zeros that padding taps read
 
 
 @functools.lru_cache(maxsize=512)
@@ -107,7 +120,42 @@ def _plan(
         "tap_order": -1 if len(phases) == 1 and _is_backwards(phases[0].weight_taps(g.kernel)) else 1,
     }
     launches = [_launch(g, phase, source, out, itemsize, shared) for phase in phases]
-    return GemmPlan(tuple(launch for launch in launches if launch.blocks))
+    parts = _parts([launch for launch in launches if launch.blocks], itemsize)
+    return GemmPlan(tuple(parts), max(source[1] * g.taps, g.groups * panels * width))
+
+
+def _parts(launches: list[Launch], itemsize: int) -> Iterator[Part]:
+    """Cut the groups and panels of all launches so that at most `blocking.PACKED_BYTES` of weights are packed at a time."""
+    g = launches[0].record
+    groups, panels = g.groups, g.panels
+    if not g.packs:
+        portion = max(1, blocking.PACKED_BYTES // max(1, g.weight_taps * g.run * g.width * itemsize))
+        groups, panels = max(1, portion // panels), min(portion, panels)
+    for group in range(0, g.groups, groups):
+        for panel in range(0, g.panels, panels):
+            lane = panel * g.width
+            few = {
+                "groups": min(groups, g.groups - group),
+                "panels": min(panels, g.panels - panel),
+                "lanes": min(g.lanes - lane, panels * g.width),
+            }
+            share = few["groups"] * few["panels"] / (g.groups * g.panels)
+            first = group * g.lanes + lane
+            yield Part(
+                slice(first, first + (few["groups"] - 1) * g.lanes + few["lanes"]),
+                group * g.run,
+                group * g.group_stride + lane * g.lane_stride,
+                first,
+                tuple(
+                    launch._replace(
+                        record=launch.record._replace(
+                            **few, panel_blocks=min(few["panels"], launch.record.panel_blocks)
+                        ),
+                        cost=launch.cost * share,
+                    )
+                    for launch in launches
+                ),
+            )
 
 
 def _launch(
@@ -173,90 +221,60 @@ def strides(extents: tuple[int, int, int], channels: int) -> tuple[int, int, int
 
 
 def run(plan: GemmPlan, source: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
-    """Fill `out` from `source`, both (N, D, H, W, C) memory; `weight` is the contiguous weight tensor.
-
-    Weights that are packed beforehand are packed and used in portions of at most `blocking.PACKED_BYTES`.
-    """
-    weight = weight.reshape(-1)
-    g = plan.launches[0].record
-    groups, panels = g.groups, g.panels
-    if not g.packs:
-        panel_bytes = g.weight_taps * g.run * g.width * source.dtype.itemsize
-        portion = max(1, blocking.PACKED_BYTES // max(1, panel_bytes))  # panels at a time
-        groups, panels = max(1, portion // panels), min(portion, panels)
-    for group in range(0, g.groups, groups):
-        for panel in range(0, g.panels, panels):
-            part = g._replace(
-                groups=min(groups, g.groups - group),
-                panels=min(panels, g.panels - panel),
-                lanes=min(g.lanes - panel * g.width, panels * g.width),
+    """Fill `out` from `source`, both (N, D, H, W, C) memory; `weight` is the contiguous weight tensor."""
+    source, weight, out = source.reshape(-1), weight.reshape(-1), out.reshape(-1)
+    zeros = zero_row(source.dtype.name, plan.zeros)
+    for part in plan.parts:
+        g = part.launches[0].record
+        weights = weight[part.weight_start :]
+        if not g.packs:
+            weights = _packed(g, weights)
+        start = zeros if bias is None else _padded(g, bias[part.channels])
+        part_source, part_out = source[part.source_start :], out[part.out_start :]
+        for launch in part.launches:
+            conv_gemm(
+                launch.blocks,
+                part_source,
+                weights,
+                start,
+                part_out[launch.out_start :],
+                zeros,
+                *launch.tables,
+                launch.lines_w,
+                launch.tap_weight,
+                launch.record,
+                cost=launch.cost,
             )
-            _run_part(plan, part, group, panel * g.width, source, weight, bias, out)
 
 
-def _run_part(
-    plan: GemmPlan,
-    part: GemmConv,
-    group: int,
-    lane: int,
-    source: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None,
-    out: np.ndarray,
-) -> None:
-    """Run the groups and panels of `part`, of which the first are group `group` and the panel that begins at `lane`."""
-    whole = plan.launches[0].record
-    weight = weight[group * part.group_stride + lane * part.lane_stride :]
-    if not part.packs:
-        weight = _packed(part, weight)
-    start = memory.empty((part.groups, part.panels * part.width), source.dtype)
-    start[...] = 0
-    if bias is not None:
-        biases = bias.reshape(whole.groups, whole.lanes)
-        start[:, : part.lanes] = biases[group : group + part.groups, lane : lane + part.lanes]
-    source_part = source.reshape(-1)[group * part.run :]
-    out_part = out.reshape(-1)[group * whole.lanes + lane :]
-    for launch in plan.launches:
-        record = launch.record._replace(
-            groups=part.groups,
-            panels=part.panels,
-            lanes=part.lanes,
-            panel_blocks=min(part.panels, launch.record.panel_blocks),
-        )
-        conv_gemm(
-            record.point_blocks * record.groups * record.panel_blocks,
-            source_part,
-            weight,
-            start,
-            out_part[launch.out_start :],
-            zero_row(source.dtype.name, source.shape[-1] * part.weight_taps),
-            *launch.tables,
-            launch.lines_w,
-            launch.tap_weight,
-            record,
-            cost=launch.cost * part.groups * part.panels / (whole.groups * whole.panels),
-        )
-
-
-def _packed(part: GemmConv, weight: np.ndarray) -> np.ndarray:
-    panels = part.groups * part.panels
-    packed = memory.empty((panels * part.weight_taps * part.run * part.width,), weight.dtype)
+def _packed(g: GemmConv, weight: np.ndarray) -> np.ndarray:
+    panels = g.groups * g.panels
+    packed = memory.empty((panels * g.weight_taps * g.run * g.width,), weight.dtype)
     pack_weights(
         panels,
         weight,
         packed,
-        part.weight_taps,
-        part.tap_order,
-        part.run,
-        part.run_stride,
-        part.lanes,
-        part.lane_stride,
-        part.group_stride,
-        part.width,
-        part.panels,
+        g.weight_taps,
+        g.tap_order,
+        g.run,
+        g.run_stride,
+        g.lanes,
+        g.lane_stride,
+        g.group_stride,
+        g.width,
+        g.panels,
         cost=packed.size * 1.0,
     )
     return packed
+
+
+def _padded(g: GemmConv, bias: np.ndarray) -> np.ndarray:
+    """The bias with every group padded to whole panels."""
+    if g.lanes == g.panels * g.width:
+        return np.ascontiguousarray(bias)
+    padded = np.zeros((g.groups, g.panels * g.width), bias.dtype)
+    padded[:, : g.lanes] = bias.reshape(g.groups, g.lanes)
+    return padded
 
 
 _zero_rows: dict[str, np.ndarray] = {}
