@@ -129,8 +129,7 @@ def _copy_patch(patch, sample, map_d, map_h, map_w, d, row, rows, column, column
 def _load_block(block, patch, table, source, map_d, map_h, map_w, g):
     """Fill the patch of a block, and the table with a pointer for each of its positions.
 
-    Returns the first position and their number (positions of a block are consecutive in the output), and the first
-    element and number of those the next block will probably read anew.
+    Returns the first position and their number. Positions of a block are consecutive in the output.
     """
     column, columns = _part(block % g.column_blocks, g.column_blocks, g.out_w)
     block //= g.column_blocks
@@ -146,15 +145,7 @@ def _load_block(block, patch, table, source, map_d, map_h, map_w, g):
         for j in range(columns):
             place = i * g.stride_h * g.pitch + j * g.stride_w * g.channels
             store_pointer(table, i * columns + j, offset(patch, place))
-    last = max(map_h[row * g.stride_h + in_rows - 1], 0) * g.in_h
-    last += max(map_d[d * g.stride_d + (g.taps_d - 1) * g.dilation_d], 0) * g.in_d
-    if g.column_blocks > 1:
-        following = offset(sample, last + (column + columns) * g.stride_w * g.channels)
-        elements = columns * g.stride_w * g.channels
-    else:
-        following = offset(sample, last + g.in_h)
-        elements = rows * g.stride_h * g.in_h
-    return (plane * g.out_h + row) * g.out_w + column, rows * columns, following, elements
+    return (plane * g.out_h + row) * g.out_w + column, rows * columns
 
 
 @kernel
@@ -179,9 +170,8 @@ def conv_rows(
     first_block, blocks = _part(block // g.panel_blocks, g.chunks, g.blocks)
     patch = cast(offset(scratch, MAX_POINTS), source)
     for b in range(first_block, first_block + blocks):
-        point, points, following, elements = _load_block(b, patch, scratch, source, map_d, map_h, map_w, g)
+        point, points = _load_block(b, patch, scratch, source, map_d, map_h, map_w, g)
         for first in range(0, points, GROUP_POINTS):
-            count = min(GROUP_POINTS, points - first)
             for panel in range(first_panel, first_panel + panels):
                 lane = panel * g.width
                 lanes = min(g.width, g.lanes - lane)
@@ -189,7 +179,7 @@ def conv_rows(
                 offset_gemm(
                     lanes > g.vector,
                     offset(scratch, first),
-                    count,
+                    min(GROUP_POINTS, points - first),
                     offsets,
                     g.count,
                     offset(packed, g.width),
@@ -198,8 +188,6 @@ def conv_rows(
                     offset(out, (point + first) * g.lanes + lane),
                     g.lanes,
                     lanes,
-                    offset(following, first * elements // points),
-                    count * elements // points if panel == first_panel else 0,
                 )
 
 
@@ -259,7 +247,7 @@ def conv_rows_weight(
     rows_of_panel = cast(offset(scratch, MAX_POINTS), source)
     patch = cast(offset(scratch, MAX_POINTS + ROW_SLOTS), source)
     for b in range(first_block, first_block + blocks):  # 4th loop: blocks of positions
-        point, points, _, _ = _load_block(b, patch, scratch, source, map_d, map_h, map_w, g)
+        point, points = _load_block(b, patch, scratch, source, map_d, map_h, map_w, g)
         parts = (points + POINT_BLOCK - 1) // POINT_BLOCK
         for part in range(parts):  # 3rd loop: positions whose dY fits L1
             first, count = _part(part, parts, points)

@@ -125,7 +125,7 @@ _outer_3_narrow, _outer_2_narrow, _outer_1_narrow = (_offset_outer_tile(rows, 1)
 
 
 @device
-def offset_gemm(wide, table, points, offsets, count, w, w_width, bias, out, out_stride, lanes, ahead, ahead_count):
+def offset_gemm(wide, table, points, offsets, count, w, w_width, bias, out, out_stride, lanes):
     """A GEMM over gathered rows: as many tiles as needed, of nearly equal size.
 
     wide : two vectors of columns (true) or one
@@ -136,16 +136,12 @@ def offset_gemm(wide, table, points, offsets, count, w, w_width, bias, out, out_
     bias : a padded row of initial values
     out, out_stride : first output row; elements between output rows
     lanes : number of output columns that exist
-    ahead, ahead_count : elements that are needed next, to be fetched meanwhile
     """
     tiles = (points + MAX_ROWS - 1) // MAX_ROWS
     fewest = points // max(tiles, 1)
     longer = points - fewest * tiles
-    ahead_step = ahead_count // max(tiles, 1) + 1
     for tile in range(tiles):
         rows = fewest + 1 if tile < longer else fewest
-        for i in range(tile * ahead_step, (tile + 1) * ahead_step, LINE_ELEMENTS):
-            prefetch_read(ahead, i)
         if wide:
             if rows == 6:
                 _gemm_6(table, rows, offsets, count, w, w_width, bias, out, out_stride, lanes)
