@@ -16,7 +16,7 @@ from .layout import copy_transposed
 from .pointer import as_integers, cast, load_pointer, offset, prefetch_read, prefetch_write, store_pointer
 from .simd import lanes as lanes_of
 from .simd import load, store
-from .tile import MAX_LANES, MAX_ROWS, MIN_GEMM_ROWS, gemm_tile
+from .tile import MAX_LANES, MAX_ROWS, MIN_GEMM_ROWS, dot_tile, gemm_tile
 
 PACK_COLUMNS = 128  # columns that packing transposes at a time: long enough stretches, and their buffer stays in L1
 
@@ -58,6 +58,7 @@ class GemmConv(NamedTuple):
     lane_stride: int
     group_stride: int
     rows_stay: int  # 1: the panels are the innermost loop; 0: the tiles are
+    dots: int  # 1: at most two destination channels at a time, vectors along the source channels; 0: full tiles
     tap_order: int  # 1: taps are packed in the kernel's order; -1: backwards
 
 
@@ -208,7 +209,7 @@ def conv_gemm(
     buffer = cast(offset(scratch, TABLE_SLOTS), weight)
     own = offset(buffer, PACK_COLUMNS * MAX_LANES)
     tap_weights = own if g.packs else weight
-    tap_step = (g.run_block if g.packs else g.run) * g.width
+    tap_step = g.run if g.dots else (g.run_block if g.packs else g.run) * g.width
 
     tap = 0
     while True:  # 4th loop: blocks of taps
@@ -265,6 +266,22 @@ def conv_gemm(
                     _prefetch_tile(scratch, scratch[tile + 1] + TABLE_HEADER, source, out_offset, x_offset, new_run)
                 rows = max(_rows_of(tile, tiles, points)[1], MIN_GEMM_ROWS)
                 table = scratch[tile] + TABLE_HEADER
+                start = offset(bias, (group_panels + first_panel + panel) * g.width)
+                if g.dots:
+                    dot_tile(
+                        rows,
+                        lanes,
+                        offset(scratch, table),
+                        scratch[table - 2],
+                        x_offset,
+                        run * scratch[table - 1],
+                        w_offset,
+                        g.weight_taps * g.run,
+                        out_offset,
+                        start,
+                        tap + channel,
+                    )
+                    continue
                 gemm_tile(
                     rows,
                     lanes > g.vector,
@@ -275,7 +292,7 @@ def conv_gemm(
                     w_offset,
                     g.width,
                     out_offset,
-                    offset(bias, (group_panels + first_panel + panel) * g.width),
+                    start,
                     tap + channel,
                     lanes,
                 )

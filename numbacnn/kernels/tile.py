@@ -1,10 +1,10 @@
-"""The two register tiles, written in LLVM vector IR, that do almost all arithmetic of the library.
+"""The register tiles, written in LLVM vector IR, that do almost all arithmetic of the library.
 
 `gemm_tile` multiplies rows reached through a pointer table by packed weights (indirect GEMM)::
 
     out[i][j] = init[j] + sum over taps t, over k < run of  x[t][i][k] * w[t][k][j]      i < rows, j < lanes
 
-`outer_tile` accumulates outer products of rows (the weight gradient)::
+`dot_tile` does the same for one or two columns, and `outer_tile` accumulates outer products of rows (the weight gradient)::
 
     out[i][j] += sum over positions p of  x[p][i] * y[p][j]                              i < rows, j < lanes
 
@@ -102,6 +102,15 @@ class _Emitter:
         wide = ir.VectorType(self.i64, self.lanes)
         numbers = ir.Constant(wide, [ir.Constant(self.i64, vector * self.lanes + i) for i in range(self.lanes)])
         return self.builder.icmp_signed("<", numbers, self.broadcast(lanes))
+
+    def horizontal_sum(self, value: Any) -> Any:
+        """The sum of a vector's lanes, halves added to each other until one is left."""
+        ir, lanes = self.ir, self.lanes
+        while lanes > 1:
+            lanes //= 2
+            order = ir.Constant(ir.VectorType(self.i32, self.lanes), [(i + lanes) % self.lanes for i in range(self.lanes)])
+            value = self.builder.fadd(value, self.builder.shuffle_vector(value, value, order))
+        return self.builder.extract_element(value, ir.Constant(self.i32, 0))
 
     def block(self, name: str) -> Any:
         return self.builder.append_basic_block(name)
@@ -222,6 +231,68 @@ def _gemm_tile(rows: int, vectors: int) -> Any:
     return intrinsic(tile)
 
 
+def _dot_tile(lanes: int) -> Any:
+    """The dot-product tile; its arguments are described at `dot_tile`."""
+
+    def tile(
+        typingctx, table, rows, row, taps, x_offset, run, w_offset, w_stride, out_offset, bias, accumulate
+    ):  # fmt: skip
+        from numba.core import types
+
+        i64 = types.int64
+
+        def codegen(context, builder, signature, args):
+            table, rows, row, taps, x_offset, run, w_offset, w_stride, out_offset, bias, accumulate = args
+            e = _Emitter(builder, signature.args[9].dtype)
+            one = e.constant(1)
+            next_row = builder.add(row, one)  # a lone last row is computed twice
+            pair = [row, builder.select(builder.icmp_signed("<", next_row, rows), next_row, row)]
+            width, step = e.constant(e.lanes), builder.add(rows, one)
+
+            def tap(t, sums):
+                first = builder.add(rows, builder.mul(t, step))
+                x = [e.at(e.slot(table, builder.add(first, r)), x_offset) for r in pair]
+                w = e.at(e.slot(table, builder.add(first, rows)), w_offset)
+                w = [e.at(w, builder.mul(w_stride, e.constant(j))) for j in range(lanes)]
+
+                def products(place, sums, mask=None):
+                    left = [e.load(e.at(p, place), mask) for p in x]
+                    right = [e.load(e.at(p, place), mask) for p in w]
+                    return [
+                        e.multiply_add(left[r], right[j], sums[r * lanes + j]) for r in range(2) for j in range(lanes)
+                    ]
+
+                half = len(sums) // 2  # even and odd vectors add up apart: twice the independent chains
+                pairs = builder.sdiv(run, e.constant(2 * e.lanes))
+
+                def two(k, sums):
+                    place = builder.mul(k, e.constant(2 * e.lanes))
+                    return products(place, sums[:half]) + products(builder.add(place, width), sums[half:])
+
+                sums = _loop(e, "pairs", pairs, sums, two)
+                place = builder.mul(pairs, e.constant(2 * e.lanes))
+                left = builder.sub(run, place)
+                even = products(place, sums[:half], e.mask(left, 0))
+                odd = products(builder.add(place, width), sums[half:], e.mask(left, 1))
+                return even + odd
+
+            sums = _loop(e, "taps", taps, [e.zero] * (4 * lanes), tap)
+            sums = [builder.fadd(a, b) for a, b in zip(sums[: 2 * lanes], sums[2 * lanes :], strict=True)]
+            new = builder.icmp_signed("==", accumulate, e.constant(0))
+            for r in range(2):
+                out = e.at(e.slot(table, pair[r]), out_offset)
+                for j in range(lanes):
+                    place = e.at(out, j)
+                    start = builder.load(builder.select(new, e.at(bias, j), place), align=e.itemsize)
+                    total = builder.fadd(start, e.horizontal_sum(sums[r * lanes + j]))
+                    builder.store(total, place, align=e.itemsize)
+            return context.get_dummy_value()
+
+        return types.void(table, i64, i64, i64, i64, i64, i64, i64, i64, bias, i64), codegen
+
+    return intrinsic(tile)
+
+
 def _outer_tile(rows: int, vectors: int) -> Any:
     """The outer-product tile; its arguments are described at `outer_tile`."""
 
@@ -263,6 +334,7 @@ def _outer_tile(rows: int, vectors: int) -> Any:
 _gemm_6, _gemm_6_narrow = _gemm_tile(6, 2), _gemm_tile(6, 1)
 _gemm_5, _gemm_5_narrow = _gemm_tile(5, 2), _gemm_tile(5, 1)
 _gemm_4, _gemm_4_narrow = _gemm_tile(4, 2), _gemm_tile(4, 1)
+_dot_2, _dot_1 = _dot_tile(2), _dot_tile(1)
 _outer_6, _outer_5, _outer_4 = _outer_tile(6, 2), _outer_tile(5, 2), _outer_tile(4, 2)
 _outer_3, _outer_2, _outer_1 = _outer_tile(3, 2), _outer_tile(2, 2), _outer_tile(1, 2)
 
@@ -293,6 +365,21 @@ def gemm_tile(rows, wide, table, taps, x_offset, run, w_offset, w_width, out_off
         _gemm_5_narrow(table, taps, x_offset, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
     else:
         _gemm_4_narrow(table, taps, x_offset, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
+
+
+@inlined
+def dot_tile(rows, lanes, table, taps, x_offset, run, w_offset, w_stride, out_offset, bias, accumulate):
+    """As `gemm_tile` where only one or two output columns exist: vectors run along the rows instead.
+
+    rows : number of rows in the table
+    lanes : number of output columns, 1 or 2
+    w_stride : elements between the weights of one column and the next; a tap's weights lie one after the other
+    """
+    for row in range(0, rows, 2):
+        if lanes == 2:
+            _dot_2(table, rows, row, taps, x_offset, run, w_offset, w_stride, out_offset, bias, accumulate)
+        else:
+            _dot_1(table, rows, row, taps, x_offset, run, w_offset, w_stride, out_offset, bias, accumulate)
 
 
 @inlined

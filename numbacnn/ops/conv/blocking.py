@@ -30,6 +30,9 @@ FLOPS_PER_NS = 60.0
 # rows of output, instead of every panel meeting all rows.
 SMALL_WEIGHT_BYTES = 96 * 1024
 
+# Up to so many destination channels per group are computed as dot products: a vector of eight lanes would idle.
+DOT_LANES = 4
+
 
 def split_evenly(total: int, largest: int) -> int:
     """Size of the blocks when `total` is cut into as few, as even blocks of at most `largest` as possible.

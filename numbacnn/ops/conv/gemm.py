@@ -100,10 +100,11 @@ def _plan(
     strides_of_weight: tuple[int, int],
 ) -> GemmPlan:
     full = tile_lanes(itemsize)
-    width = full if lanes > full // 2 else full // 2
+    dots = lanes <= blocking.DOT_LANES and run >= full // 2
+    width = 2 if dots else full if lanes > full // 2 else full // 2
     panels = -(-lanes // width)
     run_stride, lane_stride = strides_of_weight
-    packs = len(phases) == 1 and blocking.packs_itself(g.batch * math.prod(phases[0].points), g.taps)
+    packs = not dots and len(phases) == 1 and blocking.packs_itself(g.batch * math.prod(phases[0].points), g.taps)
     shared = {
         "groups": g.groups,
         "run": run,
@@ -113,6 +114,7 @@ def _plan(
         "weight_taps": g.taps,
         "panels": panels,
         "packs": int(packs),
+        "dots": int(dots),
         "run_stride": run_stride,
         "lane_stride": lane_stride,
         "group_stride": g.out_per_group * g.in_per_group * g.taps,
@@ -176,6 +178,9 @@ def _launch(
     point_blocks = 1 if shared["packs"] else -(-points // blocking.POINT_BLOCK)
     panel_blocks = min(shared["panels"], -(-blocking.MIN_BLOCKS // max(1, point_blocks * g.groups)))
     tap_block = blocking.split_evenly(taps, blocking.TAP_BLOCK)
+    run_block = shared["run"]
+    if not shared["dots"]:
+        run_block = blocking.split_evenly(run_block, blocking.RUN_BYTES // (shared["width"] * itemsize * tap_block))
     weight_bytes = g.taps * shared["run"] * shared["panels"] * shared["width"] * itemsize
     out_step = [axis.step * stride for axis, stride in zip(phase.axes, out_strides[1:], strict=True)]
     record = GemmConv(
@@ -190,7 +195,7 @@ def _launch(
         panel_blocks=panel_blocks,
         point_blocks=point_blocks,
         tap_block=tap_block,
-        run_block=blocking.split_evenly(shared["run"], blocking.RUN_BYTES // (shared["width"] * itemsize * tap_block)),
+        run_block=run_block,
         rows_stay=int(not shared["packs"] and weight_bytes <= blocking.SMALL_WEIGHT_BYTES),
         **shared,
     )
@@ -248,6 +253,13 @@ def run(plan: GemmPlan, source: np.ndarray, weight: np.ndarray, bias: np.ndarray
 
 
 def _packed(g: GemmConv, weight: np.ndarray) -> np.ndarray:
+    if g.dots:  # (group, lane, tap, channel): a few rows, whose order NumPy changes quickly enough
+        shape = (g.groups, g.lanes, g.weight_taps, g.run)
+        strides = (g.group_stride, g.lane_stride, 1, g.run_stride)
+        view = np.lib.stride_tricks.as_strided(weight, shape, [n * weight.itemsize for n in strides])
+        lanes = np.zeros((g.groups, g.panels * g.width, g.weight_taps, g.run), weight.dtype)
+        lanes[:, : g.lanes] = view[:, :, :: g.tap_order]
+        return lanes
     panels = g.groups * g.panels
     packed = memory.empty((panels * g.weight_taps * g.run * g.width,), weight.dtype)
     pack_weights(
