@@ -1,4 +1,7 @@
-"""Pooling, differentiable, of one, two and three spatial axes. One implementation serves all ranks."""
+"""Max, average and p-norm pooling, differentiable, of one, two and three spatial axes.
+
+One implementation serves all ranks.
+"""
 
 from __future__ import annotations
 
@@ -9,31 +12,21 @@ import numpy as np
 from ..autograd import Tensor, apply, as_tensor, is_grad_enabled
 from ..errors import ShapeError
 from ..ops import pool as ops
-from ..ops import unpool
+from ..ops.unpool import max_pool_indices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
-    "adaptive_avg_pool1d",
-    "adaptive_avg_pool2d",
-    "adaptive_avg_pool3d",
-    "adaptive_max_pool1d",
-    "adaptive_max_pool2d",
-    "adaptive_max_pool3d",
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
-    "global_avg_pool",
     "lp_pool1d",
     "lp_pool2d",
     "lp_pool3d",
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
-    "max_unpool1d",
-    "max_unpool2d",
-    "max_unpool3d",
 ]
 
 
@@ -143,7 +136,7 @@ def _max_pool(
     ceil_mode: bool,
     return_indices: bool,
 ) -> Any:
-    x, batched = _operand(f"max_pool{rank}d", rank, input)
+    x, batched = pool_operand(f"max_pool{rank}d", rank, input)
     shape = batched.shape
     options = {"stride": stride, "padding": padding, "dilation": dilation, "ceil_mode": ceil_mode}
     recorded = x.requires_grad and is_grad_enabled()
@@ -152,10 +145,10 @@ def _max_pool(
     def backward(grad: np.ndarray) -> np.ndarray:
         return ops.max_pool_backward(grad, offsets, shape, kernel_size, **options)
 
-    out = _record(f"max_pool{rank}d", x, value, backward)
+    out = record_pool(f"max_pool{rank}d", x, value, backward)
     if not return_indices:
         return out
-    return out, _like(x, unpool.max_pool_indices(offsets, shape, kernel_size, **options))
+    return out, without_batch(x, max_pool_indices(offsets, shape, kernel_size, **options))
 
 
 def avg_pool1d(
@@ -256,7 +249,7 @@ def _avg_pool(
     count_include_pad: bool,
     divisor_override: int | None,
 ) -> Tensor:
-    x, batched = _operand(f"avg_pool{rank}d", rank, input)
+    x, batched = pool_operand(f"avg_pool{rank}d", rank, input)
     shape = batched.shape
     options = {
         "stride": stride,
@@ -269,7 +262,7 @@ def _avg_pool(
     def backward(grad: np.ndarray) -> np.ndarray:
         return ops.avg_pool_backward(grad, shape, kernel_size, **options)
 
-    return _record(f"avg_pool{rank}d", x, ops.avg_pool_forward(batched, kernel_size, **options), backward)
+    return record_pool(f"avg_pool{rank}d", x, ops.avg_pool_forward(batched, kernel_size, **options), backward)
 
 
 def lp_pool1d(input: Any, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Tensor:
@@ -329,265 +322,17 @@ def lp_pool3d(input: Any, norm_type: float, kernel_size: Any, stride: Any = None
 
 
 def _lp_pool(rank: int, input: Any, norm_type: float, kernel_size: Any, stride: Any, ceil_mode: bool) -> Tensor:
-    x, batched = _operand(f"lp_pool{rank}d", rank, input)
+    x, batched = pool_operand(f"lp_pool{rank}d", rank, input)
     options = {"stride": stride, "ceil_mode": ceil_mode}
     value = ops.lp_pool_forward(batched, norm_type, kernel_size, **options)
 
     def backward(grad: np.ndarray) -> np.ndarray:
         return ops.lp_pool_backward(grad, batched, value, norm_type, kernel_size, **options)
 
-    return _record(f"lp_pool{rank}d", x, value, backward)
+    return record_pool(f"lp_pool{rank}d", x, value, backward)
 
 
-def adaptive_avg_pool1d(input: Any, output_size: Any) -> Tensor:
-    """As `adaptive_avg_pool2d`, with one spatial axis.
-
-    Examples
-    --------
-    >>> adaptive_avg_pool1d([[[0.0, 1.0, 2.0, 3.0, 4.0]]], 3)
-    Tensor([[[0.5, 2. , 3.5]]], dtype=float32)
-    """
-    return _adaptive_avg_pool(1, input, output_size)
-
-
-def adaptive_avg_pool2d(input: Any, output_size: Any) -> Tensor:
-    r"""The averages of windows that cover the input evenly, as many per axis as wanted.
-
-    Window :math:`i` of :math:`O` goes from :math:`\lfloor i I / O \rfloor` to, not including,
-    :math:`\lceil (i + 1) I / O \rceil`.
-
-    Parameters
-    ----------
-    input : Tensor or array_like
-        (N, C, H, W) or, unbatched, (C, H, W); float32 or float64.
-    output_size : int, None, or a sequence of them
-        Outputs per axis; None keeps the input's size.
-
-    Returns
-    -------
-    Tensor
-        (N, C, OH, OW).
-
-    Raises
-    ------
-    ShapeError, OptionError, DTypeError
-        As `avg_pool2d`.
-
-    Examples
-    --------
-    >>> adaptive_avg_pool2d(np.ones((1, 3, 7, 9)), (2, None)).shape
-    (1, 3, 2, 9)
-    """
-    return _adaptive_avg_pool(2, input, output_size)
-
-
-def adaptive_avg_pool3d(input: Any, output_size: Any) -> Tensor:
-    """As `adaptive_avg_pool2d`, with three spatial axes.
-
-    Examples
-    --------
-    >>> adaptive_avg_pool3d(np.ones((1, 3, 7, 9, 4)), 2).shape
-    (1, 3, 2, 2, 2)
-    """
-    return _adaptive_avg_pool(3, input, output_size)
-
-
-def _adaptive_avg_pool(rank: int, input: Any, output_size: Any) -> Tensor:
-    x, batched = _operand(f"adaptive_avg_pool{rank}d", rank, input)
-    shape = batched.shape
-
-    def backward(grad: np.ndarray) -> np.ndarray:
-        return ops.adaptive_avg_pool_backward(grad, shape, output_size)
-
-    value = ops.adaptive_avg_pool_forward(batched, output_size)
-    return _record(f"adaptive_avg_pool{rank}d", x, value, backward)
-
-
-def adaptive_max_pool1d(input: Any, output_size: Any, return_indices: bool = False) -> Any:
-    """As `adaptive_max_pool2d`, with one spatial axis.
-
-    Examples
-    --------
-    >>> adaptive_max_pool1d([[[0.0, 1.0, 2.0, 3.0, 4.0]]], 3)
-    Tensor([[[1., 3., 4.]]], dtype=float32)
-    """
-    return _adaptive_max_pool(1, input, output_size, return_indices)
-
-
-def adaptive_max_pool2d(input: Any, output_size: Any, return_indices: bool = False) -> Any:
-    """The largest elements of windows that cover the input evenly, as many per axis as wanted.
-
-    Parameters
-    ----------
-    input : Tensor or array_like
-        (N, C, H, W) or, unbatched, (C, H, W). Floating-point, or integers, which are not differentiable.
-    output_size : int, None, or a sequence of them
-        Outputs per axis, over the windows of `adaptive_avg_pool2d`; None keeps the input's size.
-    return_indices : bool, default False
-        Return also where the largest elements are, as `max_pool2d` does.
-
-    Returns
-    -------
-    Tensor
-        (N, C, OH, OW).
-    ndarray of int64, with `return_indices`
-
-    Raises
-    ------
-    ShapeError, OptionError, DTypeError
-        As `max_pool2d`.
-
-    Examples
-    --------
-    >>> adaptive_max_pool2d(np.ones((1, 3, 7, 9)), (2, None)).shape
-    (1, 3, 2, 9)
-    """
-    return _adaptive_max_pool(2, input, output_size, return_indices)
-
-
-def adaptive_max_pool3d(input: Any, output_size: Any, return_indices: bool = False) -> Any:
-    """As `adaptive_max_pool2d`, with three spatial axes.
-
-    Examples
-    --------
-    >>> adaptive_max_pool3d(np.ones((1, 3, 7, 9, 4)), 2).shape
-    (1, 3, 2, 2, 2)
-    """
-    return _adaptive_max_pool(3, input, output_size, return_indices)
-
-
-def _adaptive_max_pool(rank: int, input: Any, output_size: Any, return_indices: bool) -> Any:
-    x, batched = _operand(f"adaptive_max_pool{rank}d", rank, input)
-    shape = batched.shape
-    recorded = x.requires_grad and is_grad_enabled()
-    value, offsets = ops.adaptive_max_pool_forward(batched, output_size, with_offsets=recorded or return_indices)
-
-    def backward(grad: np.ndarray) -> np.ndarray:
-        return ops.adaptive_max_pool_backward(grad, offsets, shape, output_size)
-
-    out = _record(f"adaptive_max_pool{rank}d", x, value, backward)
-    if not return_indices:
-        return out
-    return out, _like(x, unpool.adaptive_max_pool_indices(offsets, shape, output_size))
-
-
-def global_avg_pool(input: Any, keepdims: bool = False) -> Tensor:
-    """The average over all spatial axes.
-
-    Parameters
-    ----------
-    input : Tensor or array_like
-        (N, C, *spatial) with one to three spatial axes; float32 or float64.
-    keepdims : bool, default False
-        Keep the spatial axes, with extent 1.
-
-    Returns
-    -------
-    Tensor
-        (N, C), or (N, C, 1, ...) with `keepdims`.
-
-    Raises
-    ------
-    ShapeError, DTypeError
-        The input has a wrong number of axes or a wrong dtype.
-
-    Examples
-    --------
-    >>> global_avg_pool([[[1.0, 3.0], [5.0, 7.0]]])
-    Tensor([[2., 6.]], dtype=float32)
-    """
-    x = as_tensor(input)
-    shape = x.shape
-
-    def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> tuple[np.ndarray]:
-        return (ops.global_avg_pool_backward(grad, shape),)
-
-    return apply("global_avg_pool", (x,), ops.global_avg_pool_forward(x.data, keepdims), backward)
-
-
-def max_unpool1d(
-    input: Any, indices: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
-) -> Tensor:
-    """As `max_unpool2d`, with one spatial axis.
-
-    Examples
-    --------
-    >>> max_unpool1d([[[3.0, 2.0]]], np.array([[[1, 2]]]), 2)
-    Tensor([[[0., 3., 2., 0.]]], dtype=float32)
-    """
-    return _max_unpool(1, input, indices, kernel_size, stride, padding, output_size)
-
-
-def max_unpool2d(
-    input: Any, indices: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
-) -> Tensor:
-    """Put elements back to where `max_pool2d` found them; the rest is zero.
-
-    Parameters
-    ----------
-    input : Tensor or array_like
-        (N, C, H, W) or, unbatched, (C, H, W); float32 or float64.
-    indices : ndarray or Tensor of integers
-        From `max_pool2d`, of the shape of `input`. Of several elements with one index the last stays.
-    kernel_size : int or sequence of int
-    stride : int or sequence of int, optional
-        The kernel size unless given.
-    padding : int or sequence of int, default 0
-    output_size : sequence of int, optional
-        What the max pool's input was like: (H, W), or its whole shape. Unless given, the smallest size that pools to
-        the size of `input`.
-
-    Returns
-    -------
-    Tensor
-        (N, C, OH, OW).
-
-    Raises
-    ------
-    ShapeError
-        The shapes do not fit each other, or an index lies outside the output.
-    OptionError
-        An option is illegal, or the max pool could not have made `input` from `output_size`.
-    DTypeError
-        `input` is not float32 or float64, or `indices` not integer.
-
-    Examples
-    --------
-    >>> x = np.array([[[[1.0, 2.0], [4.0, 3.0]]]])
-    >>> y, indices = max_pool2d(x, 2, return_indices=True)
-    >>> max_unpool2d(y, indices, 2).tolist()
-    [[[[0.0, 0.0], [4.0, 0.0]]]]
-    """
-    return _max_unpool(2, input, indices, kernel_size, stride, padding, output_size)
-
-
-def max_unpool3d(
-    input: Any, indices: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
-) -> Tensor:
-    """As `max_unpool2d`, with three spatial axes.
-
-    Examples
-    --------
-    >>> max_unpool3d(np.ones((1, 1, 1, 1, 1)), np.array([[[[[7]]]]]), 2).shape
-    (1, 1, 2, 2, 2)
-    """
-    return _max_unpool(3, input, indices, kernel_size, stride, padding, output_size)
-
-
-def _max_unpool(
-    rank: int, input: Any, indices: Any, kernel_size: Any, stride: Any, padding: Any, output_size: Any
-) -> Tensor:
-    x, batched = _operand(f"max_unpool{rank}d", rank, input)
-    _, places = _operand(f"max_unpool{rank}d", rank, indices, "indices")
-    shape = unpool.max_unpool_shape(batched.shape, kernel_size, stride, padding, output_size)
-
-    def backward(grad: np.ndarray) -> np.ndarray:
-        return unpool.max_unpool_backward(grad, places)
-
-    return _record(f"max_unpool{rank}d", x, unpool.max_unpool_forward(batched, places, shape[2:]), backward)
-
-
-def _operand(name: str, rank: int, input: Any, argument: str = "input") -> tuple[Tensor, np.ndarray]:
+def pool_operand(name: str, rank: int, input: Any, argument: str = "input") -> tuple[Tensor, np.ndarray]:
     """The input as a tensor; and its values with a batch axis, which an unbatched one lacks."""
     x = as_tensor(input)
     if x.ndim not in (rank + 1, rank + 2):
@@ -598,16 +343,16 @@ def _operand(name: str, rank: int, input: Any, argument: str = "input") -> tuple
     return x, x.data if x.ndim == rank + 2 else x.data[None]
 
 
-def _like(x: Tensor, batched: np.ndarray) -> np.ndarray:
+def without_batch(x: Tensor, batched: np.ndarray) -> np.ndarray:
     """Without the batch axis if `x` has none."""
     return batched if x.ndim == batched.ndim else batched[0]
 
 
-def _record(name: str, x: Tensor, value: np.ndarray, backward: Callable[[np.ndarray], np.ndarray]) -> Tensor:
+def record_pool(name: str, x: Tensor, value: np.ndarray, backward: Callable[[np.ndarray], np.ndarray]) -> Tensor:
     """The result as a tensor; `value` and `backward` have a batch axis even if `x` has none."""
     has_batch = x.ndim == value.ndim  # and not x itself: the tape shall not keep its values
 
     def pull(grad: np.ndarray, needs: tuple[bool, ...]) -> tuple[np.ndarray]:
         return (backward(grad) if has_batch else backward(grad[None])[0],)
 
-    return apply(name, (x,), _like(x, value), pull)
+    return apply(name, (x,), without_batch(x, value), pull)

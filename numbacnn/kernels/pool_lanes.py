@@ -9,12 +9,19 @@ kernel contains the code of its own case alone.
 from __future__ import annotations
 
 from ._build import intrinsic
-from .simd import Value, _natural_vector, vector_class
+from .simd import Value, _first_lanes, _natural_vector, vector_class
 
 
 def _vector(element, like):
     """The type of a vector with as many lanes as `like`."""
     return vector_class()(element, like.lanes)
+
+
+def _offset_kind(like):
+    """The type of one window offset per lane of `like`: integers as wide as its floats, so that masks fit both."""
+    from numba.core import types
+
+    return _vector(getattr(types, f"int{like.element.bitwidth}"), like)
 
 
 def _places(builder, memory, index, spread, number):
@@ -65,10 +72,33 @@ def _resize(builder, value, kind):
     return builder.trunc(value, kind) if width > wanted else builder.zext(value, kind)
 
 
+# Vectors per value where they are whole: one hides the latency of the other's comparisons.
+WHOLE_VECTORS = 1
+
+
+def _lanes_kind(x, spread):
+    """The type of the vectors that hold elements of `x`."""
+    kind = _natural_vector(x)
+    return vector_class()(kind.element, kind.lanes * (WHOLE_VECTORS if _is_whole(spread) else 1))
+
+
+@intrinsic
+def zeros(typingctx, x, spread):
+    """A vector of zeros for elements of `x`."""
+    from llvmlite import ir
+
+    kind = _lanes_kind(x, spread)
+
+    def codegen(context, builder, signature, args):
+        return ir.Constant(context.get_value_type(kind), None)
+
+    return kind(x, spread), codegen
+
+
 @intrinsic
 def load_lanes(typingctx, x, index, spread):
     """The vector of the lanes from element `index` of `x` on."""
-    kind = _natural_vector(x)
+    kind = _lanes_kind(x, spread)
 
     def codegen(context, builder, signature, args):
         return _load(builder, *args, context.get_value_type(kind), _is_whole(spread))
@@ -116,11 +146,20 @@ def store_offsets(typingctx, offsets, index, spread, vector):
 
 
 @intrinsic
-def splat_offset(typingctx, like, number):
-    """The window offset `number` for every lane of the vector `like`: integers of the width of its floats."""
-    from numba.core import types
+def widen_offsets(typingctx, offsets, like):
+    """Window offsets as integers of the width of the floats in the vector `like`."""
+    kind = _offset_kind(like)
 
-    kind = _vector(getattr(types, f"int{like.element.bitwidth}"), like)
+    def codegen(context, builder, signature, args):
+        return _resize(builder, args[0], context.get_value_type(kind))
+
+    return kind(offsets, like), codegen
+
+
+@intrinsic
+def splat_offset(typingctx, like, number):
+    """The window offset `number` for every lane of the vector `like`."""
+    kind = _offset_kind(like)
 
     def codegen(context, builder, signature, args):
         scalar = _resize(builder, args[1], context.get_value_type(kind.element))
@@ -156,11 +195,12 @@ def beats(typingctx, candidate, best):
 
 
 @intrinsic
-def reciprocal(typingctx, number, like):
-    """``1 / number`` for an integer, in the element type of the vector `like` and in all its lanes."""
+def drop_lanes(typingctx, vector, count):
+    """The vector with its first `count` lanes set to zero."""
+    from llvmlite import ir
 
     def codegen(context, builder, signature, args):
-        scalar = Value(builder, context.cast(builder, args[0], signature.args[0], like.element))
-        return (1.0 / scalar).broadcast(like.lanes).llvm
+        mask = _first_lanes(builder, args[1], vector)
+        return builder.select(mask, ir.Constant(args[0].type, None), args[0])
 
-    return like(number, like), codegen
+    return vector(vector, count), codegen

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import OptionError, ShapeError
 from ..kernels._target import target
-from ..kernels.pool import COUNT_INPUT, COUNT_PADDING, Pool
+from ..kernels.pool_walk import COUNT_INPUT, COUNT_PADDING, Pool
 from ._check import check_integer, is_sequence
 from .geometry import PoolGeometry, lift, pool_geometry
 
@@ -55,8 +55,8 @@ def _check_windows(geometry: PoolGeometry) -> None:
         taps = np.minimum(kernel, -(-(size - begin) // dilation)) - skipped
         if (taps < 1).any():
             raise ShapeError(
-                f"axis {axis - 3} of the pool: window {int(np.argmax(taps < 1))} lies wholly in the padding (size {size}, "
-                f"kernel_size {kernel}, dilation {dilation}, padding {low} + {high}); use less padding"
+                f"axis {axis - 3} of the pool: window {int(np.argmax(taps < 1))} lies wholly in the padding "
+                f"(size {size}, kernel_size {kernel}, dilation {dilation}, padding {low} + {high}); use less padding"
             )
 
 
@@ -166,23 +166,27 @@ def _plan(
     unit = CHANNEL_BYTES // itemsize
     channel_step = max(share // unit, 1) * unit
     channel_blocks = max(channels // channel_step, 1)
-    pool = Pool(
-        channels,
-        *geometry.input,
-        *geometry.output,
-        *geometry.kernel,
-        *geometry.stride,
-        *geometry.pad_low,
-        *geometry.dilation,
-        *(i + p for i, p in zip(geometry.input, geometry.pad_high, strict=True)),
-        divisor,
-        int(offsets),
-        results,
-        *extents,
-        *runs,
-        step,
-        channel_blocks,
-        channel_step,
+    pool = Pool._make(
+        (
+            channels,
+            *geometry.input,
+            *geometry.output,
+            *geometry.kernel,
+            *geometry.stride,
+            # An adaptive window is never taken for one that lies wholly inside.
+            *(low if s else 1 for low, s in zip(geometry.pad_low, geometry.stride, strict=True)),
+            *geometry.dilation,
+            *(d // math.gcd(d, s) for d, s in zip(geometry.dilation, geometry.stride, strict=True)),
+            *(i + p for i, p in zip(geometry.input, geometry.pad_high, strict=True)),
+            divisor,
+            int(offsets),
+            results,
+            *extents,
+            *runs,
+            step,
+            channel_blocks,
+            channel_step,
+        )
     )
     few = channels < target().lanes(itemsize)
     return PoolPlan(few, -(-results // step) * channel_blocks, pool, max(moved / BYTES_PER_NS, read / TAPS_PER_NS))

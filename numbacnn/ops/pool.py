@@ -1,4 +1,4 @@
-"""Pooling of NumPy arrays: max, average, p-norm; over given windows, adaptive ones, or everything.
+"""Pooling of NumPy arrays: max, average, p-norm.
 
 Arrays are (N, C, *spatial) with one to three spatial axes and any strides; results have channels-last memory.
 """
@@ -12,8 +12,9 @@ import numpy as np
 
 from ..errors import OptionError, ShapeError
 from ..kernels import pool as kernels
+from ..kernels.pool_walk import COUNT_PADDING
 from ._check import check_float, check_tensor_like
-from ._pool_plan import adaptive_geometry, divisor_code, plan_backward, plan_forward, window_geometry
+from ._pool_plan import divisor_code, plan_backward, plan_forward, window_geometry
 from .layout import channels_last, empty_channels_last
 
 if TYPE_CHECKING:
@@ -23,14 +24,8 @@ if TYPE_CHECKING:
     from .geometry import PoolGeometry
 
 __all__ = [
-    "adaptive_avg_pool_backward",
-    "adaptive_avg_pool_forward",
-    "adaptive_max_pool_backward",
-    "adaptive_max_pool_forward",
     "avg_pool_backward",
     "avg_pool_forward",
-    "global_avg_pool_backward",
-    "global_avg_pool_forward",
     "lp_pool_backward",
     "lp_pool_forward",
     "max_pool_backward",
@@ -49,7 +44,7 @@ def max_pool_forward(
     dilation: Any = 1,
     ceil_mode: bool = False,
     with_offsets: bool = True,
-) -> tuple[np.ndarray, np.ndarray | None]:
+) -> tuple[np.ndarray, Any]:
     """The largest element of every window: ``y[o] = max over k of x[S*o + D*k - P]``.
 
     Parameters
@@ -94,7 +89,7 @@ def max_pool_forward(
     """
     x = check_tensor_like("x", x)
     geometry = window_geometry(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-    return _max_forward(x, geometry, with_offsets)
+    return max_forward(x, geometry, with_offsets)
 
 
 def max_pool_backward(
@@ -137,7 +132,7 @@ def max_pool_backward(
     array([[[ 0., 10., 20.,  0.]]])
     """
     geometry = window_geometry(input_shape, kernel_size, stride, padding, dilation, ceil_mode)
-    return _max_backward(grad_output, offsets, geometry)
+    return max_backward(grad_output, offsets, geometry)
 
 
 def avg_pool_forward(
@@ -191,7 +186,7 @@ def avg_pool_forward(
     """
     x = check_float("x", x)
     geometry = window_geometry(x.shape, kernel_size, stride, padding, 1, ceil_mode)
-    return _average_forward(x, geometry, divisor_code(count_include_pad, divisor_override))
+    return average_forward(x, geometry, divisor_code(count_include_pad, divisor_override))
 
 
 def avg_pool_backward(
@@ -230,7 +225,7 @@ def avg_pool_backward(
     array([[[ 5.,  5., 10., 10.]]])
     """
     geometry = window_geometry(input_shape, kernel_size, stride, padding, 1, ceil_mode)
-    return _average_backward(grad_output, geometry, divisor_code(count_include_pad, divisor_override))
+    return average_backward(grad_output, geometry, divisor_code(count_include_pad, divisor_override))
 
 
 def lp_pool_forward(
@@ -270,7 +265,7 @@ def lp_pool_forward(
     power = _check_norm_type(norm_type)
     geometry = window_geometry(x.shape, kernel_size, stride, 0, 1, ceil_mode)
     with np.errstate(invalid="ignore", over="ignore"):
-        total = _average_forward(_power(x, power), geometry, kernels.COUNT_PADDING)
+        total = average_forward(_power(x, power), geometry, COUNT_PADDING)
         total *= geometry.taps
         return _power(total, 1.0 / power)
 
@@ -318,119 +313,7 @@ def lp_pool_backward(
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         scaled = grad_output * geometry.taps * _power(out, 1.0 - power)
         scaled[out == 0] = 0
-        return _average_backward(scaled, geometry, kernels.COUNT_PADDING) * _power(x, power - 1.0)
-
-
-def adaptive_max_pool_forward(
-    x: np.ndarray, output_size: Any, *, with_offsets: bool = True
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """The largest element of each of `output_size` windows per axis, which cover the input evenly.
-
-    Window ``i`` of ``O`` goes from ``floor(i * I / O)`` to ``ceil((i + 1) * I / O)``.
-
-    Parameters
-    ----------
-    x : ndarray, shape (N, C, *spatial)
-        float32, float64, or any integer dtype.
-    output_size : int, None, or sequence of them
-        Outputs per axis; None keeps the input's size.
-    with_offsets : bool, default True
-
-    Returns
-    -------
-    out, offsets
-        As `max_pool_forward`.
-
-    Raises
-    ------
-    ShapeError, OptionError, DTypeError
-        The arguments are illegal.
-
-    Examples
-    --------
-    >>> adaptive_max_pool_forward(np.arange(5.0).reshape(1, 1, 5), 3)
-    (array([[[1., 3., 4.]]]), array([[[1, 2, 1]]], dtype=uint8))
-    """
-    x = check_tensor_like("x", x)
-    return _max_forward(x, adaptive_geometry(x.shape, output_size), with_offsets)
-
-
-def adaptive_max_pool_backward(
-    grad_output: np.ndarray, offsets: np.ndarray, input_shape: tuple[int, ...], output_size: Any
-) -> np.ndarray:
-    """The gradient with respect to the input of `adaptive_max_pool_forward`; see `max_pool_backward`.
-
-    Examples
-    --------
-    >>> adaptive_max_pool_backward(np.ones((1, 1, 3)), np.array([[[1, 2, 1]]], np.uint8), (1, 1, 5), 3)
-    array([[[0., 1., 0., 1., 1.]]])
-    """
-    return _max_backward(grad_output, offsets, adaptive_geometry(input_shape, output_size))
-
-
-def adaptive_avg_pool_forward(x: np.ndarray, output_size: Any) -> np.ndarray:
-    """The average of each of `output_size` windows per axis; see `adaptive_max_pool_forward`.
-
-    Examples
-    --------
-    >>> adaptive_avg_pool_forward(np.arange(5.0).reshape(1, 1, 5), 3)
-    array([[[0.5, 2. , 3.5]]])
-    """
-    x = check_float("x", x)
-    return _average_forward(x, adaptive_geometry(x.shape, output_size), kernels.COUNT_INPUT)
-
-
-def adaptive_avg_pool_backward(grad_output: np.ndarray, input_shape: tuple[int, ...], output_size: Any) -> np.ndarray:
-    """The gradient with respect to the input of `adaptive_avg_pool_forward`.
-
-    Examples
-    --------
-    >>> adaptive_avg_pool_backward(np.array([[[6.0]]]), (1, 1, 3), 1)
-    array([[[2., 2., 2.]]])
-    """
-    return _average_backward(grad_output, adaptive_geometry(input_shape, output_size), kernels.COUNT_INPUT)
-
-
-def global_avg_pool_forward(x: np.ndarray, keepdims: bool = False) -> np.ndarray:
-    """The average over all spatial axes.
-
-    Parameters
-    ----------
-    x : ndarray, shape (N, C, *spatial)
-        float32 or float64.
-    keepdims : bool, default False
-        Keep the spatial axes, with extent 1.
-
-    Returns
-    -------
-    ndarray, shape (N, C) or (N, C, 1, ...)
-
-    Raises
-    ------
-    ShapeError, DTypeError
-        `x` has a wrong number of axes or a wrong dtype.
-
-    Examples
-    --------
-    >>> global_avg_pool_forward(np.arange(8.0).reshape(1, 2, 2, 2))
-    array([[1.5, 5.5]])
-    """
-    out = adaptive_avg_pool_forward(x, 1)
-    return out if keepdims else out.reshape(out.shape[:2])
-
-
-def global_avg_pool_backward(grad_output: np.ndarray, input_shape: tuple[int, ...]) -> np.ndarray:
-    """The gradient with respect to the input of `global_avg_pool_forward`, with `keepdims` or without.
-
-    Examples
-    --------
-    >>> global_avg_pool_backward(np.array([[2.0, 4.0]]), (1, 2, 2))
-    array([[[1., 1.],
-            [2., 2.]]])
-    """
-    if grad_output.ndim == 2:
-        grad_output = grad_output.reshape(*grad_output.shape, *(1,) * (len(input_shape) - 2))
-    return adaptive_avg_pool_backward(grad_output, input_shape, 1)
+        return average_backward(scaled, geometry, COUNT_PADDING) * _power(x, power - 1.0)
 
 
 def offset_dtype(geometry: PoolGeometry) -> np.dtype[Any]:
@@ -441,7 +324,7 @@ def offset_dtype(geometry: PoolGeometry) -> np.dtype[Any]:
     raise ShapeError(f"a window of {geometry.taps} elements is too large: its offsets do not fit 32 bits")
 
 
-def _max_forward(x: np.ndarray, geometry: PoolGeometry, with_offsets: bool) -> tuple[np.ndarray, np.ndarray | None]:
+def max_forward(x: np.ndarray, geometry: PoolGeometry, with_offsets: bool) -> tuple[np.ndarray, Any]:
     values, restore = _comparable(x)
     out = empty_channels_last(geometry.output_shape, values.dtype)
     offsets = empty_channels_last(geometry.output_shape, offset_dtype(geometry)) if with_offsets else None
@@ -452,7 +335,7 @@ def _max_forward(x: np.ndarray, geometry: PoolGeometry, with_offsets: bool) -> t
     return restore(out), offsets
 
 
-def _max_backward(grad_output: np.ndarray, offsets: np.ndarray, geometry: PoolGeometry) -> np.ndarray:
+def max_backward(grad_output: np.ndarray, offsets: np.ndarray, geometry: PoolGeometry) -> np.ndarray:
     grad = _check_gradient(grad_output, geometry)
     expected = offset_dtype(geometry)
     if offsets.dtype != expected or offsets.shape != geometry.output_shape:
@@ -467,7 +350,7 @@ def _max_backward(grad_output: np.ndarray, offsets: np.ndarray, geometry: PoolGe
     return out
 
 
-def _average_forward(x: np.ndarray, geometry: PoolGeometry, divisor: int) -> np.ndarray:
+def average_forward(x: np.ndarray, geometry: PoolGeometry, divisor: int) -> np.ndarray:
     out = empty_channels_last(geometry.output_shape, x.dtype)
     plan = plan_forward(geometry, x.itemsize, divisor)
     kernel = kernels.average_pool_few if plan.few else kernels.average_pool
@@ -475,7 +358,7 @@ def _average_forward(x: np.ndarray, geometry: PoolGeometry, divisor: int) -> np.
     return out
 
 
-def _average_backward(grad_output: np.ndarray, geometry: PoolGeometry, divisor: int) -> np.ndarray:
+def average_backward(grad_output: np.ndarray, geometry: PoolGeometry, divisor: int) -> np.ndarray:
     grad = _check_gradient(grad_output, geometry)
     out = empty_channels_last(geometry.input_shape, grad.dtype)
     plan = plan_backward(geometry, grad.itemsize, divisor)

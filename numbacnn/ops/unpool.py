@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import DTypeError, OptionError, ShapeError
-from ..kernels import pool as kernels
+from ..kernels import unpool as kernels
 from ._check import check_choice, check_float, check_integer, check_per_axis, check_tensor_like
 from ._pool_plan import BLOCK_BYTES, BYTES_PER_NS, CHANNEL_BYTES, adaptive_geometry, window_geometry
 from .layout import channels_last, empty_channels_last, memory_view
@@ -166,7 +166,8 @@ def max_unpool_shape(
     wanted = wanted[2:] if len(wanted) == rank + 2 else wanted
     if len(wanted) != rank or any(abs(w - n) >= s for w, n, s in zip(wanted, natural, steps, strict=True)):
         raise OptionError(
-            f"output_size must be less than a stride {steps} away from {natural} on every axis, got {tuple(output_size)}"
+            f"output_size must be less than a stride {steps} away from {natural} on every axis, "
+            f"got {tuple(output_size)}"
         )
     return (batch, channels, *wanted)
 
@@ -281,6 +282,7 @@ def _check_indices(indices: np.ndarray, shape: tuple[int, ...], plane: int) -> n
         raise ShapeError(f"indices has shape {indices.shape}, but x has shape {shape}")
     if indices.size and not 0 <= indices.min() <= indices.max() < plane:
         raise ShapeError(
-            f"indices must be from 0 to {plane - 1} for a plane of {plane} elements, got {indices.min()} to {indices.max()}"
+            f"indices must be from 0 to {plane - 1}, positions in a plane of {plane} elements; "
+            f"got {indices.min()} to {indices.max()}"
         )
     return channels_last(indices.astype(np.int64, copy=False))
