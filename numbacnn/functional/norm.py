@@ -95,12 +95,14 @@ def _batch_norm(
     eps: float,
 ) -> Tensor:
     x = as_tensor(input)
-    vectors = [None if v is None else as_tensor(v) for v in (weight, bias)]
+    scale, shift = (None if v is None else as_tensor(v) for v in (weight, bias))
+    given = [v for v in (scale, shift) if v is not None]
     out, saved = ops.batch_norm_forward(
         x.data,
-        *(None if v is None else v.data for v in vectors),
-        _buffer(running_mean),
-        _buffer(running_var),
+        _data(scale),
+        _data(shift),
+        _data(running_mean),
+        _data(running_var),
         training=training,
         momentum=momentum,
         eps=eps,
@@ -109,11 +111,11 @@ def _batch_norm(
 
     def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> tuple[np.ndarray, ...]:
         grad_input, *grad_vectors = ops.batch_norm_backward(grad, saved)
-        return (grad_input, *(g for g, v in zip(grad_vectors, vectors, strict=True) if v is not None))
+        return (grad_input, *(g for g, v in zip(grad_vectors, (scale, shift), strict=True) if v is not None))
 
     name = "batch_norm" if activation == "none" else f"batch_norm_{activation}"
-    return apply(name, (x, *(v for v in vectors if v is not None)), out, backward)
+    return apply(name, (x, *given), out, backward)
 
 
-def _buffer(running: Any) -> np.ndarray | None:
-    return running.data if isinstance(running, Tensor) else running
+def _data(vector: Any) -> np.ndarray | None:
+    return vector.data if isinstance(vector, Tensor) else vector

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .simd import Value, elementwise
+from .simd import elementwise
+from .value import Value
 
 LOG2_E = 1.4426950408889634
 SQRT_HALF = 0.7071067811865476

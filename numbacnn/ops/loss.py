@@ -225,7 +225,7 @@ def _elementwise(
         scale = 1 / x.size if x.size else math.nan
     grad = empty_like(x) if with_grad else x
     kernel(partial.size, x, y, partial, grad, x.size, *options, scale, int(with_grad), STEP, cost=NS_ERROR * x.size)
-    value = values(x - y) if reduction == "none" else np.asarray(partial.sum() * scale, x.dtype)
+    value = np.asarray(values(x - y)) if reduction == "none" else np.asarray(partial.sum() * scale, x.dtype)
     return value, grad if with_grad else None
 
 

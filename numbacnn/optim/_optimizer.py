@@ -201,10 +201,10 @@ def check_not_negative(group: dict[str, Any], *names: str) -> None:
 
 
 def _own_copy(name: str, value: Any, p: Tensor) -> Any:
-    """A copy of a state's value; arrays with axes must have the shape of the tensor, and get its dtype."""
+    """A copy of a state's value: a count as an int, a buffer with the dtype of the tensor and only in its shape."""
     array = np.asarray(value)
-    if array.ndim == 0:
-        return array.item()
+    if array.ndim == 0 and array.dtype.kind in "iub":
+        return int(array)
     if array.shape != p.shape:
         raise StateDictError(f"{name} has shape {array.shape} in the state dict, but its parameter has shape {p.shape}")
     return np.array(array, p.dtype, order="C")
@@ -217,7 +217,8 @@ def _run(kernel: Any, dtype: np.dtype[Any], updates: list[Update]) -> None:
         data = parameter.data
         if not data.flags.writeable:
             raise OptionError(f"a parameter of shape {data.shape} is read-only and cannot be updated")
-        arrays = [np.ascontiguousarray(array) for array in (data, parameter.grad, *buffers)]
+        assert parameter.grad is not None
+        arrays = [_contiguous(data), _contiguous(parameter.grad), *buffers]
         keep_alive.append(arrays)
         pointers += [array.__array_interface__["data"][0] for array in arrays]
         sizes.append(data.size)
@@ -228,6 +229,10 @@ def _run(kernel: Any, dtype: np.dtype[Any], updates: list[Update]) -> None:
         if arrays[0] is not update.parameter.data:
             update.parameter.data[...] = arrays[0]
         update.parameter.mark_changed()
+
+
+def _contiguous(array: np.ndarray) -> np.ndarray:
+    return array if array.flags.c_contiguous else array.copy(order="C")
 
 
 @functools.lru_cache(maxsize=64)

@@ -8,7 +8,7 @@ import pytest
 from numbacnn import random
 from numbacnn.autograd import Tensor
 from numbacnn.errors import DTypeError, OptionError
-from numbacnn.functional.dropout import dropout
+from numbacnn.functional import dropout
 from tests.bits import assert_same_bits
 
 
