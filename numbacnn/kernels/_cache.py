@@ -9,6 +9,7 @@ A hit needs neither Numba nor compilation, only LLVM's linker.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import hashlib
 import os
@@ -177,13 +178,19 @@ def _link(symbol: str, code: bytes) -> int:
         if _engine is None:
             _start_llvm(llvm)
             machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
-            _engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+            _engine = keep_forever(llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine))
         _engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         _engine.finalize_object()
         address = _engine.get_function_address(symbol)
     if not address:
         raise RuntimeError(f"kernel object does not define {symbol}")
     return address
+
+
+def keep_forever(thing: Any) -> Any:
+    """Hold a reference that interpreter shutdown does not drop: our threads may run machine code until the process ends."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+    return thing
 
 
 def _start_llvm(llvm: Any) -> None:

@@ -26,6 +26,7 @@ from ._atomic import (
     spin_pause,
 )
 from ._build import device, kernel
+from ._cache import keep_forever
 from ._launch import ENTRY_TYPE, HEADER_SLOTS
 from ._serial import JOB_BLOCKS, JOB_ENTRY, JOB_HELPERS, JOB_STATE, TICKET, take_blocks, thread_scratch
 from .pointer import load_pointer, offset, store_pointer
@@ -159,7 +160,7 @@ def run(pack: Callable[..., bytes], entry: int, slots: list[Any], blocks: int, t
         return False
     try:
         if _workers is None:
-            _workers = _Workers()
+            _workers = keep_forever(_Workers())
         if _workers.count < threads - 1:
             _workers.grow(threads - 1)
         _workers.run(pack(_workers.state, entry, blocks, threads - 1, *slots), 0, 0)
