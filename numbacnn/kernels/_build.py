@@ -57,7 +57,22 @@ _OPTIONS: dict[str, Any] = {
     "_nrt": False,  # no reference counting: a cached kernel must link without Numba's runtime
 }
 # What the linker finds in any process: the C library. Anything else would abort the process at load time.
-_C_SYMBOLS = ("mem", "pthread_", "sched_", "exp", "log", "pow", "sqrt", "fma", "sin", "cos", "tan", "erf", "floor", "ceil")
+_C_SYMBOLS = (
+    "mem",
+    "pthread_",
+    "sched_",
+    "exp",
+    "log",
+    "pow",
+    "sqrt",
+    "fma",
+    "sin",
+    "cos",
+    "tan",
+    "erf",
+    "floor",
+    "ceil",
+)
 _registry: list[Kernel] = []
 
 # Parameters that the drivers supply, in the order of the machine signature's arguments 1, 2, 3.
@@ -90,7 +105,7 @@ class device(_LazyNumba):
 
 
 class inlined(device):
-    """A device function that is inlined however large it is: one called in a single hot place, with much to hand over."""
+    """A device function that is inlined however large: for one hot place that has much to hand over."""
 
     _force_inline = True
 
@@ -210,9 +225,7 @@ class Kernel:
         self.function = function
         names = list(inspect.signature(function).parameters)
         self.specials = [name for name in names if name in _SPECIAL]
-        hints = {
-            name: _resolve(annotation, function) for name, annotation in inspect.get_annotations(function).items()
-        }
+        hints = {name: _resolve(annotation, function) for name, annotation in inspect.get_annotations(function).items()}
         self.parameters = [_Parameter(name, hints[name]) for name in names if name not in _SPECIAL]
         used = {parameter.element for parameter in self.parameters}
         self.variables = {name: dtypes for name, dtypes in variables.items() if name in used}

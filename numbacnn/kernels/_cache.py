@@ -100,7 +100,9 @@ def _key(function: Callable[..., Any], symbol: str) -> str:
     digest.update(_sources_digest(os.path.dirname(__file__)))
     if os.path.dirname(code.co_filename) != os.path.dirname(__file__):  # a kernel declared outside this package
         digest.update(_file_digest(code.co_filename))
-    digest.update(repr((code.co_code, code.co_names, [c for c in code.co_consts if not hasattr(c, "co_code")])).encode())
+    digest.update(
+        repr((code.co_code, code.co_names, [c for c in code.co_consts if not hasattr(c, "co_code")])).encode()
+    )
     digest.update(repr([cell.cell_contents for cell in function.__closure__ or ()]).encode())
     return digest.hexdigest()
 
@@ -188,7 +190,7 @@ def _link(symbol: str, code: bytes) -> int:
 
 
 def keep_forever(thing: Any) -> Any:
-    """Hold a reference that interpreter shutdown does not drop: our threads may run machine code until the process ends."""
+    """Hold a reference that shutdown does not drop: our threads may run machine code until the process ends."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
     return thing
 

@@ -1,8 +1,8 @@
 """Running the blocks of a kernel: thread policy and the drivers.
 
-A kernel is machine code ``void entry(record*, block, worker, scratch*)``. A driver calls it for every block number, each exactly
-once. Which thread runs a block is a race; what a block computes is not, so every driver and thread count gives the
-same bits.
+A kernel is machine code ``void entry(record*, block, worker, scratch*)``. A driver calls it for every block number,
+each exactly once. Which thread runs a block is a race; what a block computes is not, so every driver and thread count
+gives the same bits.
 
 ==========  ==================================================================================================
 driver      what it is
@@ -146,7 +146,7 @@ _default: int | None = None
 
 
 def default_num_threads() -> int:
-    """NUMBACNN_NUM_THREADS if set; else the cores this process may use, capped by OMP_NUM_THREADS and NUMBA_NUM_THREADS.
+    """NUMBACNN_NUM_THREADS; else the cores this process may use, capped by OMP_NUM_THREADS and NUMBA_NUM_THREADS.
 
     The cores it may use: its CPU affinity and, in a container, its cgroup's CPU quota (rounded up).
     """

@@ -154,7 +154,7 @@ _busy = threading.Lock()
 
 
 def run(pack: Callable[..., bytes], entry: int, slots: list[Any], blocks: int, threads: int) -> bool:
-    """Run a kernel's blocks on `threads` threads; False, and nothing done, if the pool is at work for another caller."""
+    """Run a kernel's blocks on `threads` threads; False, and nothing done, if the pool works for another caller."""
     global _workers
     if not _busy.acquire(blocking=False):
         return False

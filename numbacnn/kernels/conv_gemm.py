@@ -62,7 +62,6 @@ class GemmConv(NamedTuple):
     tap_order: int  # 1: taps are packed in the kernel's order; -1: backwards
 
 
-
 @device
 def _rows_of(tile, tiles, points):
     """First point of row tile number `tile`, and how many it has: dealt out evenly."""
@@ -134,7 +133,8 @@ def _put_tables(
     """Fill the tables of all row tiles of a block of points, for the taps from `tap` to `last`.
 
     Slot `tile` says where the tile's table begins. A table is: number of taps, taps along W that each stands for, then
-    what `gemm_tile` reads. Weights of successive taps lie `tap_step` elements apart. Where possible a whole line of taps along W is one long tap.
+    what `gemm_tile` reads. Weights of successive taps lie `tap_step` elements apart. Where possible a whole line of taps
+    along W is one long tap.
     """
     n = point // (g.lattice_d * g.lattice_h * g.lattice_w)
     point -= n * g.lattice_d * g.lattice_h * g.lattice_w
@@ -158,9 +158,7 @@ def _put_tables(
             if merged:
                 _put_lines(table, at, rows + 1, sample, zeros, d, h, w, index_d, index_h, index_w, g)
             else:
-                _put_sources(
-                    table, at, rows + 1, sample, zeros, d, h, w, tap, last, index_d, index_h, index_w, g
-                )
+                _put_sources(table, at, rows + 1, sample, zeros, d, h, w, tap, last, index_d, index_h, index_w, g)
             if i + 1 < valid or i + 1 == rows:  # too few rows: the last is repeated
                 w += 1
                 if w == g.lattice_w:
@@ -194,8 +192,8 @@ def conv_gemm(
 ):
     """One block: a range of lattice points x a range of weight panels of one group.
 
-    `index_*[point, tap]` is the offset which that axis adds to the source, or -1 for padding; `lines_w[point]` is 1 where
-    all taps along W read one stretch of memory, in step with the packed weights (-1 at the front: never);
+    `index_*[point, tap]` is the offset which that axis adds to the source, or -1 for padding; `lines_w[point]` is 1
+    where all taps along W read one stretch of memory, in step with the packed weights (-1 at the front: never);
     `tap_weight[tap]` is the number of the tap in a panel of packed weights; `zeros` is as long as the longest stretch.
     """
     panel_block = block % g.panel_blocks
@@ -312,9 +310,7 @@ def _prefetch_tile(table, slot, like, out_offset, x_offset, run):
 
 
 @device
-def _pack_panel(
-    weight, packed, buffer, taps, tap_order, run, packed_run, run_stride, valid, lane_stride, width
-):
+def _pack_panel(weight, packed, buffer, taps, tap_order, run, packed_run, run_stride, valid, lane_stride, width):
     """``packed[tap][r][lane] = weight[tap + r * run_stride + lane * lane_stride]``, zero from lane `valid` on.
 
     `packed` has room for `packed_run` >= `run` channels per tap. If `tap_order` is -1, tap 0 is packed last.

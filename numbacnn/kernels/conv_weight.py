@@ -1,4 +1,4 @@
-"""The weight gradient as outer products: ``dW[tap][ci][co] += sum over positions x[position + tap][ci] * dY[position][co]``.
+"""The weight gradient as outer products: ``dW[tap][ci][co]`` sums ``x[position + tap][ci] * dY[position][co]``.
 
 A block owns one panel of output channels and part of the taps and input channels, and keeps their gradient in its
 thread's scratch (L2) while it walks over the positions. These are taken a few at a time: their rows of dY are packed
@@ -147,7 +147,9 @@ def conv_weight(
     end = (chunk + 1) * g.points // g.chunks
     while point < end:
         points = min(POINT_BLOCK, end - point)
-        _pack_rows(packed, offset(grad_output, point * g.out_channels + channel), points, g.out_channels, valid, g.width)
+        _pack_rows(
+            packed, offset(grad_output, point * g.out_channels + channel), points, g.out_channels, valid, g.width
+        )
         _put_inputs(scratch, point, points, tap, last, source, zeros, index_d, index_h, index_w, g)
         for t in range(last - tap):
             for tile in range(tiles):

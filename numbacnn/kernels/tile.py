@@ -4,7 +4,7 @@
 
     out[i][j] = init[j] + sum over taps t, over k < run of  x[t][i][k] * w[t][k][j]      i < rows, j < lanes
 
-`dot_tile` does the same for one or two columns, and `outer_tile` accumulates outer products of rows (the weight gradient)::
+`dot_tile` does the same for one or two columns. `outer_tile` accumulates outer products of rows (weight gradient)::
 
     out[i][j] += sum over positions p of  x[p][i] * y[p][j]                              i < rows, j < lanes
 
@@ -58,9 +58,7 @@ class _Emitter:
         from numba.core import cgutils
 
         function_type = self.ir.FunctionType(result, [a.type for a in arguments])
-        return self.builder.call(
-            cgutils.get_or_insert_function(self.builder.module, function_type, name), arguments
-        )
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, function_type, name), arguments)
 
     def at(self, pointer: Any, index: Any) -> Any:
         return self.builder.gep(pointer, [index if not isinstance(index, int) else self.constant(index)])
@@ -108,7 +106,9 @@ class _Emitter:
         ir, lanes = self.ir, self.lanes
         while lanes > 1:
             lanes //= 2
-            order = ir.Constant(ir.VectorType(self.i32, self.lanes), [(i + lanes) % self.lanes for i in range(self.lanes)])
+            order = ir.Constant(
+                ir.VectorType(self.i32, self.lanes), [(i + lanes) % self.lanes for i in range(self.lanes)]
+            )
             value = self.builder.fadd(value, self.builder.shuffle_vector(value, value, order))
         return self.builder.extract_element(value, ir.Constant(self.i32, 0))
 
@@ -327,7 +327,6 @@ def _outer_tile(rows: int, vectors: int) -> Any:
         return types.void(pointers, i64, i64, y, i64, out, i64), codegen
 
     return intrinsic(tile)
-
 
 
 # Named one by one because a kernel can only call what it can name.

@@ -46,7 +46,8 @@ def conv_forward(
     stride, dilation : int or sequence of int, default 1
         Per axis.
     padding : int, sequence or str, default 0
-        One integer, one per axis, one (low, high) pair per axis, or "valid", "same", "same_lower", "same_size", "causal".
+        One integer, one per axis, one (low, high) pair per axis, or "valid", "same", "same_lower", "same_size",
+        "causal".
     groups : int, default 1
         Divides both channel counts; ``groups=C_in`` is a depthwise convolution.
     padding_mode : str or sequence of str, default "zeros"
@@ -261,9 +262,7 @@ def explain(
     pointwise
     """
     check_choice("direction", direction, plan.DIRECTIONS)
-    geometry = conv_geometry(
-        tuple(input_shape), tuple(weight_shape), stride, padding, dilation, groups, padding_mode
-    )
+    geometry = conv_geometry(tuple(input_shape), tuple(weight_shape), stride, padding, dilation, groups, padding_mode)
     return plan.plan_conv(direction, geometry, algorithm)
 
 

@@ -1,7 +1,8 @@
 """Tuning numbers of the convolution kernels, each with its reason.
 
-Measured on a Zen 3 server core (32 KiB L1, 512 KiB L2); none is sharp. What decides the order of summation (`RUN_BYTES`,
-`TAP_BLOCK`) depends on channels and taps only, never on batch, image size or threads, so results do not either.
+Measured on a Zen 3 server core (32 KiB L1, 512 KiB L2); none is sharp. What decides the order of summation
+(`RUN_BYTES`, `TAP_BLOCK`) depends on channels and taps only, never on batch, image size or threads, so results do not
+either.
 """
 
 from __future__ import annotations

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from ..geometry import ConvGeometry
 
 
+_LATTICE_FIELDS = ("lattice_d", "lattice_h", "lattice_w", "taps_d", "taps_h", "taps_w")
+
+
 class Launch(NamedTuple):
     """One phase's kernel arguments that do not depend on the data."""
 
@@ -127,7 +130,7 @@ def _plan(
 
 
 def _parts(launches: list[Launch], itemsize: int) -> Iterator[Part]:
-    """Cut the groups and panels of all launches so that at most `blocking.PACKED_BYTES` of weights are packed at a time."""
+    """Cut groups and panels so that at most `blocking.PACKED_BYTES` of weights are packed at a time."""
     g = launches[0].record
     groups, panels = g.groups, g.panels
     if not g.packs:
@@ -184,8 +187,8 @@ def _launch(
     weight_bytes = g.taps * shared["run"] * shared["panels"] * shared["width"] * itemsize
     out_step = [axis.step * stride for axis, stride in zip(phase.axes, out_strides[1:], strict=True)]
     record = GemmConv(
-        *phase.points,
-        *(table.shape[1] for table in tables),
+        **dict(zip(_LATTICE_FIELDS, (*phase.points, *(table.shape[1] for table in tables)), strict=True)),
+        **shared,
         points=points,
         source_n=source_strides[0],
         out_n=out_strides[0],
@@ -197,10 +200,13 @@ def _launch(
         tap_block=tap_block,
         run_block=run_block,
         rows_stay=int(not shared["packs"] and weight_bytes <= blocking.SMALL_WEIGHT_BYTES),
-        **shared,
     )
     lines_w = np.full(max(1, len(tables[2])), -1)
-    if record.tap_block == taps and record.run_block == record.run and np.array_equal(tap_weight, np.arange(g.taps)):
+    # Dot products deal elements out to two vectors in turn: a longer tap must not change whose turn it is, for then the
+    # bits of a result would depend on its neighbours.
+    in_step = record.tap_block == taps and record.run_block == record.run
+    in_step = in_step and (not record.dots or record.run % (2 * record.vector) == 0)
+    if in_step and np.array_equal(tap_weight, np.arange(g.taps)):
         lines_w = _lines(tables[2], record.run)
     start = sum(axis.start * stride for axis, stride in zip(phase.axes, out_strides[1:], strict=True))
     cost = 2.0 * points * taps * record.run * record.panels * record.width * g.groups / blocking.FLOPS_PER_NS
@@ -212,7 +218,7 @@ def _is_backwards(taps: np.ndarray) -> bool:
 
 
 def _lines(table_w: np.ndarray, run: int) -> np.ndarray:
-    """For every point along W whether its taps read consecutive stretches of `run` elements; -1 if that gains nothing."""
+    """For every point along W whether its taps read consecutive stretches of `run` elements; -1: no gain."""
     together = (table_w[:, :1] >= 0).all(axis=1) & (np.diff(table_w, axis=1) == run).all(axis=1)
     if table_w.shape[1] == 1 or not together.any():
         return np.full(max(1, len(table_w)), -1)

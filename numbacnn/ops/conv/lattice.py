@@ -46,18 +46,14 @@ class Phase(NamedTuple):
 
 def forward_phase(geometry: ConvGeometry) -> Phase:
     """The single phase of a forward convolution: source is the input, destination the output."""
-    axes = (
-        AxisPhase(0, 1, _axis_source(geometry, axis), np.arange(geometry.kernel[axis])) for axis in range(3)
-    )
-    return Phase(tuple(axes))  # type: ignore[arg-type]
+    d, h, w = (AxisPhase(0, 1, _axis_source(geometry, axis), np.arange(geometry.kernel[axis])) for axis in range(3))
+    return Phase((d, h, w))
 
 
 def backward_data_phases(geometry: ConvGeometry) -> list[Phase]:
     """The phases of the data gradient: source is the output's gradient, destination the input's."""
-    axes = [
-        _transpose(_axis_source(geometry, axis), geometry.input[axis], geometry.stride[axis]) for axis in range(3)
-    ]
-    return [Phase(axes) for axes in itertools.product(*axes)]
+    axes = [_transpose(_axis_source(geometry, axis), geometry.input[axis], geometry.stride[axis]) for axis in range(3)]
+    return [Phase((d, h, w)) for d, h, w in itertools.product(*axes)]
 
 
 def _axis_source(g: ConvGeometry, axis: int) -> np.ndarray:
@@ -102,5 +98,3 @@ def _transpose(source: np.ndarray, input_size: int, stride: int) -> list[AxisPha
 def source_offsets(axis: AxisPhase, stride: int) -> np.ndarray:
     """The table as element offsets into a source whose coordinates are `stride` elements apart; -1 stays."""
     return np.where(axis.source >= 0, axis.source * stride, -1)
-
-

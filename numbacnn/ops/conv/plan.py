@@ -1,7 +1,7 @@
 """Which algorithm runs a convolution: an ordered list, and the first that accepts.
 
-An algorithm is a module with a ``name``, ``accepts(direction, geometry)`` (None, or the reason why not) and one function per
-direction. The last one accepts everything. To add one: write its kernel file, its module here, and a line below.
+An algorithm is a module with a ``name``, ``accepts(direction, geometry)`` (None, or the reason why not) and one
+function per direction. The last one accepts everything. To add one: write its kernel file, its module here, and a line below.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def plan_conv(direction: str, geometry: ConvGeometry, algorithm: str = "auto") -
     names = [candidate.name for candidate in ALGORITHMS]
     if algorithm not in ("auto", *names):
         raise OptionError(f"algorithm must be one of auto, {', '.join(names)}; got {algorithm!r}")
-    refused = []
+    refused: list[tuple[str, str]] = []
     for candidate in ALGORITHMS:
         if algorithm not in ("auto", candidate.name):
             continue
