@@ -133,8 +133,8 @@ def _put_tables(
     """Fill the tables of all row tiles of a block of points, for the taps from `tap` to `last`.
 
     Slot `tile` says where the tile's table begins. A table is: number of taps, taps along W that each stands for, then
-    what `gemm_tile` reads. Weights of successive taps lie `tap_step` elements apart. Where possible a whole line of taps
-    along W is one long tap.
+    what `gemm_tile` reads. Weights of successive taps lie `tap_step` elements apart. Where possible a whole line of
+    taps along W is one long tap.
     """
     n = point // (g.lattice_d * g.lattice_h * g.lattice_w)
     point -= n * g.lattice_d * g.lattice_h * g.lattice_w

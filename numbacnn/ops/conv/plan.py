@@ -1,7 +1,8 @@
 """Which algorithm runs a convolution: an ordered list, and the first that accepts.
 
 An algorithm is a module with a ``name``, ``accepts(direction, geometry)`` (None, or the reason why not) and one
-function per direction. The last one accepts everything. To add one: write its kernel file, its module here, and a line below.
+function per direction. The last one accepts everything. To add one: write its kernel file, its module here, and a line
+below.
 """
 
 from __future__ import annotations
