@@ -13,10 +13,9 @@ array([[2., 2., 2.],
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from . import autograd, functional  # functional gives Tensor its operators
+from . import _lazy, autograd, functional  # functional gives Tensor its operators
 from .autograd import Parameter, Tensor, enable_grad, is_grad_enabled, no_grad, tensor
 
 if TYPE_CHECKING:
@@ -29,20 +28,18 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# What is imported when it is first asked for, so that `import numbacnn` stays light: subpackages, and functions with
-# the module each of them lives in.
-_SUBPACKAGES = ("data", "errors", "metrics", "models", "nn", "ops", "optim", "random", "train")
-_FUNCTIONS = {
-    "get_num_threads": "config",
-    "load": "serialization",
-    "manual_seed": "random",
-    "memory_stats": "ops.memory",
-    "release_memory": "ops.memory",
-    "save": "serialization",
-    "set_num_threads": "config",
-    "summary": "_summary",
-    "threads": "config",
-}
+# Imported when they are first asked for, so that `import numbacnn` stays light.
+__getattr__, __dir__ = _lazy.attach(
+    __name__,
+    {
+        "_summary": ["summary"],
+        "config": ["get_num_threads", "set_num_threads", "threads"],
+        "ops.memory": ["memory_stats", "release_memory"],
+        "random": ["manual_seed"],
+        "serialization": ["load", "save"],
+    },
+    ["config", "data", "errors", "metrics", "models", "nn", "ops", "optim", "random", "train"],
+)
 
 __all__ = [
     "Parameter",
@@ -72,17 +69,3 @@ __all__ = [
     "threads",
     "train",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _SUBPACKAGES:
-        return importlib.import_module(f"{__name__}.{name}")
-    if name in _FUNCTIONS:
-        value = getattr(importlib.import_module(f"{__name__}.{_FUNCTIONS[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

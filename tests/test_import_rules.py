@@ -1,6 +1,7 @@
 """Which parts of the package may import which, read from the sources; and that importing it stays light."""
 
 import ast
+import importlib
 import os
 import subprocess
 import sys
@@ -91,6 +92,13 @@ def run(code):
     return done.stdout
 
 
+def test_importing_compiles_and_defines_no_kernel():
+    assert (
+        run("import sys, numbacnn; print(*(name for name in sys.modules if name.startswith('numbacnn.kernels')))")
+        == "\n"
+    )
+
+
 @pytest.mark.parametrize(
     "statement",
     [
@@ -112,14 +120,35 @@ def test_tensors_have_operators_whatever_is_imported_first():
         )
 
 
-@pytest.mark.parametrize("name", numbacnn.__all__)
-def test_every_public_name_exists(name):
-    assert getattr(numbacnn, name) is not None
+PACKAGES = [numbacnn, numbacnn.functional, numbacnn.ops, numbacnn.nn]
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
+def test_public_names_exist_and_are_no_modules_by_accident(package):
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} | {"errors", "random", "init"}
+    for name in package.__all__:
+        assert isinstance(getattr(package, name), type(package)) == (name in packages), name
+    assert set(package.__all__) <= set(dir(package))
+
+
+def test_functional_lists_all_that_its_modules_make_public():
+    modules = [path for path in (PACKAGE / "functional").glob("*.py") if not path.name.startswith("__")]
+    public = {
+        name
+        for path in modules
+        for name in getattr(importlib.import_module(f"numbacnn.functional.{path.stem}"), "__all__", [])
+    }
+    assert public == set(numbacnn.functional.__all__)
+
+
+def test_no_module_shares_its_name_with_a_function():
+    for package in PACKAGES:
+        folder = Path(package.__file__).parent
+        modules = {path.stem for path in folder.glob("*.py")}
+        assert not modules & {name for name in package.__all__ if callable(getattr(package, name))}
 
 
 def test_public_names():
     assert sorted(numbacnn.__all__) == numbacnn.__all__
-    assert set(numbacnn.__all__) <= set(dir(numbacnn))
-    assert callable(numbacnn.summary)
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         numbacnn.nonsense  # noqa: B018

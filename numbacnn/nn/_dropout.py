@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import functional
 from ..autograd import Tensor
-from ..functional.dropout import check_probability
+from ..functional._dropout import check_probability
 from ._module import Module
 
 __all__ = ["Dropout"]

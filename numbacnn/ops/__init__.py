@@ -6,6 +6,17 @@ operation here takes without conversion; an array in any other layout is convert
 
 from __future__ import annotations
 
-from .conv import conv_backward_bias, conv_backward_data, conv_backward_weight, conv_forward, explain
+from typing import TYPE_CHECKING
+
+from .. import _lazy
+
+if TYPE_CHECKING:
+    from .conv import conv_backward_bias, conv_backward_data, conv_backward_weight, conv_forward, explain
+
+__getattr__, __dir__ = _lazy.attach(
+    __name__,
+    {"conv": ["conv_backward_bias", "conv_backward_data", "conv_backward_weight", "conv_forward", "explain"]},
+    ["activation", "adaptive_pool", "linear", "loss", "memory", "norm", "pool", "unpool"],
+)
 
 __all__ = ["conv_backward_bias", "conv_backward_data", "conv_backward_weight", "conv_forward", "explain"]
