@@ -1,15 +1,14 @@
 """Depthwise convolution over channels-last memory, forward and data gradient: every channel by itself.
 
-Destination rows are computed one after the other. Along depth and height a list per destination coordinate says which
-kernel taps meet it and what they read, so padding modes, strides and dilation cost nothing there. Along the width the
-destination is cut into phases (one, except in the data gradient of a strided convolution); each has a regular interior,
-where register tiles run with constant steps and no test, and points at either side that follow their lists.
+Channels-last positions are many elements apart, often a power of two, so that the rows under a kernel compete for the
+same few sets of the L1 cache. Therefore source rows are first copied into *strips*: the positions of one vector of
+channels side by side, padding filled in, one strip per residue of the stride (or dilation), so that neighbouring
+points read neighbouring positions whatever stride and dilation are. A ring of strips holds the rows
+that the next destination row needs too: each is copied about once and read by every kernel row.
 
-Channels are taken in vectors. The last vector is moved back so that it ends with the last channel: what it overlaps is
-computed twice, with the same result. Only where there are fewer channels than lanes are loads and stores masked.
-
-With a multiplier m, output channels ``c*m .. c*m + m - 1`` belong to input channel c. Forward then runs once per
-j < m and stores with stride m; the data gradient runs over the channels of the output and adds up m at a time.
+A *panel* is two vectors of channels. Within a block its rows follow each other; the last panel's missing channels
+are zeros. With a multiplier m, output channels ``c*m .. c*m + m - 1`` belong to input channel c: forward copies each
+channel m times; the data gradient takes the m gradients of a channel as m kernels whose results are added.
 """
 
 from __future__ import annotations
@@ -17,320 +16,328 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ._build import device, kernel
-from .depthwise_tile import four_vectors, next_points, one_point, one_point_narrow, points_tile
-from .pointer import cast, offset, stack_slots, store_pointer
-from .simd import lanes, load, store, store_first
+from ._serial import SCRATCH_SLOTS
+from .depthwise_tile import LONGEST_RUN, copy_positions, points_4, points_8
+from .pointer import cast, load_pointer, offset, store_pointer
+from .simd import lanes, splat, store
 
-TABLE_ROWS = 2048  # kernel rows (depth x height) that one destination row may meet: 32 KiB of stack
 MAX_POINTS = 8
 
-# Columns of the table of phases.
-START, STEP, POINTS, BEGIN, END, SOURCE, WEIGHT, TAPS, WEIGHT_STEP, PHASE_COLUMNS = range(10)
+# How a thread's scratch memory is divided, in slots.
+RING_ROWS = 1024  # source rows in the ring: their tags
+TABLE_ROWS = 1024  # source rows that one destination row reads: pairs of slots
+TABLE_RUNS = 1536  # runs of taps in all of them: pairs of slots
+_ROWS = RING_ROWS
+_RUNS = _ROWS + 2 * TABLE_ROWS
+_TILE = _RUNS + 2 * TABLE_RUNS  # one vector of any machine for each point
+_RING = _TILE + MAX_POINTS * 8
+RING_SLOTS = SCRATCH_SLOTS - _RING
+
+# Columns of the table of strips: first position in a ring row, length, source coordinate of its first position.
+STRIP_COLUMNS = 3
+# Columns of the table of runs: first position in a ring row, first weight of a kernel row, number of taps.
+RUN_COLUMNS = 3
+# Columns of the table of phases: destination coordinates START + STEP * point; its runs; first and last segment.
+START, STEP, POINTS, FIRST_RUN, RUNS, SEGMENT, PHASE_COLUMNS = range(7)
 
 
-class Depthwise(NamedTuple):
-    """Extents, strides (in elements) and block sizes of one launch."""
+class Strips(NamedTuple):
+    """How source rows become strips, and what of them a destination row reads. Lengths in elements."""
 
     planes: int  # destination planes per sample, rows per plane
     rows: int
     segments: int  # parts that a row is cut into, and points (of each phase) of one part
     segment: int
-    units: int  # segments of the whole batch
-    unit_blocks: int
+    units: int  # destination rows x segments of the whole batch
+    source_planes: int
+    source_rows: int
+    width: int  # source positions per row
+    low: int  # positions of padding before and after them that `outside` gives a source
+    high: int
+    step: int  # source coordinates between the positions of a strip
+    strips: int
+    positions: int  # of a ring row
+    picks: int  # single positions after the strips
+    ring: int  # source rows that the ring holds
+    parts: int  # gradients per destination channel: the multiplier in the data gradient
+    channel_scale: int  # lane of channel c reads source channel (c * scale + part) // divide
+    channel_divide: int
+    channels: int  # of the destination
+    panel: int  # vectors per panel
+    panels: int
+    source_n: int  # source elements between samples, planes, rows, positions
+    source_d: int
+    source_h: int
+    source_w: int
+    row_weights: int  # elements of the weights of one kernel row, of one vector
+    part_weights: int
+    vector_weights: int
+
+
+class Depthwise(NamedTuple):
+    """The destination and the blocks."""
+
     phases: int
-    point_step: int  # source elements between points and between taps, in the interior
-    tap_step: int
-    taps: int  # of the whole kernel
-    channels: int  # channels of the source
-    multiplier: int
-    vectors: int
-    chunk: int  # vectors of channels that a block of units is computed for
-    chunks: int
-    band: int  # vectors of channels that a row is computed for at a time
-    source_n: int  # source elements per sample
-    out_n: int  # destination elements between samples, planes, rows, positions
+    unit_blocks: int
+    panel_blocks: int
+    out_n: int  # elements between samples, planes, rows, positions
     out_d: int
     out_h: int
     out_w: int
 
 
-_table = stack_slots(2 * TABLE_ROWS)
-_tile = stack_slots(MAX_POINTS * 8)  # one vector of any machine for each point
-_sums = stack_slots(MAX_POINTS * 8)
+@device
+def copy_lanes(strip, source, source_step, count, first, scale, divide, valid):
+    """Copy vectors lane by lane: source channels ``(first + lane * scale) // divide``, then zeros."""
+    n = lanes(strip)
+    for lane in range(valid):
+        channel = (first + lane * scale) // divide
+        for j in range(count):
+            strip[j * n + lane] = source[j * source_step + channel]
+    for lane in range(valid, n):
+        for j in range(count):
+            strip[j * n + lane] = 0
 
 
 @device
-def put_rows(table, sample, d, h, starts_d, entries_d, starts_h, entries_h):
-    """List the kernel rows that destination row (d, h) meets: pointer to the source row, offset of the weights."""
-    rows = 0
-    for i in range(starts_d[d], starts_d[d + 1]):
-        for j in range(starts_h[h], starts_h[h + 1]):
-            store_pointer(table, 2 * rows, offset(sample, entries_d[2 * i + 1] + entries_h[2 * j + 1]))
-            table[2 * rows + 1] = entries_d[2 * i] + entries_h[2 * j]
-            rows += 1
-    return rows
-
-
-@device
-def vector_channel(v, channels, width):
-    """First channel of vector number `v`."""
-    return max(0, min(v * width, channels - width))
-
-
-@device
-def _single(table, rows, v, last_v, entries, first, last, weight, bias, out, g):
-    """One point, the vectors of channels from `v` to `last_v`."""
-    n = lanes(out)
-    w_vector = g.taps * n
-    while v < last_v:
-        w, start = offset(weight, v * w_vector), offset(bias, v * n)
-        if v + 4 <= last_v and (v + 4) * n <= g.channels:
-            four_vectors(table, rows, v * n, entries, first, last, w, w_vector, start, offset(out, v * n))
-            v += 4
-        elif g.channels < n:
-            total = one_point_narrow(table, rows, g.channels, entries, first, last, w, start)
-            store_first(out, 0, total, g.channels)
-            v += 1
+def _copy_padding(strip, row, q, step, count, outside, channel, scale, divide, valid, s):
+    """Positions outside the source: zero, or what the padding mode puts there."""
+    n = lanes(strip)
+    for j in range(count):
+        place = offset(strip, j * n)
+        source = -1
+        if -s.low <= q < 0:
+            source = outside[q + s.low]
+        elif s.width <= q < s.width + s.high:
+            source = outside[s.low + q - s.width]
+        if source < 0:
+            store(place, 0, splat(strip, 0))
         else:
-            c = vector_channel(v, g.channels, n)
-            store(out, c, one_point(table, rows, c, entries, first, last, w, start))
-            v += 1
+            copy_lanes(place, offset(row, source * s.source_w), 0, 1, channel, scale, divide, valid)
+        q += step
 
 
 @device
-def _phase(table, rows, low, high, v, last_v, phase, starts, entries, weight, bias, out, g):
-    """The points from `low` to `high` of one phase of a row."""
+def _clamp(value, low, high):
+    return max(low, min(value, high))
+
+
+@device
+def copy_row(target, row, segment, strips, outside, picks, channel, part, s):
+    """Copy a source row to the strips of a panel that begins with destination channel `channel`."""
+    n = lanes(target)
+    vector_step = s.positions * n
+    scale, divide, step = s.channel_scale, s.channel_divide, s.step
+    source_step = step * s.source_w
+    vectors = min(s.panel, (s.channels - channel + n - 1) // n)
+    whole = channel + vectors * n <= s.channels and scale == 1 and divide == 1
+    for i in range(s.strips):
+        strip = offset(target, strips[STRIP_COLUMNS * i] * n)
+        length = strips[STRIP_COLUMNS * i + 1]
+        q = strips[STRIP_COLUMNS * i + 2] + segment * s.segment * step
+        begin = _clamp((step - 1 - q) // step, 0, length)  # the first coordinate that is not negative
+        end = _clamp((s.width - q + step - 1) // step, begin, length)
+        source = offset(row, (q + begin * step) * s.source_w)
+        if whole:
+            for v in range(0, vectors, 2):
+                inside, position = offset(strip, begin * n + v * vector_step), offset(source, channel + v * n)
+                copy_positions(inside, vector_step, position, source_step, end - begin, min(2, vectors - v))
+        for v in range(vectors):
+            line = offset(strip, v * vector_step)
+            valid = min(n, s.channels - channel - v * n)
+            first = (channel + v * n) * scale + part
+            if not whole:
+                copy_lanes(offset(line, begin * n), source, source_step, end - begin, first, scale, divide, valid)
+            if begin > 0:
+                _copy_padding(line, row, q, step, begin, outside, first, scale, divide, valid, s)
+            if end < length:
+                after = offset(line, end * n)
+                _copy_padding(after, row, q + end * step, step, length - end, outside, first, scale, divide, valid, s)
+    for i in range(s.picks):
+        for v in range(vectors):
+            place = offset(target, (v * s.positions + s.positions - s.picks + i) * n)
+            valid = min(n, s.channels - channel - v * n)
+            first = (channel + v * n) * scale + part
+            copy_lanes(place, offset(row, picks[i] * s.source_w), 0, 1, first, scale, divide, valid)
+
+
+@device
+def place_of(unit, s):
+    """Sample, segment, plane and row of a unit."""
+    h = unit % s.rows
+    unit //= s.rows
+    d = unit % s.planes
+    unit //= s.planes
+    segment = unit % s.segments
+    return unit // s.segments, segment, d, h
+
+
+@device
+def next_place(n, segment, d, h, s):
+    """The place after this one."""
+    h += 1
+    if h == s.rows:
+        h = 0
+        d += 1
+        if d == s.planes:
+            d = 0
+            segment += 1
+            if segment == s.segments:
+                segment = 0
+                n += 1
+    return n, segment, d, h
+
+
+@device
+def put_rows(rows, ring, tags, source, n, segment, d, h, panel, lists_d, lists_h, strips, outside, picks, s):
+    """List the strips that destination row (d, h) reads, with their kernel rows; copy those not in the ring."""
+    width = lanes(ring)
+    sample = offset(source, n * s.source_n)
+    slot_elements = s.panel * s.positions * width
+    count = 0
+    for i in range(lists_d[d], lists_d[d + 1]):
+        source_d = lists_d[3 * i + 1]
+        tag_d = ((n * s.segments + segment) * s.source_planes + source_d) * s.source_rows
+        for j in range(lists_h[h], lists_h[h + 1]):
+            kernel_row = lists_d[3 * i] + lists_h[3 * j]
+            source_h = lists_h[3 * j + 1]
+            slot = lists_d[3 * i + 2] + lists_h[3 * j + 2]
+            for part in range(s.parts):
+                place = offset(ring, slot * slot_elements)
+                if tags[slot] != tag_d + source_h:
+                    tags[slot] = tag_d + source_h
+                    row = offset(sample, source_d * s.source_d + source_h * s.source_h)
+                    copy_row(place, row, segment, strips, outside, picks, panel * s.panel * width, part, s)
+                store_pointer(rows, 2 * count, place)
+                rows[2 * count + 1] = kernel_row * s.row_weights + part * s.part_weights
+                slot += 1
+                count += 1
+    return count
+
+
+@device
+def _put_tile(out, out_step, tile, points, valid):
+    """Write a tile whose points or channels are not all wanted."""
+    n = lanes(tile)
+    for i in range(points):
+        for lane in range(valid):
+            out[i * out_step + lane] = tile[i * n + lane]
+
+
+@device
+def _put_runs(entries, table, rows, taps, first, last, runs, n, like):
+    """List the runs of `taps` taps in all source rows: pointer to the first position, offset of the weights."""
+    count = 0
+    for i in range(first, last):
+        place, weight, left = runs[RUN_COLUMNS * i], runs[RUN_COLUMNS * i + 1], runs[RUN_COLUMNS * i + 2]
+        wanted = left // LONGEST_RUN if taps == LONGEST_RUN else int(left % LONGEST_RUN == taps)
+        skip = 0 if taps == LONGEST_RUN else left - taps
+        for k in range(wanted):
+            shift = (skip + k * taps) * n
+            for r in range(rows):
+                store_pointer(entries, 2 * count, offset(load_pointer(table, 2 * r, like), place * n + shift))
+                entries[2 * count + 1] = table[2 * r + 1] + weight * n + shift
+                count += 1
+    return count
+
+
+@device
+def _phase(entries, threes, twos, ones, tile, phase, first, panel, weight, bias, out, s, g):
+    """The points of one phase from point `first` on, one segment of them, all vectors of a panel."""
     n = lanes(out)
-    begin, end = phase[BEGIN], phase[END]
-    if g.channels < n:
-        end = begin
-    p = low
-    while p < high:
-        p, points = next_points(p, low, high, begin, end)
-        w = phase[START] + p * phase[STEP]
-        target = offset(out, w * g.out_w)
-        if points == 1:
-            _single(table, rows, v, last_v, entries, starts[w], starts[w + 1], weight, bias, target, g)
-        else:
-            x_offset = phase[SOURCE] + (p - begin) * g.point_step
-            for u in range(v, last_v):
-                c = vector_channel(u, g.channels, n)
-                points_tile(
-                    points,
-                    table,
-                    rows,
-                    x_offset + c,
-                    g.point_step,
-                    g.tap_step,
-                    phase[TAPS],
-                    offset(weight, u * g.taps * n + phase[WEIGHT]),
-                    phase[WEIGHT_STEP],
-                    offset(bias, u * n),
-                    offset(target, c),
-                    phase[STEP] * g.out_w,
-                )
-        p += points
-
-
-@device
-def _place(unit, g):
-    """Sample, plane, row and segment of a unit."""
-    row = unit // g.segments
-    h = row % g.rows
-    row //= g.rows
-    n = row // g.planes
-    return n, row - n * g.planes, h, unit % g.segments
+    count = min(s.segment, phase[POINTS] - first)
+    out_step = phase[STEP] * g.out_w
+    row = offset(out, (phase[START] + phase[STEP] * first) * g.out_w)
+    first_v = panel * s.panel
+    last_v = min(first_v + s.panel, (s.channels + n - 1) // n)
+    a = 0
+    while a < count:
+        left = count - a
+        points = 8 if left > 4 else 4
+        if left < points <= count:
+            a = count - points  # laps over the tile before: the same values once more
+        wanted = min(points, count - a)
+        for v in range(first_v, last_v):
+            valid = min(n, s.channels - v * n)
+            target = offset(row, a * out_step + v * n)
+            x_offset = (a + (v - first_v) * s.positions) * n
+            weights, start = offset(weight, v * s.vector_weights), offset(bias, v * n)
+            direct = valid == n and wanted == points
+            place, step = (target, out_step) if direct else (tile, n)
+            if points == 8:
+                points_8(entries, threes, twos, ones, x_offset, weights, start, place, step)
+            else:
+                points_4(entries, threes, twos, ones, x_offset, weights, start, place, step)
+            if not direct:
+                _put_tile(target, out_step, tile, wanted, valid)
+        a += points
 
 
 @kernel
 def conv_depthwise(
     block,
+    scratch,
     source: "T*",
     weight: "T*",
     bias: "T*",
     out: "T*",
-    starts_d: "int64*",
-    entries_d: "int64*",
-    starts_h: "int64*",
-    entries_h: "int64*",
-    starts_w: "int64*",
-    entries_w: "int64*",
+    lists_d: "int64*",
+    lists_h: "int64*",
+    strips: "int64*",
+    outside: "int64*",
+    picks: "int64*",
     phases: "int64*",
+    runs: "int64*",
+    s: "Strips",
     g: "Depthwise",
 ):
-    """One block: a range of units x a chunk of channels, multiplier 1.
+    """One block: a range of units x a range of panels.
 
-    Destination coordinate q of an axis meets the taps ``entries[starts[q]] .. entries[starts[q + 1]]``, pairs of
-    offsets into the weights and into the source. Weights are packed by `pack_depthwise`.
+    ``lists_*[q] .. lists_*[q + 1]`` are the numbers of the triples (kernel tap, source coordinate, place in the ring),
+    in the same array, that belong to destination coordinate q of an axis. `weight` is packed by `pack_depthwise`,
+    `bias` padded with zeros to whole vectors.
     """
-    chunk = block % g.chunks
-    block //= g.chunks
-    first_v = chunk * g.chunk
-    end_v = min(first_v + g.chunk, g.vectors)
-    table = _table()
-    for unit in range(block * g.units // g.unit_blocks, (block + 1) * g.units // g.unit_blocks):
-        n, d, h, segment = _place(unit, g)
-        rows = put_rows(table, offset(source, n * g.source_n), d, h, starts_d, entries_d, starts_h, entries_h)
-        target = offset(out, n * g.out_n + d * g.out_d + h * g.out_h)
-        for v in range(first_v, end_v, g.band):
-            last_v = min(v + g.band, end_v)
+    panel_block = block % g.panel_blocks
+    block //= g.panel_blocks
+    width = lanes(out)
+    first_unit = block * s.units // g.unit_blocks
+    tags, table, entries = scratch, offset(scratch, _ROWS), offset(scratch, _RUNS)
+    tile, ring = cast(offset(scratch, _TILE), out), cast(offset(scratch, _RING), out)
+    for panel in range(panel_block * s.panels // g.panel_blocks, (panel_block + 1) * s.panels // g.panel_blocks):
+        for i in range(s.ring):
+            tags[i] = -1
+        n, segment, d, h = place_of(first_unit, s)
+        for _ in range(first_unit, (block + 1) * s.units // g.unit_blocks):
+            rows = put_rows(
+                table, ring, tags, source, n, segment, d, h, panel, lists_d, lists_h, strips, outside, picks, s
+            )
+            target = offset(out, n * g.out_n + d * g.out_d + h * g.out_h)
             for i in range(g.phases):
                 phase = offset(phases, i * PHASE_COLUMNS)
-                low = segment * g.segment
-                high = min(low + g.segment, phase[POINTS])
-                _phase(table, rows, low, high, v, last_v, phase, starts_w, entries_w, weight, bias, target, g)
-
-
-@device
-def _vector(points, p, w, u, c, table, rows, phase, starts, entries, weight, start, tile, g):
-    """One vector of channels of one or several points, into consecutive vectors of `tile`."""
-    n = lanes(tile)
-    if points > 1:
-        points_tile(
-            points,
-            table,
-            rows,
-            phase[SOURCE] + (p - phase[BEGIN]) * g.point_step + c,
-            g.point_step,
-            g.tap_step,
-            phase[TAPS],
-            offset(weight, u * g.taps * n + phase[WEIGHT]),
-            phase[WEIGHT_STEP],
-            start,
-            tile,
-            n,
-        )
-    elif g.channels < n:
-        first, last = starts[w], starts[w + 1]
-        store(tile, 0, one_point_narrow(table, rows, g.channels, entries, first, last, weight, start))
-    else:
-        w_vector = offset(weight, u * g.taps * n)
-        store(tile, 0, one_point(table, rows, c, entries, starts[w], starts[w + 1], w_vector, start))
-
-
-@kernel
-def conv_depthwise_expand(
-    block,
-    source: "T*",
-    weight: "T*",
-    bias: "T*",
-    out: "T*",
-    starts_d: "int64*",
-    entries_d: "int64*",
-    starts_h: "int64*",
-    entries_h: "int64*",
-    starts_w: "int64*",
-    entries_w: "int64*",
-    phases: "int64*",
-    g: "Depthwise",
-):
-    """One block: a range of units, forward with a multiplier; see `conv_depthwise`. Weights are [j][vector][tap]."""
-    n = lanes(out)
-    width = min(n, g.channels)
-    table = _table()
-    tile = cast(_tile(), out)
-    for unit in range(block * g.units // g.unit_blocks, (block + 1) * g.units // g.unit_blocks):
-        sample, d, h, segment = _place(unit, g)
-        rows = put_rows(table, offset(source, sample * g.source_n), d, h, starts_d, entries_d, starts_h, entries_h)
-        target = offset(out, sample * g.out_n + d * g.out_d + h * g.out_h)
-        for i in range(g.phases):
-            phase = offset(phases, i * PHASE_COLUMNS)
-            begin, end = phase[BEGIN], phase[END]
-            if g.channels < n:
-                end = begin
-            low = segment * g.segment
-            high = min(low + g.segment, phase[POINTS])
-            p = low
-            while p < high:
-                p, points = next_points(p, low, high, begin, end)
-                w = phase[START] + p * phase[STEP]
-                for u in range(g.vectors):
-                    c = vector_channel(u, g.channels, n)
-                    for j in range(g.multiplier):
-                        panel = j * g.vectors
-                        weight_j = offset(weight, panel * g.taps * n)
-                        start = offset(bias, (panel + u) * n)
-                        _vector(points, p, w, u, c, table, rows, phase, starts_w, entries_w, weight_j, start, tile, g)
-                        for k in range(points):
-                            place = (w + k * phase[STEP]) * g.out_w + c * g.multiplier + j
-                            for lane in range(width):
-                                target[place + lane * g.multiplier] = tile[k * n + lane]
-                p += points
-
-
-@kernel
-def conv_depthwise_contract(
-    block,
-    source: "T*",
-    weight: "T*",
-    bias: "T*",
-    out: "T*",
-    starts_d: "int64*",
-    entries_d: "int64*",
-    starts_h: "int64*",
-    entries_h: "int64*",
-    starts_w: "int64*",
-    entries_w: "int64*",
-    phases: "int64*",
-    zeros: "T*",
-    g: "Depthwise",
-):
-    """One block: a range of units, data gradient with a multiplier; see `conv_depthwise`.
-
-    Every `multiplier` vectors of source channels give one vector of destination channels.
-    """
-    n = lanes(out)
-    width = min(n, g.channels)
-    table = _table()
-    tile = cast(_tile(), out)
-    sums = cast(_sums(), out)
-    for unit in range(block * g.units // g.unit_blocks, (block + 1) * g.units // g.unit_blocks):
-        sample, d, h, segment = _place(unit, g)
-        rows = put_rows(table, offset(source, sample * g.source_n), d, h, starts_d, entries_d, starts_h, entries_h)
-        target = offset(out, sample * g.out_n + d * g.out_d + h * g.out_h)
-        for i in range(g.phases):
-            phase = offset(phases, i * PHASE_COLUMNS)
-            begin, end = phase[BEGIN], phase[END]
-            if g.channels < n:
-                end = begin
-            low = segment * g.segment
-            high = min(low + g.segment, phase[POINTS])
-            p = low
-            while p < high:
-                p, points = next_points(p, low, high, begin, end)
-                w = phase[START] + p * phase[STEP]
-                for first in range(0, g.vectors, g.multiplier):
-                    base = first // g.multiplier * n  # destination channel
-                    for k in range(points):
-                        for lane in range(min(n, g.channels // g.multiplier - base)):
-                            sums[k * n + lane] = bias[base + lane]
-                    for u in range(first, min(first + g.multiplier, g.vectors)):
-                        c = vector_channel(u, g.channels, n)
-                        _vector(points, p, w, u, c, table, rows, phase, starts_w, entries_w, weight, zeros, tile, g)
-                        for k in range(points):
-                            for lane in range(u * n - c, width):  # those before were counted with the last vector
-                                sums[k * n + (c + lane) // g.multiplier - base] += tile[k * n + lane]
-                    for k in range(points):
-                        place = (w + k * phase[STEP]) * g.out_w + base
-                        for lane in range(min(n, g.channels // g.multiplier - base)):
-                            target[place + lane] = sums[k * n + lane]
-                p += points
+                if phase[SEGMENT] < 0 or phase[SEGMENT] == segment:
+                    begin, end = phase[FIRST_RUN], phase[FIRST_RUN] + phase[RUNS]
+                    threes = _put_runs(entries, table, rows, 3, begin, end, runs, width, ring)
+                    rest = offset(entries, 2 * threes)
+                    twos = _put_runs(rest, table, rows, 2, begin, end, runs, width, ring)
+                    rest = offset(rest, 2 * twos)
+                    ones = _put_runs(rest, table, rows, 1, begin, end, runs, width, ring)
+                    first = segment * s.segment if phase[SEGMENT] < 0 else 0
+                    _phase(entries, threes, twos, ones, tile, phase, first, panel, weight, bias, target, s, g)
+            n, segment, d, h = next_place(n, segment, d, h, s)
 
 
 @kernel
 def pack_depthwise(
-    block, weight: "T*", packed: "T*", taps: "int64", channels: "int64", stride: "int64", vectors: "int64"
+    block, weight: "T*", packed: "T*", order: "int64*", taps: "int64", channels: "int64", parts: "int64"
 ):
-    """One block: one vector, ``packed[j][vector][tap][lane] = weight[channel * stride + j][tap]``; no channel: zero."""
+    """One block: one vector, ``packed[vector][part][i][lane] = weight[channel * parts + part][order[i]]``, or zero."""
     n = lanes(packed)
-    j = block // vectors
-    c = vector_channel(block - j * vectors, channels, n)
-    valid = min(n, channels)
-    out = offset(packed, block * taps * n)
-    for lane in range(valid):
-        row = offset(weight, ((c + lane) * stride + j) * taps)
-        for t in range(taps):
-            out[t * n + lane] = row[t]
-    for lane in range(valid, n):
-        for t in range(taps):
-            out[t * n + lane] = 0
+    channel = block * n
+    valid = min(n, channels - channel)
+    for part in range(parts):
+        out = offset(packed, (block * parts + part) * taps * n)
+        for i in range(taps):
+            for lane in range(valid):
+                out[i * n + lane] = weight[((channel + lane) * parts + part) * taps + order[i]]
+            for lane in range(valid, n):
+                out[i * n + lane] = 0

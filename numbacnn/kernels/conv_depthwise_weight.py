@@ -1,10 +1,8 @@
 """The weight gradient of depthwise convolution: ``dW[c][tap] = sum over points  x[point + tap][c] * dY[point][c]``.
 
 The points are cut into chunks with partial sums of their own, which are added in order at the end. Within a chunk a few
-rows at a time stay in L1 while every kernel tap of one or two vectors of channels passes over them: the taps
-of a kernel row in registers where the input is regular (see `conv_depthwise`), one by one at the borders.
-
-With a multiplier, or fewer channels than lanes, the gradient's lanes are first copied side by side into a buffer.
+rows at a time are copied into strips (see `conv_depthwise`), input and gradient alike, and every kernel row passes over
+those it meets.
 """
 
 from __future__ import annotations
@@ -12,230 +10,189 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ._build import device, kernel
-from .conv_depthwise import BEGIN, END, SOURCE, TAPS, WEIGHT, vector_channel
-from .depthwise_tile import WEIGHT_TAPS, weight_tile
-from .pointer import cast, load_pointer, offset, stack_slots, store_pointer
-from .simd import fma, lanes, load, load_first, splat, store
+from ._serial import SCRATCH_SLOTS
+from .conv_depthwise import (
+    FIRST_RUN,
+    PHASE_COLUMNS,
+    POINTS,
+    RING_ROWS,
+    RUN_COLUMNS,
+    RUNS,
+    START,
+    STEP,
+    TABLE_ROWS,
+    Strips,
+    copy_lanes,
+    next_place,
+    place_of,
+    put_rows,
+)
+from .depthwise_tile import WEIGHT_TAPS, copy_positions, weight_tile
+from .pointer import cast, load_pointer, offset, store_pointer
+from .simd import lanes, load, store
 
-TABLE_PAIRS = 2048  # rows of points x kernel rows
-GROUP_POINTS = 512  # points that are done together: those of the buffer
+# How a thread's scratch memory is divided, in slots.
+TABLE_PAIRS = 1024  # rows that are done together x kernel rows: pairs of slots
+_ROWS = RING_ROWS
+_PAIRS = _ROWS + 2 * TABLE_ROWS
+_COUNTS = _PAIRS + 2 * TABLE_PAIRS
+_STRIPS = _COUNTS + TABLE_ROWS
+STRIP_SLOTS = SCRATCH_SLOTS - _STRIPS
 
 
 class DepthwiseWeight(NamedTuple):
-    """Extents, strides (in elements) and block sizes of one launch."""
+    """The gradient and the blocks."""
 
-    planes: int  # output planes per sample, rows per plane
-    rows: int
-    segments: int  # parts that a row is cut into, and points of one part
-    segment: int
-    points: int  # points of a row
-    units: int  # segments of the whole batch
-    group: int  # units that are done together
+    phases: int
+    group: int  # rows that are done together
     chunks: int  # parts of the units with a partial sum each
-    vector_blocks: int
-    taps_d: int
-    taps_h: int
-    taps_w: int
-    point_step: int  # input elements between points and between taps
-    tap_step: int
-    channels: int  # of the input
-    multiplier: int
-    vectors: int
-    staged: int  # whether the gradient goes through the buffer
-    in_n: int
-    out_n: int
+    panel_blocks: int
+    kernel_rows: int
+    row_weights: int  # elements of the sums of one kernel row, of one vector
+    vectors: int  # of the gradient
+    out_n: int  # elements of the gradient between samples, planes, rows, positions
     out_d: int
     out_h: int
     out_w: int
 
 
-_table = stack_slots(2 * TABLE_PAIRS)
-_counts = stack_slots(TABLE_PAIRS)
-_buffer = stack_slots(GROUP_POINTS * 8)  # one vector of any machine for each point
+@device
+def _copy_gradient(target, row, segment, channel, phases, s, g):
+    """Copy a row of the gradient, the points of each phase side by side, for all vectors of a panel."""
+    n = lanes(target)
+    first = segment * s.segment
+    vector_step = g.phases * s.segment * n
+    vectors = min(s.panel, (s.channels - channel + n - 1) // n)
+    for i in range(g.phases):
+        phase = offset(phases, i * PHASE_COLUMNS)
+        points = min(s.segment, phase[POINTS] - first)
+        step = phase[STEP] * g.out_w
+        start = offset(row, (phase[START] + phase[STEP] * first) * g.out_w + channel)
+        strip = offset(target, i * s.segment * n)
+        for v in range(0, vectors, 2):
+            source, place = offset(start, v * n), offset(strip, v * vector_step)
+            valid = s.channels - channel - v * n
+            if valid >= min(2, vectors - v) * n:
+                copy_positions(place, vector_step, source, step, points, min(2, vectors - v))
+            else:
+                copy_lanes(place, source, step, points, 0, 1, 1, min(n, valid))
+                if valid > n:
+                    copy_lanes(offset(place, vector_step), source, step, points, n, 1, 1, valid - n)
 
 
 @device
-def _put_pairs(table, counts, unit, count, x, y, y_row, index_d, index_h, g):
-    """For every kernel row the rows of points that it meets: pointers to the input and to the gradient.
-
-    The gradient's rows are where they lie in `y` if `y_row` is 0, else `y_row` elements apart from its begin on.
-    """
-    for kernel_row in range(g.taps_d * g.taps_h):
-        kd = kernel_row // g.taps_h
-        kh = kernel_row - kd * g.taps_h
-        pairs = 0
-        for i in range(count):
-            row = (unit + i) // g.segments
-            h = row % g.rows
-            row //= g.rows
-            n = row // g.planes
-            d = row - n * g.planes
-            offset_d, offset_h = index_d[d * g.taps_d + kd], index_h[h * g.taps_h + kh]
-            if offset_d >= 0 and offset_h >= 0:
-                place = 2 * (kernel_row * g.group + pairs)
-                y_offset = i * y_row if y_row else n * g.out_n + d * g.out_d + h * g.out_h
-                store_pointer(table, place, offset(x, n * g.in_n + offset_d + offset_h))
-                store_pointer(table, place + 1, offset(y, y_offset))
-                pairs += 1
-        counts[kernel_row] = pairs
+def _put_pairs(pairs, counts, rows, count, gradient, g):
+    """To the list of every kernel row that destination row `gradient` meets, add the source row and the gradient."""
+    for r in range(count):
+        kernel_row = rows[2 * r + 1]
+        place = 2 * (kernel_row * g.group + counts[kernel_row])
+        store_pointer(pairs, place, load_pointer(rows, 2 * r, gradient))
+        store_pointer(pairs, place + 1, gradient)
+        counts[kernel_row] += 1
 
 
 @device
-def _stage(buffer, y, unit, count, low, high, c, j, g):
-    """Copy the lanes ``(c + lane) * multiplier + j`` of the gradient of a group, missing ones as zeros."""
-    n = lanes(buffer)
-    valid = min(n, g.channels)
-    for i in range(count):
-        row = (unit + i) // g.segments
-        h = row % g.rows
-        row //= g.rows
-        sample = row // g.planes
-        start = sample * g.out_n + (row - sample * g.planes) * g.out_d + h * g.out_h + c * g.multiplier + j
-        for p in range(low, high):
-            place = (i * g.segment + p - low) * n
-            for lane in range(valid):
-                buffer[place + lane] = y[start + p * g.out_w + lane * g.multiplier]
-            for lane in range(valid, n):
-                buffer[place + lane] = 0
-
-
-@device
-def _border(table, pairs, low, high, c, y_offset, y_step, starts, entries, sums, g):
-    """Add the points from `low` to `high`, each with the taps listed for it, to one vector of sums per tap."""
+def _add_rows(table, counts, segment, v, phases, runs, sums, s, g):
+    """Add a group's rows to the sums of vector `v` of the panel."""
     n = lanes(sums)
-    zero = splat(sums, 0)
-    for pair in range(pairs):
-        x = load_pointer(table, 2 * pair, sums)
-        y = offset(load_pointer(table, 2 * pair + 1, sums), y_offset)
-        for p in range(low, high):
-            factor = load(y, p * y_step)
-            for i in range(starts[p], starts[p + 1]):
-                tap, place = entries[2 * i], entries[2 * i + 1]
-                value = load_first(x, place, g.channels, zero) if g.channels < n else load(x, place + c)
-                store(sums, tap, fma(value, factor, load(sums, tap)))
-
-
-@device
-def _interior(table, pairs, wide, low, high, c, y_offset, y_step, interior, sums, sums_vector, g):
-    """Add the regular points from `low` to `high`, all taps of a kernel row."""
-    n = lanes(sums)
-    taps = interior[TAPS]
-    parts = (taps + WEIGHT_TAPS - 1) // WEIGHT_TAPS
-    x_offset = interior[SOURCE] + (low - interior[BEGIN]) * g.point_step + c
-    for part in range(parts):
-        first = part * taps // parts
-        weight_tile(
-            (part + 1) * taps // parts - first,
-            wide,
-            table,
-            pairs,
-            x_offset + first * g.tap_step,
-            y_offset + low * y_step,
-            high - low,
-            g.point_step,
-            g.tap_step,
-            y_step,
-            offset(sums, interior[WEIGHT] + first * n),
-            sums_vector,
-        )
-
-
-@device
-def _kernel_rows(table, counts, wide, low, high, c, y_offset, y_step, starts, entries, interior, sums, g):
-    """Add a group of units to the sums of one or two vectors of channels."""
-    n = lanes(sums)
-    vector_elements = g.taps_d * g.taps_h * g.taps_w * n
-    begin, end = max(low, interior[BEGIN]), min(high, interior[END])
-    if begin >= end or g.channels < n:
-        begin = end = high
-    for kernel_row in range(g.taps_d * g.taps_h):
-        pairs = counts[kernel_row]
+    first_point = segment * s.segment
+    for kernel_row in range(g.kernel_rows):
         rows = offset(table, 2 * kernel_row * g.group)
-        row_sums = offset(sums, kernel_row * g.taps_w * n)
-        if begin < end:
-            _interior(rows, pairs, wide, begin, end, c, y_offset, y_step, interior, row_sums, vector_elements, g)
-        for v in range(1 + wide):
-            shift = v * n
-            sums_v = offset(row_sums, v * vector_elements)
-            _border(rows, pairs, low, begin, c + shift, y_offset + shift, y_step, starts, entries, sums_v, g)
-            _border(rows, pairs, end, high, c + shift, y_offset + shift, y_step, starts, entries, sums_v, g)
+        row_sums = offset(sums, kernel_row * g.row_weights)
+        for i in range(g.phases):
+            phase = offset(phases, i * PHASE_COLUMNS)
+            points = min(s.segment, phase[POINTS] - first_point)
+            y_offset = (v * g.phases + i) * s.segment * n
+            for k in range(phase[FIRST_RUN], phase[FIRST_RUN] + phase[RUNS]):
+                run = offset(runs, k * RUN_COLUMNS)
+                taps = run[2]
+                parts = (taps + WEIGHT_TAPS - 1) // WEIGHT_TAPS
+                for part in range(parts):
+                    first = part * taps // parts
+                    weight_tile(
+                        (part + 1) * taps // parts - first,
+                        rows,
+                        counts[kernel_row],
+                        (run[0] + v * s.positions + first) * n,
+                        y_offset,
+                        points,
+                        offset(row_sums, (run[1] + first) * n),
+                    )
 
 
 @kernel
 def conv_depthwise_weight(
     block,
+    scratch,
     x: "T*",
     grad_output: "T*",
     partial: "T*",
-    index_d: "int64*",
-    index_h: "int64*",
-    starts_w: "int64*",
-    entries_w: "int64*",
-    interior: "int64*",
+    lists_d: "int64*",
+    lists_h: "int64*",
+    strips: "int64*",
+    outside: "int64*",
+    picks: "int64*",
+    phases: "int64*",
+    runs: "int64*",
+    s: "Strips",
     g: "DepthwiseWeight",
 ):
-    """One block: a chunk of units x a range of vectors of channels, into ``partial[chunk][j][vector][tap][lane]``."""
-    chunk = block % g.chunks
-    block //= g.chunks
-    n = lanes(partial)
-    vector_elements = g.taps_d * g.taps_h * g.taps_w * n
-    first_v, last_v = block * g.vectors // g.vector_blocks, (block + 1) * g.vectors // g.vector_blocks
-    unit, end_unit = chunk * g.units // g.chunks, (chunk + 1) * g.units // g.chunks
-    table, counts = _table(), _counts()
-    buffer = cast(_buffer(), partial)
+    """One block: a chunk of units x a range of panels, into ``partial[chunk][vector][tap][lane]``.
 
-    for j in range(g.multiplier):
-        sums = offset(partial, ((chunk * g.multiplier + j) * g.vectors + first_v) * vector_elements)
-        for i in range((last_v - first_v) * vector_elements):
+    The tables are those of `conv_depthwise`.
+    """
+    panel_block = block % g.panel_blocks
+    chunk = block // g.panel_blocks
+    width = lanes(partial)
+    tags, rows = scratch, offset(scratch, _ROWS)
+    pairs, counts = offset(scratch, _PAIRS), offset(scratch, _COUNTS)
+    gradients = cast(offset(scratch, _STRIPS), partial)
+    gradient_elements = s.panel * g.phases * s.segment * width
+    ring = offset(gradients, g.group * gradient_elements)
+    first_unit, last_unit = chunk * s.units // g.chunks, (chunk + 1) * s.units // g.chunks
+    for panel in range(panel_block * s.panels // g.panel_blocks, (panel_block + 1) * s.panels // g.panel_blocks):
+        for i in range(s.ring):
+            tags[i] = -1
+        sums = offset(partial, (chunk * g.vectors + panel * s.panel) * s.vector_weights)
+        vectors = min(s.panel, g.vectors - panel * s.panel)
+        for i in range(vectors * s.vector_weights):
             sums[i] = 0
-    while unit < end_unit:
-        count = min(g.group, end_unit - unit)
-        low = unit % g.segments * g.segment
-        high = min(low + g.segment, g.points)
-        if g.staged:
-            _put_pairs(table, counts, unit, count, x, buffer, g.segment * n, index_d, index_h, g)
-        else:
-            _put_pairs(table, counts, unit, count, x, grad_output, 0, index_d, index_h, g)
-        for j in range(g.multiplier):
-            v = first_v
-            while v < last_v:
-                c = vector_channel(v, g.channels, n)
-                sums = offset(partial, ((chunk * g.multiplier + j) * g.vectors + v) * vector_elements)
-                if g.staged:
-                    _stage(buffer, grad_output, unit, count, low, high, c, j, g)
-                    _kernel_rows(table, counts, 0, low, high, c, -low * n, n, starts_w, entries_w, interior, sums, g)
-                    v += 1
-                else:
-                    wide = 1 if v + 2 <= last_v and (v + 2) * n <= g.channels else 0
-                    _kernel_rows(table, counts, wide, low, high, c, c, g.out_w, starts_w, entries_w, interior, sums, g)
-                    v += 1 + wide
-        unit += count
+        n, segment, d, h = place_of(first_unit, s)
+        unit = first_unit
+        while unit < last_unit:
+            group = min(g.group, last_unit - unit, s.rows - h)  # rows of one plane
+            segment_now = segment
+            for i in range(g.kernel_rows):
+                counts[i] = 0
+            for i in range(group):
+                count = put_rows(
+                    rows, ring, tags, x, n, segment, d, h, panel, lists_d, lists_h, strips, outside, picks, s
+                )
+                gradient = offset(gradients, i * gradient_elements)
+                source = offset(grad_output, n * g.out_n + d * g.out_d + h * g.out_h)
+                _copy_gradient(gradient, source, segment, panel * s.panel * width, phases, s, g)
+                _put_pairs(pairs, counts, rows, count, gradient, g)
+                n, segment, d, h = next_place(n, segment, d, h, s)
+            for v in range(vectors):
+                _add_rows(pairs, counts, segment_now, v, phases, runs, offset(sums, v * s.vector_weights), s, g)
+            unit += group
 
 
 @kernel
 def combine_depthwise(
-    block,
-    partial: "T*",
-    out: "T*",
-    taps: "int64",
-    channels: "int64",
-    multiplier: "int64",
-    vectors: "int64",
-    chunks: "int64",
+    block, partial: "T*", out: "T*", order: "int64*", taps: "int64", channels: "int64", chunks: "int64"
 ):
-    """One block: the sums of one vector, chunks added in order, ``out[c * multiplier + j][tap]``."""
+    """One block: the sums of one vector, chunks added in order, ``out[channel][order[i]]``."""
     n = lanes(partial)
-    j = block // vectors
-    v = block - j * vectors
-    c = vector_channel(v, channels, n)
-    chunk_elements = multiplier * vectors * taps * n
+    channel = block * n
+    vectors = (channels + n - 1) // n
     sums = offset(partial, block * taps * n)
-    for t in range(taps):
-        total = load(sums, t * n)
+    for i in range(taps):
+        total = load(sums, i * n)
         for chunk in range(1, chunks):
-            total += load(sums, chunk * chunk_elements + t * n)
-        store(sums, t * n, total)
-    for lane in range(v * n - c, min(n, channels)):
-        row = offset(out, ((c + lane) * multiplier + j) * taps)
-        for t in range(taps):
-            row[t] = sums[t * n + lane]
+            total += load(sums, (chunk * vectors * taps + i) * n)
+        store(sums, i * n, total)
+    for lane in range(min(n, channels - channel)):
+        row = offset(out, (channel + lane) * taps)
+        for i in range(taps):
+            row[order[i]] = sums[i * n + lane]

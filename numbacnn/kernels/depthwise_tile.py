@@ -1,31 +1,41 @@
-"""Register tiles of depthwise convolution: vectors over channels, several neighbouring points at once.
+"""Register tiles of depthwise convolution, over *strips*: positions of one vector of channels, side by side.
 
-`points_tile` is for forward and the data gradient: 8 or 4 points of one vector of channels, one accumulator each::
+`points_8` and `points_4` (forward, data gradient) compute that many neighbouring points of one vector of channels::
 
-    out[i] = start + sum over rows r, over taps t of  x[r][i * point_step + t * tap_step] * w[r][t]
+    out[i] = start + sum over runs r, taps t of  x[r][i + t] * w[r][t]
 
-Eight accumulators cover the latency of the multiply-add (4 cycles x 2 pipes). Where neighbouring points read
-neighbouring positions (`point_step` equals `tap_step`, any convolution without stride), three taps are done at once and
-each of the 10 positions is loaded once for its up to 3 multiply-adds: 13 loads per 24. Else every multiply-add
-has its own load, and each weight is loaded once for all points.
+One accumulator per point: eight cover the latency of the multiply-add (4 cycles x 2 pipes). A run is three, two or one
+neighbouring taps. With three, each of 10 positions is loaded once for its up to 3 multiply-adds: 13 loads per 24.
 
-`weight_tile` is for the weight gradient: up to 6 taps of one kernel row, for one or two vectors of channels::
+`weight_tile` (weight gradient) keeps 1 to 8 taps of a run in registers while all points pass by::
 
-    sums[t] += sum over rows r, over points i of  x[r][i * point_step + t * tap_step] * y[r][i * y_step]
+    sums[t] += sum over rows r, points i of  x[r][i + t] * y[r][i]
 
-Rows come from a table of slots in pairs: pointer and what goes with it.
+With few taps several neighbouring points have sums of their own, which are added at the end: enough chains again.
+
+All distances are constants of the machine, so addresses cost no instruction.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from ._build import device, intrinsic
-from .pointer import load_pointer, offset
-from .simd import Value, fma, lanes, load, load_first, splat, store, vector_class
+from .simd import Value, vector_class
 
-WEIGHT_TAPS = 6  # taps of the largest weight tile: with 2 vectors, 12 accumulators of the 16 registers of AVX2
-_TOGETHER = 3
+WEIGHT_TAPS = 8
+LONGEST_RUN = 3  # taps: with 8 accumulators, 3 weights and a position within the 16 registers of AVX2
+
+
+def _no_unrolling(module: Any) -> Any:
+    """Metadata that says so; by LLVM's rule a loop's metadata names itself first."""
+    loop = module.add_metadata(
+        [module.add_metadata(["llvm.loop.unroll.disable"]), module.add_metadata([str(len(module.metadata))])]
+    )
+    loop.operands = (loop, *loop.operands[:1])
+    return loop
 
 
 class _Emitter:
@@ -41,6 +51,7 @@ class _Emitter:
         self.lanes = target().lanes(self.itemsize)
         self.vector = context.get_value_type(vector_class()(element, self.lanes))
         self.pointer = context.get_value_type(element).as_pointer()
+        self.zero = Value(builder, ir.Constant(self.vector, None))
         self.i64 = ir.IntType(64)
 
     def times(self, value: Any, factor: int) -> Any:
@@ -49,18 +60,38 @@ class _Emitter:
     def at(self, pointer: Any, index: Any) -> Any:
         return self.builder.gep(pointer, [self.i64(index) if isinstance(index, int) else index])
 
-    def load(self, pointer: Any) -> Value:
-        place = self.builder.bitcast(pointer, self.vector.as_pointer())
+    def load(self, pointer: Any, vector: int = 0) -> Value:
+        """Vector number `vector` from `pointer` on."""
+        place = self.builder.bitcast(self.at(pointer, vector * self.lanes), self.vector.as_pointer())
         return Value(self.builder, self.builder.load(place, align=self.itemsize))
 
-    def store(self, value: Any, pointer: Any) -> None:
-        self.builder.store(value, self.builder.bitcast(pointer, self.vector.as_pointer()), align=self.itemsize)
+    def store(self, value: Value, pointer: Any, vector: int = 0) -> None:
+        place = self.builder.bitcast(self.at(pointer, vector * self.lanes), self.vector.as_pointer())
+        self.builder.store(value.llvm, place, align=self.itemsize)
 
-    def slot(self, table: Any, index: Any, kind: Any) -> Any:
+    def slot(self, table: Any, index: Any, kind: Any = None) -> Any:
+        """What a table keeps at `index`: an integer, or a pointer of the type `kind`."""
         place = self.at(table, index)
-        return self.builder.load(self.builder.bitcast(place, kind.as_pointer()))
+        return self.builder.load(place if kind is None else self.builder.bitcast(place, kind.as_pointer()))
 
-    def variable(self, value: Any) -> Any:
+    @contextlib.contextmanager
+    def loop(self, count: Any) -> Iterator[Any]:
+        """``for index in range(count)``, not unrolled: bodies are long, and counts small."""
+        builder = self.builder
+        head, body, done = (builder.append_basic_block(name) for name in ("loop", "body", "done"))
+        before = builder.block
+        builder.branch(head)
+        builder.position_at_end(head)
+        index = builder.phi(self.i64)
+        index.add_incoming(self.i64(0), before)
+        builder.cbranch(builder.icmp_signed("<", index, count), body, done)
+        builder.position_at_end(body)
+        yield index
+        index.add_incoming(builder.add(index, self.i64(1)), builder.block)
+        builder.branch(head).set_metadata("llvm.loop", _no_unrolling(builder.module))
+        builder.position_at_end(done)
+
+    def variable(self, value: Value) -> Any:
         """Memory of its own, which LLVM turns into a register."""
         from numba.core import cgutils
 
@@ -68,242 +99,171 @@ class _Emitter:
         self.builder.store(value.llvm, place)
         return place
 
+    def value(self, place: Any) -> Value:
+        return Value(self.builder, self.builder.load(place))
+
     def accumulate(self, place: Any, a: Value, b: Value) -> None:
-        self.builder.store(a.fma(b, Value(self.builder, self.builder.load(place))).llvm, place)
+        self.builder.store(a.fma(b, self.value(place)).llvm, place)
 
 
-def _points_tile(points: int, shared: bool) -> Any:
-    """The tile for a number of points; its arguments are described at `points_tile`."""
+def _points_tile(points: int) -> Any:
+    """The tile for a number of points, for kernels to call."""
 
-    def tile(typingctx, table, rows, x_offset, point_step, tap_step, taps, w, w_step, start, out, out_step):
+    def tile(typingctx, table, threes, twos, ones, x_offset, w, start, out, out_step):
+        """`points` points of one vector of channels.
+
+        table : per run a pointer to the position of its first tap and an offset (in elements) into the weights; first
+            all runs of three taps, then those of two, then single taps
+        threes, twos, ones : how many there are of each
+        x_offset : elements from there to the position of the first point
+        w, start : weights of this vector; the vector that every sum begins with
+        out, out_step : first point of the destination, elements between points
+        """
         from numba.core import types
 
         i64 = types.int64
 
         def codegen(context, builder, signature, args):
-            from numba.core.cgutils import for_range
-
-            table, rows, x_offset, point_step, tap_step, taps, w, w_step, start, out, out_step = args
-            e = _Emitter(context, builder, signature.args[6].dtype)
+            table, threes, twos, ones, x_offset, w, start, out, out_step = args
+            e = _Emitter(context, builder, signature.args[5].dtype)
             first = e.load(start)
             sums = [e.variable(first) for _ in range(points)]
 
-            def add_taps(count, x, w):
-                """`count` taps for which position j of `x` serves point i with tap j - i."""
-                weights = [e.load(e.at(w, e.times(w_step, t))) for t in range(count)]
-                for j in range(points + count - 1):
-                    value = e.load(e.at(x, e.times(point_step, j)))
-                    for i in range(max(0, j - count + 1), min(points, j + 1)):
+            def add_run(taps, entry):
+                x = e.at(e.slot(table, entry, e.pointer), x_offset)
+                w_run = e.at(w, e.slot(table, builder.add(entry, e.i64(1))))
+                weights = [e.load(w_run, t) for t in range(taps)]
+                for j in range(points + taps - 1):
+                    value = e.load(x, j)
+                    for i in range(max(0, j - taps + 1), min(points, j + 1)):
                         e.accumulate(sums[i], value, weights[j - i])
 
-            def add_shared(x, w):
-                groups = builder.udiv(taps, e.i64(_TOGETHER))
-                rest = builder.urem(taps, e.i64(_TOGETHER))
-                done = e.times(groups, _TOGETHER)
-                with for_range(builder, groups) as loop:
-                    t = e.times(loop.index, _TOGETHER)
-                    add_taps(_TOGETHER, e.at(x, builder.mul(t, tap_step)), e.at(w, builder.mul(t, w_step)))
-                for count in range(1, _TOGETHER):
-                    with builder.if_then(builder.icmp_signed("==", rest, e.i64(count))):
-                        add_taps(count, e.at(x, builder.mul(done, tap_step)), e.at(w, builder.mul(done, w_step)))
-
-            def add_single(x, w):
-                with for_range(builder, taps) as loop:
-                    weight = e.load(e.at(w, builder.mul(loop.index, w_step)))
-                    position = e.at(x, builder.mul(loop.index, tap_step))
-                    for i, place in enumerate(sums):
-                        e.accumulate(place, e.load(e.at(position, e.times(point_step, i))), weight)
-
-            with for_range(builder, rows) as loop:
-                entry = e.times(loop.index, 2)
-                x = e.at(e.slot(table, entry, e.pointer), x_offset)
-                w_row = e.at(w, e.slot(table, builder.add(entry, e.i64(1)), e.i64))
-                (add_shared if shared else add_single)(x, w_row)
+            entry = e.i64(0)
+            for taps, count in ((3, threes), (2, twos), (1, ones)):
+                with e.loop(count) as index:
+                    add_run(taps, builder.add(entry, e.times(index, 2)))
+                entry = builder.add(entry, e.times(count, 2))
             for i, place in enumerate(sums):
-                e.store(builder.load(place), e.at(out, e.times(out_step, i)))
+                e.store(e.value(place), e.at(out, e.times(out_step, i)))
             return context.get_dummy_value()
 
-        return types.void(table, i64, i64, i64, i64, i64, w, i64, start, out, i64), codegen
+        return types.void(table, i64, i64, i64, i64, w, start, out, i64), codegen
 
     return intrinsic(tile)
 
 
 # Named one by one because a kernel can only call what it can name.
-_shared_8, _shared_4 = _points_tile(8, True), _points_tile(4, True)
-_single_8, _single_4 = _points_tile(8, False), _points_tile(4, False)
+points_8, points_4 = _points_tile(8), _points_tile(4)
 
 
-@device
-def points_tile(points, table, rows, x_offset, point_step, tap_step, taps, w, w_step, start, out, out_step):
-    """Points of one vector of channels.
+@intrinsic
+def copy_positions(typingctx, target, vector_step, source, source_step, count, vectors):
+    """Copy one or two vectors of channels from each of `count` positions.
 
-    points : 8 or 4
-    table, rows : per row a pointer to the source and an offset (in elements) into the weights
-    x_offset : elements from there to what the first tap of the first point reads
-    point_step, tap_step : elements of the source between points and between taps
-    taps, w, w_step : taps per row; weights, and the elements between them
-    start : the vector that every sum begins with
-    out, out_step : first point of the destination, elements between points
+    target, vector_step : the first vector's strip, elements from there to the second's
+    source, source_step : the channels of the first position, elements between positions
+    vectors : 1 or 2
     """
-    if point_step == tap_step:
-        if points == 8:
-            _shared_8(table, rows, x_offset, point_step, tap_step, taps, w, w_step, start, out, out_step)
-        else:
-            _shared_4(table, rows, x_offset, point_step, tap_step, taps, w, w_step, start, out, out_step)
-    elif points == 8:
-        _single_8(table, rows, x_offset, point_step, tap_step, taps, w, w_step, start, out, out_step)
-    else:
-        _single_4(table, rows, x_offset, point_step, tap_step, taps, w, w_step, start, out, out_step)
+    from numba.core import types
+
+    i64 = types.int64
+
+    def codegen(context, builder, signature, args):
+        target, vector_step, source, source_step, count, vectors = args
+        e = _Emitter(context, builder, signature.args[0].dtype)
+
+        def copy(number):
+            with e.loop(count) as index:
+                position = e.at(source, builder.mul(index, source_step))
+                place = e.at(target, e.times(index, e.lanes))
+                values = [e.load(position, v) for v in range(number)]
+                for v, value in enumerate(values):
+                    e.store(value, e.at(place, e.times(vector_step, v)))
+
+        with builder.if_else(builder.icmp_signed("==", vectors, e.i64(2))) as (both, single):
+            with both:
+                copy(2)
+            with single:
+                copy(1)
+        return context.get_dummy_value()
+
+    return types.void(target, i64, source, i64, i64, i64), codegen
 
 
-def _weight_tile(taps: int, vectors: int) -> Any:
-    """The weight tile for a number of taps and vectors; its arguments are described at `weight_tile`."""
+def _weight_tile(taps: int) -> Any:
+    """The weight tile for a number of taps; its arguments are described at `weight_tile`."""
+    sets = (6, 4, 3, 2, 2, 2, 1, 1)[taps - 1]  # with `together` gradients and a position, 16 registers at most
+    together = sets if sets > 1 else 4
 
-    def tile(typingctx, table, rows, x_offset, y_offset, points, point_step, tap_step, y_step, sums, sums_vector):
+    def tile(typingctx, table, rows, x_offset, y_offset, points, sums):
         from numba.core import types
 
         i64 = types.int64
 
         def codegen(context, builder, signature, args):
-            from numba.core.cgutils import for_range
+            table, rows, x_offset, y_offset, points, sums = args
+            e = _Emitter(context, builder, signature.args[5].dtype)
+            totals = [[e.variable(e.load(sums, t) if s == 0 else e.zero) for t in range(taps)] for s in range(sets)]
 
-            table, rows, x_offset, y_offset, points, point_step, tap_step, y_step, sums, sums_vector = args
-            e = _Emitter(context, builder, signature.args[8].dtype)
-            places = [
-                [e.at(e.at(sums, e.times(sums_vector, v)), t * e.lanes) for v in range(vectors)] for t in range(taps)
-            ]
-            totals = [[e.variable(e.load(place)) for place in row] for row in places]
-            with for_range(builder, rows) as loop:
-                entry = e.times(loop.index, 2)
-                x_row = e.at(e.slot(table, entry, e.pointer), x_offset)
-                y_row = e.at(e.slot(table, builder.add(entry, e.i64(1)), e.pointer), y_offset)
-                with for_range(builder, points) as inner:
-                    x = e.at(x_row, builder.mul(inner.index, point_step))
-                    y = e.at(y_row, builder.mul(inner.index, y_step))
-                    factors = [e.load(e.at(y, v * e.lanes)) for v in range(vectors)]
-                    for t in range(taps):
-                        position = e.at(x, e.times(tap_step, t))
-                        for v in range(vectors):
-                            e.accumulate(totals[t][v], e.load(e.at(position, v * e.lanes)), factors[v])
-            for row, variables in zip(places, totals, strict=True):
-                for place, variable in zip(row, variables, strict=True):
-                    e.store(builder.load(variable), place)
+            def add_points(count, x, y):
+                factors = [e.load(y, i) for i in range(count)]
+                for j in range(count + taps - 1):
+                    value = e.load(x, j)
+                    for i in range(max(0, j - taps + 1), min(count, j + 1)):
+                        e.accumulate(totals[i % sets][j - i], value, factors[i])
+
+            step = together * e.lanes
+            groups = builder.udiv(points, e.i64(together))
+            rest = builder.urem(points, e.i64(together))
+            done = e.times(groups, step)
+            with e.loop(rows) as row:
+                entry = e.times(row, 2)
+                x = e.at(e.slot(table, entry, e.pointer), x_offset)
+                y = e.at(e.slot(table, builder.add(entry, e.i64(1)), e.pointer), y_offset)
+                with e.loop(groups) as index:
+                    place = e.times(index, step)
+                    add_points(together, e.at(x, place), e.at(y, place))
+                with e.loop(rest) as index:
+                    place = builder.add(done, e.times(index, e.lanes))
+                    add_points(1, e.at(x, place), e.at(y, place))
+            for t in range(taps):
+                total = e.value(totals[0][t])
+                for s in range(1, sets):
+                    total = total + e.value(totals[s][t])
+                e.store(total, sums, t)
             return context.get_dummy_value()
 
-        return types.void(table, i64, i64, i64, i64, i64, i64, i64, sums, i64), codegen
+        return types.void(table, i64, i64, i64, i64, sums), codegen
 
     return intrinsic(tile)
 
 
-_weight_1, _weight_1_wide = _weight_tile(1, 1), _weight_tile(1, 2)
-_weight_2, _weight_2_wide = _weight_tile(2, 1), _weight_tile(2, 2)
-_weight_3, _weight_3_wide = _weight_tile(3, 1), _weight_tile(3, 2)
-_weight_4, _weight_4_wide = _weight_tile(4, 1), _weight_tile(4, 2)
-_weight_5, _weight_5_wide = _weight_tile(5, 1), _weight_tile(5, 2)
-_weight_6, _weight_6_wide = _weight_tile(6, 1), _weight_tile(6, 2)
+_weight_1, _weight_2, _weight_3, _weight_4 = _weight_tile(1), _weight_tile(2), _weight_tile(3), _weight_tile(4)
+_weight_5, _weight_6, _weight_7, _weight_8 = _weight_tile(5), _weight_tile(6), _weight_tile(7), _weight_tile(8)
 
 
 @device
-def weight_tile(taps, wide, table, rows, x_offset, y_offset, points, point_step, tap_step, y_step, sums, sums_vector):
-    """Add to the weight gradient's `sums` of some taps of one kernel row.
+def weight_tile(taps, table, rows, x_offset, y_offset, points, sums):
+    """Add to the weight gradient's `sums`, one vector per tap, of some taps of a run.
 
     taps : 1 to WEIGHT_TAPS
-    wide : two vectors of channels (true) or one
-    table, rows : per row of points a pointer to its source and one to the gradient
+    table, rows : per row of points a pointer to the strips of its input and one to its gradient
     x_offset, y_offset : elements from there to what the first tap of the first point reads, and to that point
-    points, point_step, tap_step, y_step : points per row; elements between points, between taps
-    sums : one vector per tap; those of the second vector of channels are `sums_vector` elements further on
+    points : points per row
     """
-    if wide:
-        if taps == 1:
-            _weight_1_wide(table, rows, x_offset, y_offset, points, point_step, tap_step, y_step, sums, sums_vector)
-        elif taps == 2:
-            _weight_2_wide(table, rows, x_offset, y_offset, points, point_step, tap_step, y_step, sums, sums_vector)
-        elif taps == 3:
-            _weight_3_wide(table, rows, x_offset, y_offset, points, point_step, tap_step, y_step, sums, sums_vector)
-        elif taps == 4:
-            _weight_4_wide(table, rows, x_offset, y_offset, points, point_step, tap_step, y_step, sums, sums_vector)
-        elif taps == 5:
-            _weight_5_wide(table, rows, x_offset, y_offset, points, point_step, tap_step, y_step, sums, sums_vector)
-        else:
-            _weight_6_wide(table, rows, x_offset, y_offset, points, point_step, tap_step, y_step, sums, sums_vector)
-    elif taps == 1:
-        _weight_1(table, rows, x_offset, y_offset, points, point_step, tap_step, y_step, sums, sums_vector)
+    if taps == 1:
+        _weight_1(table, rows, x_offset, y_offset, points, sums)
     elif taps == 2:
-        _weight_2(table, rows, x_offset, y_offset, points, point_step, tap_step, y_step, sums, sums_vector)
+        _weight_2(table, rows, x_offset, y_offset, points, sums)
     elif taps == 3:
-        _weight_3(table, rows, x_offset, y_offset, points, point_step, tap_step, y_step, sums, sums_vector)
+        _weight_3(table, rows, x_offset, y_offset, points, sums)
     elif taps == 4:
-        _weight_4(table, rows, x_offset, y_offset, points, point_step, tap_step, y_step, sums, sums_vector)
+        _weight_4(table, rows, x_offset, y_offset, points, sums)
     elif taps == 5:
-        _weight_5(table, rows, x_offset, y_offset, points, point_step, tap_step, y_step, sums, sums_vector)
+        _weight_5(table, rows, x_offset, y_offset, points, sums)
+    elif taps == 6:
+        _weight_6(table, rows, x_offset, y_offset, points, sums)
+    elif taps == 7:
+        _weight_7(table, rows, x_offset, y_offset, points, sums)
     else:
-        _weight_6(table, rows, x_offset, y_offset, points, point_step, tap_step, y_step, sums, sums_vector)
-
-
-@device
-def next_points(p, low, high, begin, end):
-    """The points to do next, of a range from `low` to `high` of which those from `begin` to `end` are regular.
-
-    Returns the first point, which may lie before `p` (a tile that laps over the one before computes the same values
-    once more), and how many: 8 or 4 regular ones, or a single one.
-    """
-    if p < begin or p >= end:
-        return p, 1
-    left = min(high, end) - p
-    room = min(high, end) - max(low, begin)
-    if left >= 8:
-        return p, 8
-    if left > 4 and room >= 8:
-        return p + left - 8, 8
-    if left >= 4:
-        return p, 4
-    if room >= 4:
-        return p + left - 4, 4
-    return p, 1
-
-
-@device
-def one_point(table, rows, c, entries, first, last, w, start):
-    """The vector of one point: any taps, listed as pairs (offset of the weight, offset of the source)."""
-    total = load(start, 0)
-    for r in range(rows):
-        x = offset(load_pointer(table, 2 * r, w), c)
-        w_row = offset(w, table[2 * r + 1])
-        for i in range(first, last):
-            total = fma(load(x, entries[2 * i + 1]), load(w_row, entries[2 * i]), total)
-    return total
-
-
-@device
-def four_vectors(table, rows, c, entries, first, last, w, w_vector, start, out):
-    """`one_point` for four vectors side by side: four independent sums; weights `w_vector` elements apart."""
-    n = lanes(w)
-    a, b, c_, d = load(start, 0), load(start, n), load(start, 2 * n), load(start, 3 * n)
-    for r in range(rows):
-        row = offset(load_pointer(table, 2 * r, w), c)
-        w_row = offset(w, table[2 * r + 1])
-        for i in range(first, last):
-            x = offset(row, entries[2 * i + 1])
-            weight = offset(w_row, entries[2 * i])
-            a = fma(load(x, 0), load(weight, 0), a)
-            b = fma(load(x, n), load(weight, w_vector), b)
-            c_ = fma(load(x, 2 * n), load(weight, 2 * w_vector), c_)
-            d = fma(load(x, 3 * n), load(weight, 3 * w_vector), d)
-    store(out, 0, a)
-    store(out, n, b)
-    store(out, 2 * n, c_)
-    store(out, 3 * n, d)
-
-
-@device
-def one_point_narrow(table, rows, count, entries, first, last, w, start):
-    """As `one_point` where there are only `count` channels, fewer than a vector has lanes."""
-    total = load(start, 0)
-    zero = splat(start, 0)
-    for r in range(rows):
-        x = load_pointer(table, 2 * r, w)
-        w_row = offset(w, table[2 * r + 1])
-        for i in range(first, last):
-            total = fma(load_first(x, entries[2 * i + 1], count, zero), load(w_row, entries[2 * i]), total)
-    return total
+        _weight_8(table, rows, x_offset, y_offset, points, sums)

@@ -1,0 +1,220 @@
+"""How rows become strips (see the kernels): the geometry of one direction as tables.
+
+Along the width, point p and tap t of a *class* read source coordinate ``alpha * p + beta * t + gamma``: forward is one
+class with alpha the stride and beta the dilation; the data gradient of a convolution with stride S has a class for
+each residue of the destination coordinate, with alpha 1. With ``common = gcd(alpha, beta)`` and the points and taps
+dealt out as ``p = (beta / common) * a + b`` and ``t = (alpha / common) * n + c``, the coordinate is
+``step * (a + n) + alpha * b + beta * c + gamma`` with ``step = alpha * beta / common``: in the strip of every
+`step`-th coordinate, point a + 1 reads what tap n + 1 of point a read. Stride and dilation are gone.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ..padding import source_index
+from .lattice import forward_phase
+
+if TYPE_CHECKING:
+    from ..geometry import ConvGeometry
+
+
+class AxisList(NamedTuple):
+    """What meets each destination coordinate of an axis: ``entries[starts[q]:starts[q + 1]]``, (tap, source) pairs."""
+
+    starts: np.ndarray
+    entries: np.ndarray
+
+    @property
+    def longest(self) -> int:
+        """The most pairs of any coordinate."""
+        return int(np.diff(self.starts).max(initial=0))
+
+    def of(self, q: int) -> np.ndarray:
+        """The pairs of coordinate `q`."""
+        return self.entries[self.starts[q] : self.starts[q + 1]]
+
+    def table(self, tap_scale: int, ring: int, ring_scale: int) -> np.ndarray:
+        """Both in one array: numbers of triples in that same array, then (tap, source, place in the ring)."""
+        first = -(-len(self.starts) // 3)
+        table = np.zeros((first + len(self.entries), 3), np.int64)
+        table[first:, :2] = self.entries * (tap_scale, 1)
+        table[first:, 2] = self.entries[:, 1] % ring * ring_scale
+        flat = table.ravel()
+        flat[: len(self.starts)] = self.starts + first
+        return flat
+
+
+def axis_list(table: np.ndarray, extent: int | None = None) -> AxisList:
+    """The list of a table ``source[output, tap]``; with `extent`, its transpose: the outputs that read every source."""
+    output, tap = np.nonzero(table >= 0)
+    source = table[output, tap]
+    if extent is None:
+        counts = np.bincount(output, minlength=len(table))
+        pairs = np.stack([tap, source], axis=1)
+    else:
+        counts = np.bincount(source, minlength=extent)
+        pairs = np.stack([tap, output], axis=1)[np.lexsort((output, tap, source))]
+    return AxisList(np.concatenate([[0], np.cumsum(counts)]), pairs)
+
+
+def plane_lists(g: ConvGeometry, transposed: bool) -> tuple[AxisList, AxisList]:
+    """The lists of depth and height."""
+    axes = forward_phase(g).axes
+    d, h = (axis_list(axes[i].source, g.input[i] if transposed else None) for i in (0, 1))
+    return d, h
+
+
+def ring_extent(lists: AxisList, extent: int, group: int = 1) -> int:
+    """How many source rows a ring must hold so that those of `group` successive destination rows have a place each.
+
+    A row's place is its coordinate modulo the result. Regular rows lie within a span; where padding wraps or
+    mirrors, some do not, and then a larger modulus may be needed.
+    """
+    coordinates = len(lists.starts) - 1
+    windows = [
+        np.unique(lists.entries[lists.starts[q] : lists.starts[min(q + group, coordinates)], 1])
+        for q in range(coordinates)
+    ]
+    windows = [window for window in windows if len(window)]
+    if not windows:
+        return 1
+    size = int(np.median([window[-1] - window[0] + 1 for window in windows]))
+    size = max([size, *(len(window) for window in windows)])
+    while size < extent and any(len(np.unique(window % size)) < len(window) for window in windows):
+        size += 1
+    return min(size, extent)
+
+
+class Class(NamedTuple):
+    """Destination coordinates ``start + stride * p`` that share their taps (in the order of growing source)."""
+
+    start: int
+    stride: int
+    points: int
+    taps: tuple[int, ...]
+    alpha: int
+    beta: int
+    gamma: int
+
+
+def forward_classes(g: ConvGeometry) -> list[Class]:
+    """The width of a forward convolution."""
+    taps = tuple(range(g.kernel[2]))
+    beta = g.dilation[2] if len(taps) > 1 else g.stride[2]
+    return [Class(0, 1, g.output[2], taps, g.stride[2], beta, -g.pad_low[2])]
+
+
+def backward_classes(g: ConvGeometry) -> list[Class]:
+    """The width of the data gradient, as with padding by zeros."""
+    stride, dilation, low = g.stride[2], g.dilation[2], g.pad_low[2]
+    common = math.gcd(stride, dilation)
+    beta = dilation // common if g.kernel[2] > stride // common else 1  # a class has taps stride / common apart
+    classes = []
+    for start in range(min(stride, g.input[2])):
+        taps = tuple(t for t in reversed(range(g.kernel[2])) if (start + low - dilation * t) % stride == 0)
+        gamma = (start + low - dilation * taps[0]) // stride if taps else 0
+        classes.append(Class(start, stride, -(-(g.input[2] - start) // stride), taps, 1, beta, gamma))
+    return classes
+
+
+class Row(NamedTuple):
+    """The width of one direction as tables; positions and weights counted in vectors."""
+
+    step: int
+    positions: int
+    strips: np.ndarray
+    phases: np.ndarray
+    runs: np.ndarray
+    picks: np.ndarray
+    order: tuple[int, ...]  # the kernel's taps as weights are packed
+
+    def longest_list(self, longest_run: int) -> int:
+        """The most runs of at most `longest_run` taps that any phase has."""
+        return max(
+            sum(-(-taps // longest_run) for taps in self.runs[first : first + count, 2].tolist())
+            for _, _, _, first, count, _ in self.phases.reshape(-1, 6).tolist()
+        )
+
+
+def longest_phase(classes: list[Class]) -> int:
+    """The most points of any phase."""
+    return max(-(-c.points // _deal(c)[1]) for c in classes)
+
+
+def plan_row(g: ConvGeometry, classes: list[Class], segment: int, irregular: dict[int, np.ndarray]) -> Row:
+    """Cut the width into strips, phases and runs, `segment` points of each phase at a time.
+
+    `irregular` coordinates have pairs (tap, source) of their own: each becomes a phase of one point whose sources are
+    picked one by one, and which is computed last.
+    """
+    order = [t for c in classes for part in _parts(c) for t in part]
+    order += [t for t in range(g.kernel[2]) if t not in order]
+    step = max(_deal(c)[0] for c in classes)
+    phases: list[list[int]] = []
+    runs: list[list[int]] = []
+    ranges: dict[int, tuple[int, int]] = {}
+    for c in classes:
+        _, by, _ = _deal(c)
+        for b in range(min(by, c.points)):
+            points = -(-(c.points - b) // by)
+            parts = [(i, part) for i, part in enumerate(_parts(c)) if part]
+            phases.append([c.start + c.stride * b, c.stride * by, points, len(runs), len(parts), -1])
+            for i, part in parts:
+                place, residue = divmod(c.alpha * b + c.beta * i + c.gamma, step)
+                first, last = ranges.get(residue, (place, place))
+                ranges[residue] = (min(first, place), max(last, place + min(segment, points) + len(part) - 1))
+                runs.append([residue, place, order.index(part[0]), len(part)])
+    strips, begin, positions = [], {}, 0
+    for residue, (first, last) in sorted(ranges.items()):
+        begin[residue] = positions - first
+        strips.append([positions, last - first, step * first + residue])
+        positions += last - first
+    table = [[begin[residue] + place, weight, n] for residue, place, weight, n in runs]
+    picks: list[int] = []
+    for q, pairs in irregular.items():
+        c = classes[q % len(classes)]
+        phases.append([q, 1, 1, len(table), len(pairs), q // c.stride // _deal(c)[1] // segment])
+        for tap, source in pairs.tolist():
+            table.append([positions + len(picks), order.index(tap), 1])
+            picks.append(source)
+    return Row(
+        step,
+        positions + len(picks),
+        np.array(strips, np.int64).ravel(),
+        np.array(phases, np.int64).ravel(),
+        np.array(table, np.int64).reshape(-1, 3),
+        np.array(picks, np.int64),
+        tuple(order),
+    )
+
+
+def _deal(c: Class) -> tuple[int, int, int]:
+    """`step`, into how many phases the points are dealt, and into how many parts the taps."""
+    common = math.gcd(c.alpha, c.beta)
+    return c.alpha * c.beta // common, c.beta // common, c.alpha // common
+
+
+def _parts(c: Class) -> list[tuple[int, ...]]:
+    parts = _deal(c)[2]
+    return [c.taps[i::parts] for i in range(parts)]
+
+
+def irregular_coordinates(g: ConvGeometry) -> dict[int, np.ndarray]:
+    """Input coordinates along the width whose gradient is not what it would be with padding by zeros."""
+    if g.padding_mode[2] == "zeros":
+        return {}
+    args = (g.input[2], g.output[2], g.kernel[2], g.stride[2], g.dilation[2], g.pad_low[2])
+    actual, plain = (axis_list(source_index(*args, mode), g.input[2]) for mode in (g.padding_mode[2], "zeros"))
+    return {q: actual.of(q) for q in range(g.input[2]) if not np.array_equal(actual.of(q), plain.of(q))}
+
+
+def outside_sources(g: ConvGeometry) -> tuple[int, int, np.ndarray]:
+    """What the padding of the width reads, forward: how many positions before and after it, and their sources."""
+    low, high = (0, 0) if g.padding_mode[2] == "zeros" else (max(g.pad_low[2], 0), max(g.pad_high[2], 0))
+    width = g.input[2]
+    every = source_index(width, low + width + high, 1, 1, 1, low, g.padding_mode[2])[:, 0]
+    return low, high, np.concatenate([every[:low], every[low + width :], [-1]])

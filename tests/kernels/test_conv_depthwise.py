@@ -1,0 +1,58 @@
+"""Packing of depthwise weights, the sums of chunks, and what the tiles' loops become."""
+
+import re
+
+import numpy as np
+import pytest
+
+from numbacnn.kernels import conv_depthwise, conv_depthwise_weight
+from numbacnn.kernels._target import target
+
+DTYPES = ("float32", "float64")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("channels", [1, 3, 8, 19])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_pack(channels, parts, dtype):
+    lanes = target().lanes(np.dtype(dtype).itemsize)
+    vectors = -(-channels // lanes)
+    order = np.array([2, 0, 3, 1])
+    weight = np.arange(channels * parts * 4, dtype=dtype).reshape(channels, parts, 4)
+    packed = np.full((vectors, parts, 4, lanes), np.nan, dtype)
+    conv_depthwise.pack_depthwise(vectors, weight, packed, order, 4, channels, parts)
+    expected = np.zeros((vectors * lanes, parts, 4), dtype)
+    expected[:channels] = weight[:, :, order]
+    np.testing.assert_array_equal(packed, expected.reshape(vectors, lanes, parts, 4).transpose(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("channels", [1, 8, 19])
+def test_combine(channels, dtype):
+    lanes = target().lanes(np.dtype(dtype).itemsize)
+    vectors = -(-channels // lanes)
+    order = np.array([1, 2, 0])
+    partial = np.random.default_rng(0).integers(-9, 9, (5, vectors, 3, lanes)).astype(dtype)
+    expected = partial.sum(axis=0).transpose(0, 2, 1).reshape(-1, 3)[:channels]
+    out = np.full((channels, 3), np.nan, dtype)
+    conv_depthwise_weight.combine_depthwise(vectors, partial, out, order, 3, channels, 5)
+    np.testing.assert_array_equal(out[:, order], expected)
+
+
+@pytest.mark.skipif(target().isa != "avx2", reason="reads AVX2 assembly")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_inner_loop_has_no_spill(dtype):
+    """The loop over runs of three taps of eight points: 24 multiply-adds, and registers for all they need."""
+    operation = f"vfmadd231p{(dtype[5] == '3' and 's') or 'd'}"
+    lines = conv_depthwise.conv_depthwise.assembly(dtype).splitlines()
+    bodies = []
+    start = 0
+    for i, line in enumerate(lines):
+        if re.match(r"\.LBB", line):
+            start = i
+        elif re.match(r"\s+j\w+\s", line):
+            bodies.append("\n".join(lines[start:i]))
+            start = i
+    loops = [body for body in bodies if body.count(operation) == 24]
+    assert loops
+    assert all("%ymm" in body and "(%rsp)" not in body for body in loops)
