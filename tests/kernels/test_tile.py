@@ -1,0 +1,224 @@
+"""The register tiles: numbers for every shape of tile, nothing written beside them, and what their loops become."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from numbacnn.kernels import conv_gemm, conv_weight
+from numbacnn.kernels._build import kernel
+from numbacnn.kernels._target import target
+from numbacnn.kernels.tile import MAX_LANES, MAX_ROWS, MIN_GEMM_ROWS, VECTORS, gemm_tile, outer_tile, tile_lanes
+
+DTYPES = ("float32", "float64")
+GUARD = 77.0
+
+
+@kernel
+def run_gemm_tile(
+    block, table: "int64*", bias: "T*", rows: "int64", wide: "int64", taps: "int64", x_offset: "int64", run: "int64",
+    w_offset: "int64", w_width: "int64", out_offset: "int64", accumulate: "int64", lanes: "int64",
+):  # fmt: skip
+    gemm_tile(rows, wide != 0, table, taps, x_offset, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
+
+
+@kernel
+def run_full_gemm_tile(
+    block, table: "int64*", bias: "T*", taps: "int64", run: "int64", w_width: "int64", lanes: "int64"
+):
+    gemm_tile(MAX_ROWS, True, table, taps, 0, run, 0, w_width, 0, bias, 0, lanes)
+
+
+@kernel
+def run_outer_tile(
+    block, pointers: "int64*", y: "T*", out: "T*", rows: "int64", count: "int64", x_offset: "int64",
+    y_stride: "int64", out_stride: "int64",
+):  # fmt: skip
+    outer_tile(rows, pointers, count, x_offset, y, y_stride, out, out_stride)
+
+
+@kernel
+def run_full_outer_tile(
+    block, pointers: "int64*", y: "T*", out: "T*", count: "int64", y_stride: "int64", out_stride: "int64"
+):
+    outer_tile(MAX_ROWS, pointers, count, 0, y, y_stride, out, out_stride)
+
+
+def integers(rng, shape, dtype):
+    return rng.integers(-4, 5, shape).astype(dtype)
+
+
+def addresses(array):
+    """Address of every row of a 2-D array, or of every vector along the last axis of a larger one."""
+    flat = array.reshape(-1, array.shape[-1])
+    return flat.ctypes.data + flat.strides[0] * np.arange(len(flat))
+
+
+class GemmProblem:
+    """Inputs of a tile with room around everything: rows lie apart, and offsets lead into their middle."""
+
+    X_OFFSET, W_OFFSET, OUT_OFFSET = 3, 5, 2
+
+    def __init__(self, dtype, rows, wide, taps, run, seed=0):
+        rng = np.random.default_rng(seed)
+        self.rows, self.wide, self.taps, self.run = rows, wide, taps, run
+        self.width = tile_lanes(np.dtype(dtype).itemsize) // (1 if wide else VECTORS)
+        self.w_width = self.width + 3  # rows of weights need not be packed tightly
+        self.x = integers(rng, (taps, rows, self.X_OFFSET + run), dtype)
+        self.w = integers(rng, (taps, self.W_OFFSET + run * self.w_width), dtype)
+        self.bias = integers(rng, self.width, dtype)
+        self.before = integers(rng, (rows, self.width), dtype)
+        self.out = np.full((rows, self.OUT_OFFSET + self.width + 4), GUARD, dtype)
+        self.inside = self.out[:, self.OUT_OFFSET : self.OUT_OFFSET + self.width]
+
+    def table(self):
+        per_tap = [np.append(addresses(x), w) for x, w in zip(self.x, addresses(self.w), strict=True)]
+        return np.concatenate([addresses(self.out), *per_tap]).astype(np.int64)
+
+    def expected(self, accumulate):
+        start = self.before if accumulate else self.bias
+        total = start + np.zeros((self.rows, self.width))
+        for t in range(self.taps):
+            weights = self.w[t, self.W_OFFSET :].reshape(self.run, self.w_width)[:, : self.width]
+            total = total + self.x[t, :, self.X_OFFSET :].astype(float) @ weights.astype(float)
+        return total
+
+    def check(self, lanes, accumulate):
+        self.out[...] = GUARD
+        self.inside[:, :lanes] = self.before[:, :lanes]
+        run_gemm_tile(
+            1, self.table(), self.bias, self.rows, int(self.wide), self.taps, self.X_OFFSET, self.run,
+            self.W_OFFSET, self.w_width, self.OUT_OFFSET, accumulate, lanes,
+        )  # fmt: skip
+        np.testing.assert_array_equal(self.inside[:, :lanes], self.expected(accumulate)[:, :lanes])
+        self.inside[:, :lanes] = GUARD
+        assert (self.out == GUARD).all(), "written outside the tile"
+
+
+shapes = pytest.mark.parametrize("rows", range(MIN_GEMM_ROWS, MAX_ROWS + 1))
+widths = pytest.mark.parametrize("wide", [True, False], ids=["two vectors", "one vector"])
+dtypes = pytest.mark.parametrize("dtype", DTYPES)
+
+
+@dtypes
+@widths
+@shapes
+def test_gemm_tile_of_every_number_of_lanes(rows, wide, dtype):
+    problem = GemmProblem(dtype, rows, wide, taps=2, run=3)
+    for lanes in range(1, problem.width + 1):
+        for accumulate in (0, 1, 7):
+            problem.check(lanes, accumulate)
+
+
+@dtypes
+@widths
+@shapes
+def test_gemm_tile_of_every_length_of_sum(rows, wide, dtype):
+    for taps in range(4):
+        for run in range(1, 10):
+            problem = GemmProblem(dtype, rows, wide, taps, run, seed=run)
+            for lanes in {1, problem.width - 1, problem.width}:
+                problem.check(lanes, taps % 2)
+
+
+@dtypes
+def test_gemm_tile_may_name_a_row_twice(dtype):
+    """As callers with fewer rows than the smallest tile do."""
+    problem = GemmProblem(dtype, MIN_GEMM_ROWS, True, taps=2, run=5)
+    problem.x[:, 1:] = problem.x[:, :1]
+    expected = problem.expected(0)[0]
+    table = problem.table()
+    table[:MIN_GEMM_ROWS] = table[0]
+    run_gemm_tile(
+        1, table, problem.bias, MIN_GEMM_ROWS, 1, 2, 3, 5, 5, problem.w_width, 2, 0, problem.width
+    )  # fmt: skip
+    np.testing.assert_array_equal(problem.inside[0], expected)
+    assert (problem.out[1:] == GUARD).all()
+
+
+@dtypes
+def test_gemm_tile_propagates_nan_and_ignores_lanes_that_are_not_there(dtype):
+    problem = GemmProblem(dtype, MAX_ROWS, True, taps=1, run=2)
+    problem.w[0, problem.W_OFFSET + problem.width - 1] = np.nan
+    problem.check(problem.width - 1, 1)
+    problem.x[0, 2, problem.X_OFFSET] = np.nan
+    with np.errstate(invalid="ignore"):
+        expected = problem.expected(0)
+    run_gemm_tile(
+        1, problem.table(), problem.bias, MAX_ROWS, 1, 1, 3, 2, 5, problem.w_width, 2, 0, problem.width
+    )  # fmt: skip
+    np.testing.assert_array_equal(np.isnan(problem.inside), np.isnan(expected))
+
+
+@dtypes
+@pytest.mark.parametrize("rows", range(1, MAX_ROWS + 1))
+def test_outer_tile(rows, dtype):
+    rng = np.random.default_rng(rows)
+    width = tile_lanes(np.dtype(dtype).itemsize)
+    for count in (0, 1, 2, 3, 9):
+        x, y = integers(rng, (max(count, 1), 4 + rows), dtype), integers(rng, (max(count, 1), width + 3), dtype)
+        out = np.full((rows + 1, width + 5), GUARD, dtype)
+        before = integers(rng, (rows, width), dtype)
+        out[:rows, :width] = before
+        run_outer_tile(1, addresses(x), y, out, rows, count, 4, width + 3, width + 5)
+        products = x[:count, 4:].astype(float).T @ y[:count, :width].astype(float)
+        np.testing.assert_array_equal(out[:rows, :width], before + products)
+        assert (out[:, width:] == GUARD).all()
+        assert (out[rows] == GUARD).all()
+
+
+def test_width_of_tiles():
+    assert tile_lanes(4) == 2 * tile_lanes(8) == VECTORS * target().vector_bytes // 4 <= MAX_LANES
+
+
+# ---------------------------------------------------------------------------------------------------------- assembly
+
+has_fma = pytest.mark.skipif(
+    not (target().triple.startswith("x86_64") and target().fma), reason="needs x86-64 with FMA"
+)
+INSTRUCTIONS = {"float32": "ps", "float64": "pd"}
+
+
+def hot_loops(assembly, multiply_adds):
+    """Bodies of the innermost loops that have at least so many multiply-adds: from a label to the jump back to it."""
+    lines = assembly.splitlines()
+    labels = {line.split(":")[0]: i for i, line in enumerate(lines) if re.match(r"\.L\w+:", line)}
+    ends = [
+        (labels[jump[1]], i)
+        for i, line in enumerate(lines)
+        if (jump := re.match(r"\s+j\w+\s+(\.L\w+)$", line)) and labels.get(jump[1], i) < i
+    ]
+    innermost = [(a, b) for a, b in ends if not any(a <= c and d < b for c, d in ends if (c, d) != (a, b))]
+    bodies = ["\n".join(lines[a : b + 1]) for a, b in innermost]
+    return [body for body in bodies if len(re.findall(r"\bvfn?madd", body)) >= multiply_adds]
+
+
+def assert_hot(body, dtype):
+    register = "zmm" if target().isa == "avx512" else "ymm"
+    adds = [line for line in body.splitlines() if "vfmadd" in line]
+    for line in adds:
+        assert re.search(rf"vfmadd\d+{INSTRUCTIONS[dtype]}\s.*%{register}\d+$", line), line
+    assert not re.search(r"vmov\w+\s.*\(%rsp\)", body), f"a vector went to the stack:\n{body}"
+
+
+@has_fma
+@dtypes
+@pytest.mark.parametrize("tile", [run_full_gemm_tile, run_full_outer_tile], ids=["gemm", "outer"])
+def test_the_full_tile_lives_in_registers(tile, dtype):
+    loops = hot_loops(tile.assembly(dtype), MAX_ROWS * VECTORS)
+    assert loops
+    for body in loops:
+        assert_hot(body, dtype)
+        assert len(re.findall("vbroadcast|%{k", body)) <= len(re.findall("vfmadd", body)) / VECTORS
+
+
+@has_fma
+@dtypes
+@pytest.mark.parametrize("real", [conv_gemm.conv_gemm, conv_weight.conv_weight], ids=["gemm", "weight"])
+def test_so_does_the_tile_in_the_real_kernels(real, dtype):
+    loops = hot_loops(real.assembly(dtype), MIN_GEMM_ROWS * VECTORS)
+    assert len(loops) >= MAX_ROWS - MIN_GEMM_ROWS + 1
+    for body in loops:
+        assert_hot(body, dtype)
