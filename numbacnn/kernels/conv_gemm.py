@@ -262,12 +262,14 @@ def conv_gemm(
                 if tile + 1 < tiles:
                     new_run = run if taps == 1 and panel == 0 else 0
                     _prefetch_tile(scratch, scratch[tile + 1] + TABLE_HEADER, source, out_offset, x_offset, new_run)
-                rows = max(_rows_of(tile, tiles, points)[1], MIN_GEMM_ROWS)
+                valid = _rows_of(tile, tiles, points)[1]
+                rows = max(valid, MIN_GEMM_ROWS)
                 table = scratch[tile] + TABLE_HEADER
                 start = offset(bias, (group_panels + first_panel + panel) * g.width)
                 if g.dots:
                     dot_tile(
                         rows,
+                        valid,
                         lanes,
                         offset(scratch, table),
                         scratch[table - 2],

@@ -235,18 +235,18 @@ def _dot_tile(lanes: int) -> Any:
     """The dot-product tile; its arguments are described at `dot_tile`."""
 
     def tile(
-        typingctx, table, rows, row, taps, x_offset, run, w_offset, w_stride, out_offset, bias, accumulate
+        typingctx, table, rows, valid, row, taps, x_offset, run, w_offset, w_stride, out_offset, bias, accumulate
     ):  # fmt: skip
         from numba.core import types
 
         i64 = types.int64
 
         def codegen(context, builder, signature, args):
-            table, rows, row, taps, x_offset, run, w_offset, w_stride, out_offset, bias, accumulate = args
-            e = _Emitter(builder, signature.args[9].dtype)
+            table, rows, valid, row, taps, x_offset, run, w_offset, w_stride, out_offset, bias, accumulate = args
+            e = _Emitter(builder, signature.args[10].dtype)
             one = e.constant(1)
             next_row = builder.add(row, one)  # a lone last row is computed twice
-            pair = [row, builder.select(builder.icmp_signed("<", next_row, rows), next_row, row)]
+            pair = [row, builder.select(builder.icmp_signed("<", next_row, valid), next_row, row)]
             width, step = e.constant(e.lanes), builder.add(rows, one)
 
             def tap(t, sums):
@@ -279,16 +279,18 @@ def _dot_tile(lanes: int) -> Any:
             sums = _loop(e, "taps", taps, [e.zero] * (4 * lanes), tap)
             sums = [builder.fadd(a, b) for a, b in zip(sums[: 2 * lanes], sums[2 * lanes :], strict=True)]
             new = builder.icmp_signed("==", accumulate, e.constant(0))
-            for r in range(2):
-                out = e.at(e.slot(table, pair[r]), out_offset)
-                for j in range(lanes):
-                    place = e.at(out, j)
-                    start = builder.load(builder.select(new, e.at(bias, j), place), align=e.itemsize)
-                    total = builder.fadd(start, e.horizontal_sum(sums[r * lanes + j]))
-                    builder.store(total, place, align=e.itemsize)
+            rows_out = [e.at(e.slot(table, r), out_offset) for r in pair]
+            places = [e.at(out, j) for out in rows_out for j in range(lanes)]
+            # Everything is read before anything is written: the table may name a row twice.
+            starts = [
+                builder.load(builder.select(new, e.at(bias, i % lanes), place), align=e.itemsize)
+                for i, place in enumerate(places)
+            ]
+            for start, total, place in zip(starts, sums, places, strict=True):
+                builder.store(builder.fadd(start, e.horizontal_sum(total)), place, align=e.itemsize)
             return context.get_dummy_value()
 
-        return types.void(table, i64, i64, i64, i64, i64, i64, i64, i64, bias, i64), codegen
+        return types.void(table, i64, i64, i64, i64, i64, i64, i64, i64, i64, bias, i64), codegen
 
     return intrinsic(tile)
 
@@ -367,18 +369,18 @@ def gemm_tile(rows, wide, table, taps, x_offset, run, w_offset, w_width, out_off
 
 
 @inlined
-def dot_tile(rows, lanes, table, taps, x_offset, run, w_offset, w_stride, out_offset, bias, accumulate):
+def dot_tile(rows, valid, lanes, table, taps, x_offset, run, w_offset, w_stride, out_offset, bias, accumulate):
     """As `gemm_tile` where only one or two output columns exist: vectors run along the rows instead.
 
-    rows : number of rows in the table
+    rows, valid : number of rows in the table, and how many of them are to be computed
     lanes : number of output columns, 1 or 2
     w_stride : elements between the weights of one column and the next; a tap's weights lie one after the other
     """
-    for row in range(0, rows, 2):
+    for row in range(0, valid, 2):
         if lanes == 2:
-            _dot_2(table, rows, row, taps, x_offset, run, w_offset, w_stride, out_offset, bias, accumulate)
+            _dot_2(table, rows, valid, row, taps, x_offset, run, w_offset, w_stride, out_offset, bias, accumulate)
         else:
-            _dot_1(table, rows, row, taps, x_offset, run, w_offset, w_stride, out_offset, bias, accumulate)
+            _dot_1(table, rows, valid, row, taps, x_offset, run, w_offset, w_stride, out_offset, bias, accumulate)
 
 
 @inlined

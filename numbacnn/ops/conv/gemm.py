@@ -107,7 +107,11 @@ def _plan(
     width = 2 if dots else full if lanes > full // 2 else full // 2
     panels = -(-lanes // width)
     run_stride, lane_stride = strides_of_weight
-    packs = not dots and len(phases) == 1 and blocking.packs_itself(g.batch * math.prod(phases[0].points), g.taps)
+    packs = (
+        not dots
+        and len(phases) == 1
+        and blocking.packs_itself(g.batch * math.prod(phases[0].points), len(phases[0].weight_taps(g.kernel)))
+    )
     shared = {
         "groups": g.groups,
         "run": run,
