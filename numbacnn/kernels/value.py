@@ -132,15 +132,15 @@ class Value:
         return Value(self.builder, self.builder.select(self.llvm, kind.like(yes).llvm, kind.like(no).llvm))
 
     def maximum(self, other: Any) -> Value:
-        # "Greater or unordered" keeps a NaN in self at the price of one instruction; the second select, which keeps
-        # one in other, costs nothing where other is a constant.
+        # This is what the machine's maximum does, which keeps a NaN in self; the second select, which keeps one in
+        # other, costs nothing where other is a constant.
         other = self.like(other)
-        larger = self._compare(">", other, unordered=True).choose(self, other)
+        larger = (other > self).choose(other, self)
         return other.differs(other).choose(other, larger)
 
     def minimum(self, other: Any) -> Value:
         other = self.like(other)
-        smaller = self._compare("<", other, unordered=True).choose(self, other)
+        smaller = (other < self).choose(other, self)
         return other.differs(other).choose(other, smaller)
 
     def broadcast(self, lanes: int) -> Value:

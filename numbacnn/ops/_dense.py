@@ -6,6 +6,8 @@ activation is as good as a C-contiguous one, and the result keeps its order.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from .memory import empty
@@ -23,16 +25,26 @@ def memory_order(x: np.ndarray) -> tuple[int, ...] | None:
     >>> memory_order(np.zeros((2, 3, 4))[:, ::2]) is None
     True
     """
-    if x.flags.c_contiguous:
-        return tuple(range(x.ndim))
-    order = tuple(sorted(range(x.ndim), key=lambda axis: (-abs(x.strides[axis]), -x.shape[axis])))
-    expected = x.itemsize
+    return _order(x.shape, x.strides, x.itemsize)
+
+
+@functools.lru_cache(maxsize=1024)
+def _order(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[int, ...] | None:
+    if 0 in shape:
+        return tuple(range(len(shape)))
+    order = tuple(sorted(range(len(shape)), key=lambda axis: (-abs(strides[axis]), -shape[axis])))
+    expected = itemsize
     for axis in reversed(order):
-        if x.shape[axis] != 1:
-            if x.strides[axis] != expected:
+        if shape[axis] != 1:
+            if strides[axis] != expected:
                 return None
-            expected *= x.shape[axis]
+            expected *= shape[axis]
     return order
+
+
+@functools.lru_cache(maxsize=256)
+def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(range(len(order)), key=order.__getitem__))
 
 
 def dense(x: np.ndarray) -> np.ndarray:
@@ -49,8 +61,7 @@ def empty_like(x: np.ndarray) -> np.ndarray:
         return empty(x.shape, x.dtype)
     order = memory_order(x)
     assert order is not None
-    inverse = np.argsort(order)
-    return empty(tuple(x.shape[axis] for axis in order), x.dtype).transpose(inverse)
+    return empty(tuple([x.shape[axis] for axis in order]), x.dtype).transpose(_inverse(order))
 
 
 def in_memory_of(like: np.ndarray, x: np.ndarray) -> np.ndarray:

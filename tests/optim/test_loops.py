@@ -6,8 +6,8 @@ import numpy as np
 
 from numbacnn import optim, random
 from numbacnn.autograd import Parameter
-from numbacnn.functional.activation import relu
 from numbacnn.functional import linear
+from numbacnn.functional.activation import relu
 from numbacnn.functional.loss import cross_entropy, l2_penalty
 
 
