@@ -197,6 +197,7 @@ def _decode(entry: Any, array: Any) -> Any:
         return [_decode(item, array) for item in entry]
     if not isinstance(entry, dict):
         return entry
+    content: Any
     kind, content = next(iter(entry.items()), ("", None))
     if kind == "dict":
         return {_decode(key, array): _decode(item, array) for key, item in content}

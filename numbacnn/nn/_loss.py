@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from .. import functional
 from ..autograd import Tensor
 from ..ops._check import check_choice
@@ -35,11 +37,12 @@ class CrossEntropyLoss(_Loss):
 
     Examples
     --------
-    >>> import numpy as np
     >>> loss = CrossEntropyLoss()(np.zeros((2, 10), np.float32), np.array([3, 7]))
     >>> round(loss.item(), 4)
     2.3026
     """
+
+    weight: np.ndarray | None
 
     def __init__(
         self,
