@@ -75,20 +75,24 @@ def gradient_won(arrays, table, start, count, base, source, at, result, shared, 
         won = where_offset(load_offsets(offsets, place, source, zero), table[2 * t + 1])
         total += select(won, load_lanes(grad, place, source), zero)
     if start > 0:
-        total = drop_lanes(total, shared) + load_lanes(out, at, result)
+        total = drop_lanes(total, shared, result) + load_lanes(out, at, result)
     store_lanes(out, at, result, total)
 
 
 @inlined
 def average_of_taps(arrays, table, start, count, base, source, at, result, shared, divisor, g):
-    """The average of a window; its part so far. Adding up parts keeps large sums accurate."""
+    """The average of a window; its part so far. Adding up parts keeps large sums accurate, and additions in flight."""
     x, out = arrays
     total = zeros(x, source)
-    for t in range(count):
+    other = total
+    for t in range(0, count - 1, 2):
         total += load_lanes(x, base + table[2 * t], source)
-    total /= splat(total, divisor)
+        other += load_lanes(x, base + table[2 * t + 2], source)
+    if count % 2 == 1:
+        total += load_lanes(x, base + table[2 * count - 2], source)
+    total = (total + other) / splat(total, divisor)
     if start > 0:
-        total = drop_lanes(total, shared) + load_lanes(out, at, result)
+        total = drop_lanes(total, shared, result) + load_lanes(out, at, result)
     store_lanes(out, at, result, total)
 
 
@@ -101,7 +105,7 @@ def gradient_shared(arrays, table, start, count, base, source, at, result, share
     for t in range(count):
         total = fma(load_lanes(grad, base + table[2 * t], source), splat(total, weights[t]), total)
     if start > 0:
-        total = drop_lanes(total, shared) + load_lanes(out, at, result)
+        total = drop_lanes(total, shared, result) + load_lanes(out, at, result)
     store_lanes(out, at, result, total)
 
 

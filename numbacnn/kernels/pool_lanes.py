@@ -1,9 +1,11 @@
 """Moving lanes between vectors and memory in pooling, and the window offset that each lane of a max pool carries.
 
 Pooling has hardly any arithmetic, so its kernels are as fast as lanes come and go. Which elements the lanes are is
-said by a *spread*: None where the vector is whole and its elements lie side by side (the case that must be fast), or a
-pair (stride, count): the first `count` lanes only, `stride` elements apart. The distinction is made by type, so a
-kernel contains the code of its own case alone.
+said by a *spread*, of one of two types, so that a kernel contains the code of its own case alone:
+
+* an integer: lanes side by side, which is the case that must be fast. The value is two machine vectors, the second
+  `spread` elements after the first, because one hides the latency of the other's comparisons and additions.
+* a pair (stride, count): one vector's first `count` lanes only, `stride` elements apart.
 """
 
 from __future__ import annotations
@@ -37,31 +39,51 @@ def _places(builder, memory, index, spread, number):
         yield builder.gep(start, [builder.mul(lane, stride)]), builder.trunc(lane, ir.IntType(32))
 
 
-def _load(builder, memory, index, spread, kind, whole):
-    """`whole` says that the spread is None."""
+def _halves(builder, memory, index, spread, half):
+    """Pointers to the two vectors of a value."""
+    start = builder.gep(memory, [index])
+    return [builder.bitcast(place, half.as_pointer()) for place in (start, builder.gep(start, [spread]))]
+
+
+def _shuffle(builder, first, second, numbers):
     from llvmlite import ir
 
-    if whole:
-        place = builder.bitcast(builder.gep(memory, [index]), kind.as_pointer())
-        return builder.load(place, align=1)
+    i32 = ir.IntType(32)
+    order = ir.Constant(ir.VectorType(i32, len(numbers)), [i32(number) for number in numbers])
+    return builder.shuffle_vector(first, second, order)
+
+
+def _load(builder, memory, index, spread, kind, side_by_side):
+    from llvmlite import ir
+
+    if side_by_side:
+        half = ir.VectorType(kind.element, kind.count // 2)
+        first, second = (builder.load(place, align=1) for place in _halves(builder, memory, index, spread, half))
+        return _shuffle(builder, first, second, range(kind.count))
     vector = ir.Constant(kind, ir.Undefined)
     for lane, (place, _) in enumerate(_places(builder, memory, index, spread, kind.count)):
         vector = builder.insert_element(vector, builder.load(place), ir.IntType(32)(lane))
     return vector
 
 
-def _store(builder, memory, index, spread, vector, whole):
-    if whole:
-        builder.store(vector, builder.bitcast(builder.gep(memory, [index]), vector.type.as_pointer()), align=1)
+def _store(builder, memory, index, spread, vector, side_by_side):
+    from llvmlite import ir
+
+    number = vector.type.count
+    if side_by_side:
+        half = ir.VectorType(vector.type.element, number // 2)
+        ranges = range(number // 2), range(number // 2, number)
+        for place, lanes in zip(_halves(builder, memory, index, spread, half), ranges, strict=True):
+            builder.store(_shuffle(builder, vector, vector, lanes), place, align=1)
         return
-    for place, lane in _places(builder, memory, index, spread, vector.type.count):
+    for place, lane in _places(builder, memory, index, spread, number):
         builder.store(builder.extract_element(vector, lane), place)
 
 
-def _is_whole(spread):
+def _is_side_by_side(spread):
     from numba.core import types
 
-    return isinstance(spread, types.NoneType)
+    return isinstance(spread, types.Integer)
 
 
 def _resize(builder, value, kind):
@@ -72,14 +94,10 @@ def _resize(builder, value, kind):
     return builder.trunc(value, kind) if width > wanted else builder.zext(value, kind)
 
 
-# Vectors per value where they are whole: one hides the latency of the other's comparisons.
-WHOLE_VECTORS = 1
-
-
 def _lanes_kind(x, spread):
     """The type of the vectors that hold elements of `x`."""
     kind = _natural_vector(x)
-    return vector_class()(kind.element, kind.lanes * (WHOLE_VECTORS if _is_whole(spread) else 1))
+    return vector_class()(kind.element, kind.lanes * (2 if _is_side_by_side(spread) else 1))
 
 
 @intrinsic
@@ -101,7 +119,7 @@ def load_lanes(typingctx, x, index, spread):
     kind = _lanes_kind(x, spread)
 
     def codegen(context, builder, signature, args):
-        return _load(builder, *args, context.get_value_type(kind), _is_whole(spread))
+        return _load(builder, *args, context.get_value_type(kind), _is_side_by_side(spread))
 
     return kind(x, index, spread), codegen
 
@@ -112,7 +130,7 @@ def store_lanes(typingctx, x, index, spread, vector):
     from numba.core import types
 
     def codegen(context, builder, signature, args):
-        _store(builder, *args, _is_whole(spread))
+        _store(builder, *args, _is_side_by_side(spread))
         return context.get_dummy_value()
 
     return types.void(x, index, spread, vector), codegen
@@ -124,7 +142,7 @@ def load_offsets(typingctx, offsets, index, spread, like):
     kind = _vector(offsets.dtype, like)
 
     def codegen(context, builder, signature, args):
-        return _load(builder, *args[:3], context.get_value_type(kind), _is_whole(spread))
+        return _load(builder, *args[:3], context.get_value_type(kind), _is_side_by_side(spread))
 
     return kind(offsets, index, spread, like), codegen
 
@@ -139,7 +157,7 @@ def store_offsets(typingctx, offsets, index, spread, vector):
     def codegen(context, builder, signature, args):
         offsets, index, spread_value, vector = args
         narrow = _resize(builder, vector, context.get_value_type(kind))
-        _store(builder, offsets, index, spread_value, narrow, _is_whole(spread))
+        _store(builder, offsets, index, spread_value, narrow, _is_side_by_side(spread))
         return context.get_dummy_value()
 
     return types.void(offsets, index, spread, vector), codegen
@@ -195,12 +213,16 @@ def beats(typingctx, candidate, best):
 
 
 @intrinsic
-def drop_lanes(typingctx, vector, count):
-    """The vector with its first `count` lanes set to zero."""
+def drop_lanes(typingctx, value, count, spread):
+    """The value with the first `count` lanes of each of its vectors set to zero."""
     from llvmlite import ir
 
+    vectors = 2 if _is_side_by_side(spread) else 1
+    kind = vector_class()(value.element, value.lanes // vectors)
+
     def codegen(context, builder, signature, args):
-        mask = _first_lanes(builder, args[1], vector)
+        mask = _first_lanes(builder, args[1], kind)
+        mask = _shuffle(builder, mask, mask, [*range(kind.lanes)] * vectors)
         return builder.select(mask, ir.Constant(args[0].type, None), args[0])
 
-    return vector(vector, count), codegen
+    return value(value, count, spread), codegen

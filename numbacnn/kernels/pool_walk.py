@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from ._build import device, inlined
 from .pointer import cast, offset, stack_slots
-from .pool_lanes import zeros
 from .simd import lanes
 
 # What an average is divided by, if not by a given (positive) number.
@@ -239,7 +238,7 @@ def locate(position, end, g):
 
 @inlined
 def walk(block, g, find_row, find_place, fill, compute, arrays):
-    """Do `compute` for every result of a block, a whole vector of channels at a time.
+    """Do `compute` for every result of a block, two vectors of channels at a time.
 
     The last vector ends with the last channel; the lanes it shares with the one before are computed twice.
     """
@@ -247,7 +246,8 @@ def walk(block, g, find_row, find_place, fill, compute, arrays):
     slice_ = block - part * g.channel_blocks
     channel = slice_ * g.channel_step
     channel_end = g.C if slice_ == g.channel_blocks - 1 else channel + g.channel_step
-    lane_count = lanes(zeros(arrays[0], None))
+    lane_count = lanes(arrays[0])
+    last = channel_end - lane_count
     table = tap_slots()
     position, end = part * g.step, min((part + 1) * g.step, g.results)
     while position < end:
@@ -262,10 +262,10 @@ def walk(block, g, find_row, find_place, fill, compute, arrays):
                 if key != filled or key < 0 or taps > TABLE_TAPS:
                     fill(table, arrays, start, count, row, w, found, g)
                     filled = key
-                for c in range(channel, channel_end, lane_count):
-                    shared = max(c - (channel_end - lane_count), 0)
-                    at = position * g.C + c - shared
-                    compute(arrays, table, start, count, base + c - shared, None, at, None, shared, divisor, g)
+                for c in range(channel, channel_end, 2 * lane_count):
+                    first, second = min(c, last), min(c + lane_count, last)
+                    gap, at = second - first, position * g.C + first
+                    compute(arrays, table, start, count, base + first, gap, at, gap, c - first, divisor, g)
                 start += TABLE_TAPS
             position += 1
             w += 1
@@ -279,7 +279,7 @@ def walk_few(block, g, find_row, find_place, fill, compute, arrays):
     side by side. A run of ``phases * lanes`` results is one vector per phase and channel; outside the runs there is
     one position per vector. The last run of a row overlaps the one before.
     """
-    lane_count = lanes(zeros(arrays[0], (1, 1)))
+    lane_count = lanes(arrays[0])
     width = g.phases * lane_count
     table = tap_slots()
     position, end = block * g.step, min((block + 1) * g.step, g.results)

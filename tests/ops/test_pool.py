@@ -11,14 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from numbacnn.errors import DTypeError, OptionError, ShapeError
-from numbacnn.ops.adaptive_pool import (
-    adaptive_avg_pool_backward,
-    adaptive_avg_pool_forward,
-    adaptive_max_pool_backward,
-    adaptive_max_pool_forward,
-    global_avg_pool_backward,
-    global_avg_pool_forward,
-)
 from numbacnn.ops.layout import is_channels_last
 from numbacnn.ops.memory import guard_memory
 from numbacnn.ops.pool import (
@@ -29,11 +21,12 @@ from numbacnn.ops.pool import (
     max_pool_backward,
     max_pool_forward,
 )
-from numbacnn.ops.unpool import adaptive_max_pool_indices, max_pool_indices
+from numbacnn.ops.unpool import max_pool_indices
 from tests import naive
 from tests.bits import assert_same_bits
 from tests.cases import POOL_CASES, in_order, integers, pool_array
 
+dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 cases = pytest.mark.parametrize("case", POOL_CASES, ids=str)
 
 
@@ -99,74 +92,6 @@ def test_avg_pool_backward(case):
     options = {**case.avg_options, "divisor_override": 1}
     exact = avg_pool_backward(grad, shape, case.kernel, **options)
     assert (exact == naive.avg_pool_backward(grad, shape, case.kernel, **options)).all()
-
-
-ADAPTIVE = [
-    ((2, 3, 7), 3),
-    ((1, 20, 12), 12),
-    ((2, 5, 5), 9),
-    ((1, 1, 40), 7),
-    ((2, 17, 6, 9), (4, 3)),
-    ((1, 16, 13, 13), (6, None)),
-    ((0, 4, 5, 6), 2),
-    ((1, 9, 12, 13), 1),
-    ((2, 3, 5, 4, 7), (2, 3, 4)),
-    ((1, 10, 4, 4, 4), 1),
-]
-adaptive = pytest.mark.parametrize(("shape", "size"), ADAPTIVE, ids=str)
-dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
-
-
-def full_size(shape, size):
-    sizes = size if isinstance(size, tuple) else (size,) * (len(shape) - 2)
-    return tuple(i if o is None else o for i, o in zip(shape[2:], sizes, strict=True))
-
-
-@dtypes
-@adaptive
-def test_adaptive_max_pool(shape, size, dtype):
-    x = integers(shape, dtype, 0)
-    out, offsets = adaptive_max_pool_forward(x, size)
-    expected, indices = naive.adaptive_max_pool(x, full_size(shape, size))
-    assert out.dtype == dtype
-    assert (out == expected).all()
-    assert (adaptive_max_pool_indices(offsets, shape, size) == indices).all()
-    grad = integers(out.shape, dtype, 1)
-    assert (
-        adaptive_max_pool_backward(grad, offsets, shape, size) == naive.max_pool_backward(grad, indices, shape)
-    ).all()
-
-
-@dtypes
-@adaptive
-def test_adaptive_avg_pool(shape, size, dtype):
-    x = integers(shape, dtype, 0)
-    out = adaptive_avg_pool_forward(x, size)
-    assert out.dtype == dtype
-    close(out, naive.adaptive_avg_pool(x, full_size(shape, size)))
-    grad = integers(out.shape, dtype, 1)
-    close(adaptive_avg_pool_backward(grad, shape, size), naive.adaptive_avg_pool_backward(grad, shape))
-
-
-@dtypes
-@pytest.mark.parametrize("shape", [(8, 512, 7, 7), (1, 3, 5), (2, 33, 3, 4, 5), (3, 1, 90, 90), (0, 4, 2)], ids=str)
-def test_global_avg_pool(shape, dtype):
-    x = integers(shape, dtype, 0)
-    out = global_avg_pool_forward(x)
-    assert out.shape == shape[:2]
-    close(out, naive.global_avg_pool(x))
-    kept = global_avg_pool_forward(x, keepdims=True)
-    assert kept.shape == (*shape[:2], *(1,) * (len(shape) - 2))
-    assert (kept.reshape(out.shape) == out).all()
-    for grad in (integers(out.shape, dtype, 1), integers(kept.shape, dtype, 1)):
-        flat = grad.reshape(out.shape)
-        expected = np.broadcast_to(np.reshape(flat, kept.shape) / math.prod(shape[2:]), shape)
-        close(global_avg_pool_backward(grad, shape), expected)
-
-
-def test_a_large_average_stays_accurate():
-    x = np.random.default_rng(0).random((1, 17, 300, 301), np.float32) + np.float32(1)
-    np.testing.assert_allclose(global_avg_pool_forward(x), x.mean((2, 3), dtype=np.float64), rtol=2e-6)
 
 
 # ------------------------------------------------------------------------------------------------ windows of any shape
@@ -312,8 +237,6 @@ def test_same_bits_on_any_number_of_threads(channels):
             average,
             max_pool_backward(average, offsets, shape, 3, **options),
             avg_pool_backward(average, shape, 3, **options),
-            global_avg_pool_forward(x),
-            adaptive_avg_pool_backward(adaptive_avg_pool_forward(x, 7), shape, 7),
         )
 
     assert_same_bits(results)
@@ -412,17 +335,11 @@ def test_bad_gradients():
         max_pool_backward(x32(1, 2, 4), offsets, (1, 2, 6), 2)
     with pytest.raises(ShapeError, match=r"offsets must be uint8 of shape \(1, 2, 3\).*got int64"):
         max_pool_backward(x32(1, 2, 3), offsets.astype(np.int64), (1, 2, 6), 2)
-    with pytest.raises(ShapeError, match="grad_output has shape"):
-        global_avg_pool_backward(x32(1, 3), (1, 2, 6))
 
 
 def test_bad_options_of_single_pools():
     with pytest.raises(OptionError, match="divisor_override must be at least 1, got 0"):
         avg_pool_forward(x32(1, 1, 4), 2, divisor_override=0)
-    with pytest.raises(OptionError, match="output_size must be at least 1, got 0"):
-        adaptive_avg_pool_forward(x32(1, 1, 4), 0)
-    with pytest.raises(OptionError, match="output_size must be an integer or 2 integers"):
-        adaptive_max_pool_forward(x32(1, 1, 4, 4), (1, 2, 3))
     for norm in (0, -1, math.inf, math.nan, "2", True):
         with pytest.raises(OptionError, match="norm_type must be a positive finite number"):
             lp_pool_forward(x32(1, 1, 4), norm, 2)
