@@ -3,12 +3,13 @@
 Channels-last positions are many elements apart, often a power of two, so that the rows under a kernel compete for the
 same few sets of the L1 cache. Therefore source rows are first copied into *strips*: the positions of one vector of
 channels side by side, padding filled in, one strip per residue of the stride (or dilation), so that neighbouring
-points read neighbouring positions whatever stride and dilation are. A ring of strips holds the rows
-that the next destination row needs too: each is copied about once and read by every kernel row.
+points read neighbouring positions whatever stride and dilation are. A ring of strips keeps the rows that the next
+destination row needs too: each is copied about once and read by every kernel row.
 
-A *panel* is two vectors of channels. Within a block its rows follow each other; the last panel's missing channels
-are zeros. With a multiplier m, output channels ``c*m .. c*m + m - 1`` belong to input channel c: forward copies each
-channel m times; the data gradient takes the m gradients of a channel as m kernels whose results are added.
+A *panel* is a few vectors of channels that are copied and computed together; missing channels of the last are zeros.
+
+With a multiplier m, output channels ``c*m .. c*m + m - 1`` belong to input channel c: forward copies each channel m
+times; the data gradient takes the m gradients of a channel as m kernels whose results are added.
 """
 
 from __future__ import annotations
@@ -139,9 +140,8 @@ def copy_row(target, row, segment, strips, outside, picks, channel, part, s):
         end = _clamp((s.width - q + step - 1) // step, begin, length)
         source = offset(row, (q + begin * step) * s.source_w)
         if whole:
-            for v in range(0, vectors, 2):
-                inside, position = offset(strip, begin * n + v * vector_step), offset(source, channel + v * n)
-                copy_positions(inside, vector_step, position, source_step, end - begin, min(2, vectors - v))
+            inside, position = offset(strip, begin * n), offset(source, channel)
+            copy_positions(inside, vector_step, position, source_step, end - begin, vectors)
         for v in range(vectors):
             line = offset(strip, v * vector_step)
             valid = min(n, s.channels - channel - v * n)
@@ -249,28 +249,28 @@ def _phase(entries, threes, twos, ones, tile, phase, first, panel, weight, bias,
     out_step = phase[STEP] * g.out_w
     row = offset(out, (phase[START] + phase[STEP] * first) * g.out_w)
     first_v = panel * s.panel
-    last_v = min(first_v + s.panel, (s.channels + n - 1) // n)
-    a = 0
-    while a < count:
-        left = count - a
-        points = 8 if left > 4 else 4
-        if left < points <= count:
-            a = count - points  # laps over the tile before: the same values once more
-        wanted = min(points, count - a)
-        for v in range(first_v, last_v):
-            valid = min(n, s.channels - v * n)
-            target = offset(row, a * out_step + v * n)
-            x_offset = (a + (v - first_v) * s.positions) * n
-            weights, start = offset(weight, v * s.vector_weights), offset(bias, v * n)
+    for v in range(first_v, min(first_v + s.panel, (s.channels + n - 1) // n)):
+        valid = min(n, s.channels - v * n)
+        strip = (v - first_v) * s.positions
+        weights, start = offset(weight, v * s.vector_weights), offset(bias, v * n)
+        column = offset(row, v * n)
+        a = 0
+        while a < count:
+            left = count - a
+            points = 8 if left > 4 else 4
+            if left < points <= count:
+                a = count - points  # laps over the tile before: the same values once more
+            wanted = min(points, count - a)
+            target = offset(column, a * out_step)
             direct = valid == n and wanted == points
             place, step = (target, out_step) if direct else (tile, n)
             if points == 8:
-                points_8(entries, threes, twos, ones, x_offset, weights, start, place, step)
+                points_8(entries, threes, twos, ones, (a + strip) * n, weights, start, place, step)
             else:
-                points_4(entries, threes, twos, ones, x_offset, weights, start, place, step)
+                points_4(entries, threes, twos, ones, (a + strip) * n, weights, start, place, step)
             if not direct:
                 _put_tile(target, out_step, tile, wanted, valid)
-        a += points
+            a += points
 
 
 @kernel

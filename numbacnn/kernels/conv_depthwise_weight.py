@@ -69,15 +69,11 @@ def _copy_gradient(target, row, segment, channel, phases, s, g):
         step = phase[STEP] * g.out_w
         start = offset(row, (phase[START] + phase[STEP] * first) * g.out_w + channel)
         strip = offset(target, i * s.segment * n)
-        for v in range(0, vectors, 2):
-            source, place = offset(start, v * n), offset(strip, v * vector_step)
-            valid = s.channels - channel - v * n
-            if valid >= min(2, vectors - v) * n:
-                copy_positions(place, vector_step, source, step, points, min(2, vectors - v))
-            else:
-                copy_lanes(place, source, step, points, 0, 1, 1, min(n, valid))
-                if valid > n:
-                    copy_lanes(offset(place, vector_step), source, step, points, n, 1, 1, valid - n)
+        whole = min(vectors, (s.channels - channel) // n)
+        copy_positions(strip, vector_step, start, step, points, whole)
+        if whole < vectors:
+            valid = s.channels - channel - whole * n
+            copy_lanes(offset(strip, whole * vector_step), start, step, points, whole * n, 1, 1, valid)
 
 
 @device

@@ -7,7 +7,7 @@
 One accumulator per point: eight cover the latency of the multiply-add (4 cycles x 2 pipes). A run is three, two or one
 neighbouring taps. With three, each of 10 positions is loaded once for its up to 3 multiply-adds: 13 loads per 24.
 
-`weight_tile` (weight gradient) keeps 1 to 8 taps of a run in registers while all points pass by::
+`weight_tile` (weight gradient) keeps 1 to 6 taps of a run in registers while all points pass by::
 
     sums[t] += sum over rows r, points i of  x[r][i + t] * y[r][i]
 
@@ -25,7 +25,7 @@ from typing import Any
 from ._build import device, intrinsic
 from .simd import Value, vector_class
 
-WEIGHT_TAPS = 8
+WEIGHT_TAPS = 6
 LONGEST_RUN = 3  # taps: with 8 accumulators, 3 weights and a position within the 16 registers of AVX2
 
 
@@ -158,11 +158,10 @@ points_8, points_4 = _points_tile(8), _points_tile(4)
 
 @intrinsic
 def copy_positions(typingctx, target, vector_step, source, source_step, count, vectors):
-    """Copy one or two vectors of channels from each of `count` positions.
+    """Copy some vectors of channels from each of `count` positions, each vector to a strip of its own.
 
-    target, vector_step : the first vector's strip, elements from there to the second's
+    target, vector_step : the first vector's strip, elements from there to the next one's
     source, source_step : the channels of the first position, elements between positions
-    vectors : 1 or 2
     """
     from numba.core import types
 
@@ -171,20 +170,20 @@ def copy_positions(typingctx, target, vector_step, source, source_step, count, v
     def codegen(context, builder, signature, args):
         target, vector_step, source, source_step, count, vectors = args
         e = _Emitter(context, builder, signature.args[0].dtype)
-
-        def copy(number):
-            with e.loop(count) as index:
-                position = e.at(source, builder.mul(index, source_step))
-                place = e.at(target, e.times(index, e.lanes))
-                values = [e.load(position, v) for v in range(number)]
-                for v, value in enumerate(values):
-                    e.store(value, e.at(place, e.times(vector_step, v)))
-
-        with builder.if_else(builder.icmp_signed("==", vectors, e.i64(2))) as (both, single):
-            with both:
-                copy(2)
-            with single:
-                copy(1)
+        pairs = builder.udiv(vectors, e.i64(2))
+        with e.loop(count) as index:
+            position = e.at(source, builder.mul(index, source_step))
+            place = e.at(target, e.times(index, e.lanes))
+            with e.loop(pairs) as pair:
+                here = e.at(position, e.times(pair, 2 * e.lanes))
+                there = e.at(place, builder.mul(e.times(pair, 2), vector_step))
+                values = e.load(here), e.load(here, 1)
+                e.store(values[0], there)
+                e.store(values[1], e.at(there, vector_step))
+            odd = e.times(pairs, 2)
+            with builder.if_then(builder.icmp_signed("<", odd, vectors)):
+                last = e.load(e.at(position, e.times(odd, e.lanes)))
+                e.store(last, e.at(place, builder.mul(odd, vector_step)))
         return context.get_dummy_value()
 
     return types.void(target, i64, source, i64, i64, i64), codegen
@@ -192,8 +191,7 @@ def copy_positions(typingctx, target, vector_step, source, source_step, count, v
 
 def _weight_tile(taps: int) -> Any:
     """The weight tile for a number of taps; its arguments are described at `weight_tile`."""
-    sets = (6, 4, 3, 2, 2, 2, 1, 1)[taps - 1]  # with `together` gradients and a position, 16 registers at most
-    together = sets if sets > 1 else 4
+    sets = (6, 4, 3, 3, 2, 2)[taps - 1]  # with as many gradients and a position, 16 registers at most
 
     def tile(typingctx, table, rows, x_offset, y_offset, points, sums):
         from numba.core import types
@@ -212,9 +210,9 @@ def _weight_tile(taps: int) -> Any:
                     for i in range(max(0, j - taps + 1), min(count, j + 1)):
                         e.accumulate(totals[i % sets][j - i], value, factors[i])
 
-            step = together * e.lanes
-            groups = builder.udiv(points, e.i64(together))
-            rest = builder.urem(points, e.i64(together))
+            step = sets * e.lanes
+            groups = builder.udiv(points, e.i64(sets))
+            rest = builder.urem(points, e.i64(sets))
             done = e.times(groups, step)
             with e.loop(rows) as row:
                 entry = e.times(row, 2)
@@ -222,7 +220,7 @@ def _weight_tile(taps: int) -> Any:
                 y = e.at(e.slot(table, builder.add(entry, e.i64(1)), e.pointer), y_offset)
                 with e.loop(groups) as index:
                     place = e.times(index, step)
-                    add_points(together, e.at(x, place), e.at(y, place))
+                    add_points(sets, e.at(x, place), e.at(y, place))
                 with e.loop(rest) as index:
                     place = builder.add(done, e.times(index, e.lanes))
                     add_points(1, e.at(x, place), e.at(y, place))
@@ -239,7 +237,7 @@ def _weight_tile(taps: int) -> Any:
 
 
 _weight_1, _weight_2, _weight_3, _weight_4 = _weight_tile(1), _weight_tile(2), _weight_tile(3), _weight_tile(4)
-_weight_5, _weight_6, _weight_7, _weight_8 = _weight_tile(5), _weight_tile(6), _weight_tile(7), _weight_tile(8)
+_weight_5, _weight_6 = _weight_tile(5), _weight_tile(6)
 
 
 @device
@@ -261,9 +259,5 @@ def weight_tile(taps, table, rows, x_offset, y_offset, points, sums):
         _weight_4(table, rows, x_offset, y_offset, points, sums)
     elif taps == 5:
         _weight_5(table, rows, x_offset, y_offset, points, sums)
-    elif taps == 6:
-        _weight_6(table, rows, x_offset, y_offset, points, sums)
-    elif taps == 7:
-        _weight_7(table, rows, x_offset, y_offset, points, sums)
     else:
-        _weight_8(table, rows, x_offset, y_offset, points, sums)
+        _weight_6(table, rows, x_offset, y_offset, points, sums)

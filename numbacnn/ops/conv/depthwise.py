@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 
 name = "depthwise"
 
-# Strips of the rows that one destination row reads: about what L1 holds, so that a copied row is read from there.
-GOOD_RING_BYTES = 32 * 1024
-# Shorter segments of a row would copy and read more overlap than they save.
-SHORTEST_SEGMENT = 64
+# Memory for strips: what L2 (512 KiB) holds beside the rows that they are copied from and those that are written. A
+# vector's strips alone stay in L1 while a row is computed from them.
+RING_BYTES = 160 * 1024
+# (vectors per panel, shortest segment): wide panels read and write memory in long pieces, and are worth cutting rows
+# into segments, but short segments copy more overlap than they save.
+GOOD_PANELS = ((16, 256), (4, 64))
 # Enough blocks for any number of cores to finish together ...
 BLOCKS = 32
 # ... of enough rows that those which two blocks copy do not matter, unless this leaves too few blocks.
@@ -38,8 +40,6 @@ ROWS_PER_OVERLAP = 4
 MIN_BLOCKS = 8
 # Points that pass by while the sums of a few taps of the weight gradient stay in registers.
 GROUP_POINTS = 192
-# Vectors per panel, best first: the more, the fewer rows to set up. Two are one cache line on AVX2.
-PANELS = (8, 4, 2)
 
 
 class Fit(NamedTuple):
@@ -89,51 +89,61 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
 
 @functools.lru_cache(maxsize=512)
 def _fit(g: ConvGeometry, direction: str, itemsize: int) -> Fit | None:
-    """Segment, panel and ring: whole rows in L1 if possible, then shorter segments, then whatever scratch holds."""
-    transposed = direction == "backward_data"
+    """The longest segment of a row that leaves room for a good panel, and the widest panel then."""
+    transposed, weights = direction == "backward_data", direction == "backward_weight"
     classes = strips.backward_classes(g) if transposed else strips.forward_classes(g)
     irregular = strips.irregular_coordinates(g) if transposed else {}
     lists = strips.plane_lists(g, transposed)
     extents = g.output[:2] if transposed else g.input[:2]
     parts = g.out_per_group if transposed else 1
-    kernel_rows = lists[0].longest * lists[1].longest * parts
-    budget = kernels.RING_SLOTS * 8
-    if direction == "backward_weight":
-        kernel_rows = g.kernel[0] * g.kernel[1]
-        budget = weight_kernels.STRIP_SLOTS * 8
+    kernel_rows = g.kernel[0] * g.kernel[1] if weights else lists[0].longest * lists[1].longest * parts
     if kernel_rows > kernels.TABLE_ROWS:
         return None
-    longest = strips.longest_phase(classes)
     depth = strips.ring_extent(lists[0], extents[0])
-    panels = PANELS if direction != "backward_weight" else PANELS[-1:]
-    for segment, panel, whole_planes, limit in _candidates(longest, budget, panels, depth > 1):
+    vectors = -(-(g.in_channels if transposed else g.out_channels) // target().lanes(itemsize))
+    longest = strips.longest_phase(classes)
+    scratch_bytes = (weight_kernels.STRIP_SLOTS if weights else kernels.RING_SLOTS) * 8
+    for segment, wanted, whole_planes, limit in _candidates(longest, vectors, scratch_bytes, depth > 1):
         row = strips.plan_row(g, classes, segment, irregular)
-        if kernel_rows * row.longest_list(LONGEST_RUN) > kernels.TABLE_RUNS and direction != "backward_weight":
+        if not weights and kernel_rows * row.longest_list(LONGEST_RUN) > kernels.TABLE_RUNS:
             return None
-        group = 1
-        if direction == "backward_weight":
-            group = max(1, min(GROUP_POINTS // segment, g.output[1], weight_kernels.TABLE_PAIRS // kernel_rows))
+        group = min(max(1, GROUP_POINTS // segment), g.output[1], weight_kernels.TABLE_PAIRS // max(1, kernel_rows))
+        group = max(1, group) if weights else 1
         while group:
             ring = (depth, extents[1] if whole_planes else strips.ring_extent(lists[1], extents[1], group))
             rows = ring[0] * ring[1] * parts
-            vectors = rows * row.positions + kernels.MAX_POINTS
-            if direction == "backward_weight":
-                vectors += group * len(row.phases) // kernels.PHASE_COLUMNS * segment
-            if rows <= kernels.RING_ROWS and vectors * panel * target().vector_bytes <= limit:
-                return Fit(row, segment, panel, group, ring)
+            positions = rows * row.positions
+            if weights:
+                positions += group * segment * len(row.phases) // kernels.PHASE_COLUMNS
+            panel = (limit // target().vector_bytes - kernels.MAX_POINTS) // max(1, positions)
+            if rows <= kernels.RING_ROWS and panel >= wanted:
+                return Fit(row, segment, min(panel, vectors), group, ring)
             group //= 2
     return None
 
 
-def _candidates(points: int, budget: int, panels: tuple[int, ...], deep: bool) -> Iterator[tuple[int, int, bool, int]]:
-    """(segment, panel, whether the ring holds whole planes, limit in bytes), best first."""
+def _candidates(points: int, vectors: int, scratch_bytes: int, deep: bool) -> Iterator[tuple[int, int, bool, int]]:
+    """(segment, vectors that must fit, with rings of whole planes?, into how many bytes), best first.
+
+    What a ring of whole planes holds, the next plane need not copy again.
+    """
     parts = range(1, -(-points // kernels.MAX_POINTS) + 1)
     segments = list(dict.fromkeys(-(-points // n // 8) * 8 if n > 1 else points for n in parts))
-    long_segments = [segment for segment in segments if segment >= min(points, SHORTEST_SEGMENT)]
-    if deep:  # then the next plane need not copy again what this one has copied
-        yield from ((segment, panels[-1], True, budget) for segment in long_segments)
-    yield from ((segment, panel, False, GOOD_RING_BYTES) for segment in long_segments for panel in panels)
-    yield from ((segment, panel, False, budget) for panel in (panels[-1], 1) for segment in segments)
+    if deep:
+        yield from ((segment, min(vectors, 2), True, scratch_bytes) for segment in segments if 2 * segment >= points)
+    for good, shortest in GOOD_PANELS:
+        long_segments = [segment for segment in segments if segment >= min(points, shortest)]
+        yield from ((segment, min(vectors, good), False, RING_BYTES) for segment in long_segments)
+    for wanted in (min(vectors, 2), 1):
+        for segment in segments:
+            yield segment, wanted, False, scratch_bytes
+
+
+def _even_panel(most: int, vectors: int, unit_blocks: int) -> int:
+    """Vectors per panel: at most `most`, all panels alike, pairs of vectors, and panels enough for `MIN_BLOCKS`."""
+    panels = max(-(-vectors // most), min(-(-MIN_BLOCKS // unit_blocks), -(-vectors // 2)))
+    panel = -(-vectors // panels)
+    return min(most, panel + panel % 2)
 
 
 @functools.lru_cache(maxsize=512)
@@ -151,12 +161,14 @@ def _strips(g: ConvGeometry, itemsize: int, direction: str) -> tuple[Fit, Tables
     segments = -(-strips.longest_phase(classes) // fit.segment)
     source_n, source_d, source_h, source_w = strides(source, source_channels)
     parts = multiplier if transposed else 1
+    units = g.batch * segments * out[0] * out[1]
+    panel = _even_panel(fit.panel, -(-channels // lanes), _most_unit_blocks(g, out[1], units))
     record = kernels.Strips(
         planes=out[0],
         rows=out[1],
         segments=segments,
         segment=fit.segment,
-        units=g.batch * segments * out[0] * out[1],
+        units=units,
         source_planes=source[0],
         source_rows=source[1],
         width=source[2],
@@ -171,8 +183,8 @@ def _strips(g: ConvGeometry, itemsize: int, direction: str) -> tuple[Fit, Tables
         channel_scale=parts,
         channel_divide=1 if transposed else multiplier,
         channels=channels,
-        panel=fit.panel,
-        panels=-(-channels // (fit.panel * lanes)),
+        panel=panel,
+        panels=-(-channels // (panel * lanes)),
         source_n=source_n,
         source_d=source_d,
         source_h=source_h,
@@ -200,7 +212,7 @@ def plan_data(g: ConvGeometry, itemsize: int, direction: str) -> Plan:
     _, tables, s, order = _strips(g, itemsize, direction)
     out = g.input if direction == "backward_data" else g.output
     out_n, out_d, out_h, out_w = strides(out, s.channels)
-    unit_blocks, panel_blocks = _blocks(g, s, s.units)
+    unit_blocks, panel_blocks = _blocks(g, s, max(1, s.units))
     launch = kernels.Depthwise(
         phases=len(tables.phases) // kernels.PHASE_COLUMNS,
         unit_blocks=unit_blocks,
@@ -220,7 +232,7 @@ def plan_backward_weight(g: ConvGeometry, itemsize: int) -> Plan:
     out_n, out_d, out_h, out_w = strides(g.output, s.channels)
     vectors = -(-s.channels // target().lanes(itemsize))
     partial_bytes = g.taps * vectors * target().vector_bytes
-    most = max(1, min(blocking.PACKED_BYTES // partial_bytes, -(-s.units // fit.group)))
+    most = max(1, min(blocking.PACKED_BYTES // partial_bytes, s.units))
     chunks, panel_blocks = _blocks(g, s, most)
     launch = weight_kernels.DepthwiseWeight(
         phases=len(tables.phases) // kernels.PHASE_COLUMNS,
@@ -238,11 +250,16 @@ def plan_backward_weight(g: ConvGeometry, itemsize: int) -> Plan:
     return Plan(tables, order, s, launch, chunks * panel_blocks, _cost(g, itemsize))
 
 
+def _most_unit_blocks(g: ConvGeometry, rows: int, units: int) -> int:
+    """Ranges of units that are long enough for what two of them both copy not to matter."""
+    planes_shared, rows_shared = ((g.kernel[i] - 1) * g.dilation[i] // g.stride[i] for i in (0, 1))
+    shortest = max(1, ROWS_PER_OVERLAP * (planes_shared * rows or rows_shared))
+    return max(1, min(BLOCKS, units // shortest))
+
+
 def _blocks(g: ConvGeometry, s: kernels.Strips, most: int) -> tuple[int, int]:
     """Into how many ranges, at most `most`, the units are cut, and the panels."""
-    planes, rows = ((g.kernel[i] - 1) * g.dilation[i] // g.stride[i] for i in (0, 1))
-    overlap = max(1, planes * s.rows or rows)  # destination rows that read what those of another block do
-    unit_blocks = max(1, min(BLOCKS, most, s.units // (ROWS_PER_OVERLAP * overlap)))
+    unit_blocks = min(most, _most_unit_blocks(g, s.rows, s.units))
     panel_blocks = min(s.panels, -(-BLOCKS // unit_blocks))
     if unit_blocks * panel_blocks < MIN_BLOCKS:
         unit_blocks = min(most, -(-MIN_BLOCKS // panel_blocks))

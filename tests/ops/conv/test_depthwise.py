@@ -115,6 +115,7 @@ def test_number_of_taps(taps):
         depthwise_case(40, (9, 5), (3, 3), (5, 4), name="stride larger than kernel"),
         depthwise_case(3, (30, 30), (3, 3), padding=9, dilation=9, name="dilated"),
         depthwise_case(70, (7, 7), (7, 7), padding=3, batch=2, name="kernel as large as input"),
+        depthwise_case(3, (4, 5), (9, 9), padding=3, name="taps that read padding alone"),
         depthwise_case(12, (6, 7, 9), (3, 3, 3), 1, 1, batch=2, name="3-D"),
         depthwise_case(12, (6, 12, 11), (3, 3, 3), (1, 2, 2), 1, name="3-D strided"),
         depthwise_case(33, (9, 8), (3, 3), 2, 1, multiplier=5, name="multiplier"),
