@@ -49,7 +49,7 @@ class GemmConv(NamedTuple):
     width: int  # lanes of a panel of packed weights
     weight_taps: int  # taps that the packed weights hold
     panels: int  # panels per group
-    panel_blocks: int
+    panel_blocks: int  # blocks of the panels of all groups
     point_blocks: int
     tap_block: int
     run_block: int
@@ -190,19 +190,16 @@ def conv_gemm(
     tap_weight: "int64*",
     g: "GemmConv",
 ):
-    """One block: a range of lattice points x a range of weight panels of one group.
+    """One block: a range of lattice points x a range of weight panels, those of all groups numbered through.
 
     `index_*[point, tap]` is the offset which that axis adds to the source, or -1 for padding; `lines_w[point]` is 1
     where all taps along W read one stretch of memory, in step with the packed weights (-1 at the front: never);
     `tap_weight[tap]` is the number of the tap in a panel of packed weights; `zeros` is as long as the longest stretch.
     """
-    panel_block = block % g.panel_blocks
-    group = block // g.panel_blocks % g.groups
-    first, points = _rows_of(block // (g.panel_blocks * g.groups), g.point_blocks, g.points)
-    first_panel, panel_count = _rows_of(panel_block, g.panel_blocks, g.panels)
+    first, points = _rows_of(block // g.panel_blocks, g.point_blocks, g.points)
+    first_panel, panel_count = _rows_of(block % g.panel_blocks, g.panel_blocks, g.groups * g.panels)
     tiles = (points + MAX_ROWS - 1) // MAX_ROWS
     taps = g.taps_d * g.taps_h * g.taps_w
-    group_panels = group * g.panels
     panel_elements = g.weight_taps * g.run * g.width
     buffer = cast(offset(scratch, TABLE_SLOTS), weight)
     own = offset(buffer, PACK_COLUMNS * MAX_LANES)
@@ -233,15 +230,21 @@ def conv_gemm(
         )
         for channel in range(0, g.run, g.run_block):  # 3rd loop: blocks of source channels
             run = min(g.run_block, g.run - channel)
-            x_offset = group * g.run + channel
             # 2nd and 1st loop: panels of destination channels and tiles of lattice points. Either a panel's weights
             # stay in L1 while all tiles pass, or a tile's rows stay while all panels pass.
             for step in range(panel_count * tiles):
-                panel = step % panel_count if g.rows_stay else step // tiles
-                tile = step // panel_count if g.rows_stay else step % tiles
-                lane = (first_panel + panel) * g.width
+                if g.rows_stay:
+                    tile = step // panel_count
+                    panel = first_panel + step - tile * panel_count
+                else:
+                    panel = step // tiles
+                    tile = step - panel * tiles
+                    panel += first_panel
+                group = panel // g.panels
+                lane = (panel - group * g.panels) * g.width
                 lanes = min(g.width, g.lanes - lane)
-                w_offset = (group_panels + first_panel + panel) * panel_elements + channel * g.width
+                x_offset = group * g.run + channel
+                w_offset = panel * panel_elements + channel * g.width
                 if g.packs:
                     w_offset = 0
                     if tile == 0:
@@ -260,12 +263,12 @@ def conv_gemm(
                         )
                 out_offset = group * g.lanes + lane
                 if tile + 1 < tiles:
-                    new_run = run if taps == 1 and panel == 0 else 0
+                    new_run = run if taps == 1 and panel == first_panel else 0
                     _prefetch_tile(scratch, scratch[tile + 1] + TABLE_HEADER, source, out_offset, x_offset, new_run)
                 valid = _rows_of(tile, tiles, points)[1]
                 rows = max(valid, MIN_GEMM_ROWS)
                 table = scratch[tile] + TABLE_HEADER
-                start = offset(bias, (group_panels + first_panel + panel) * g.width)
+                start = offset(bias, panel * g.width)
                 if g.dots:
                     dot_tile(
                         rows,

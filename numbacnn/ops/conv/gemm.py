@@ -39,7 +39,7 @@ class Launch(NamedTuple):
 
     @property
     def blocks(self) -> int:
-        return self.record.point_blocks * self.record.groups * self.record.panel_blocks
+        return self.record.point_blocks * self.record.panel_blocks
 
 
 class Part(NamedTuple):
@@ -158,7 +158,7 @@ def _parts(launches: list[Launch], itemsize: int) -> Iterator[Part]:
                 tuple(
                     launch._replace(
                         record=launch.record._replace(
-                            **few, panel_blocks=min(few["panels"], launch.record.panel_blocks)
+                            **few, panel_blocks=min(few["groups"] * few["panels"], launch.record.panel_blocks)
                         ),
                         cost=launch.cost * share,
                     )
@@ -183,12 +183,12 @@ def _launch(
     taps = len(tap_weight)
     points = g.batch * math.prod(phase.points)
     point_blocks = 1 if shared["packs"] else -(-points // blocking.POINT_BLOCK)
-    panel_blocks = min(shared["panels"], -(-blocking.MIN_BLOCKS // max(1, point_blocks * g.groups)))
+    panel_blocks = min(g.groups * shared["panels"], -(-blocking.MIN_BLOCKS // max(1, point_blocks)))
     tap_block = blocking.split_evenly(taps, blocking.TAP_BLOCK)
     run_block = shared["run"]
     if not shared["dots"]:
         run_block = blocking.split_evenly(run_block, blocking.RUN_BYTES // (shared["width"] * itemsize * tap_block))
-    weight_bytes = g.taps * shared["run"] * shared["panels"] * shared["width"] * itemsize
+    weight_bytes = g.groups * g.taps * shared["run"] * shared["panels"] * shared["width"] * itemsize
     out_step = [axis.step * stride for axis, stride in zip(phase.axes, out_strides[1:], strict=True)]
     record = GemmConv(
         **dict(zip(_LATTICE_FIELDS, (*phase.points, *(table.shape[1] for table in tables)), strict=True)),
