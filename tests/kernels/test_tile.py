@@ -10,7 +10,16 @@ import pytest
 from numbacnn.kernels import conv_gemm, conv_weight
 from numbacnn.kernels._build import kernel
 from numbacnn.kernels._target import target
-from numbacnn.kernels.tile import MAX_LANES, MAX_ROWS, MIN_GEMM_ROWS, VECTORS, gemm_tile, outer_tile, tile_lanes
+from numbacnn.kernels.tile import (
+    MAX_LANES,
+    MAX_ROWS,
+    MIN_GEMM_ROWS,
+    VECTORS,
+    dot_tile,
+    gemm_tile,
+    outer_tile,
+    tile_lanes,
+)
 
 DTYPES = ("float32", "float64")
 GUARD = 77.0
@@ -29,6 +38,14 @@ def run_full_gemm_tile(
     block, table: "int64*", bias: "T*", taps: "int64", run: "int64", w_width: "int64", lanes: "int64"
 ):
     gemm_tile(MAX_ROWS, True, table, taps, 0, run, 0, w_width, 0, bias, 0, lanes)
+
+
+@kernel
+def run_dot_tile(
+    block, table: "int64*", bias: "T*", rows: "int64", valid: "int64", lanes: "int64", taps: "int64",
+    x_offset: "int64", run: "int64", w_offset: "int64", w_stride: "int64", out_offset: "int64", accumulate: "int64",
+):  # fmt: skip
+    dot_tile(rows, valid, lanes, table, taps, x_offset, run, w_offset, w_stride, out_offset, bias, accumulate)
 
 
 @kernel
@@ -150,6 +167,31 @@ def test_gemm_tile_propagates_nan_and_ignores_lanes_that_are_not_there(dtype):
         1, problem.table(), problem.bias, MAX_ROWS, 1, 1, 3, 2, 5, problem.w_width, 2, 0, problem.width
     )  # fmt: skip
     np.testing.assert_array_equal(np.isnan(problem.inside), np.isnan(expected))
+
+
+@dtypes
+@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("valid", range(1, MAX_ROWS + 1))
+def test_dot_tile(valid, lanes, dtype):
+    rng = np.random.default_rng(valid)
+    rows, widest = max(valid, MIN_GEMM_ROWS), tile_lanes(np.dtype(dtype).itemsize)
+    for taps, run in [(0, 1), (1, 1), (3, 2), *((1 + k % 3, k) for k in range(3, 2 * widest + 3))]:
+        for accumulate in (0, 5):
+            x = integers(rng, (taps, rows, 3 + run), dtype)
+            w, bias = integers(rng, (taps, 2 + lanes * (run + 4)), dtype), integers(rng, lanes, dtype)
+            out = np.full((rows, lanes + 3), GUARD, dtype)
+            before = integers(rng, (valid, lanes), dtype)
+            out[:valid, 1 : 1 + lanes] = before
+            per_tap = [np.append(addresses(a), b) for a, b in zip(x, addresses(w), strict=True)]
+            names = addresses(out)
+            names[valid:] = names[valid - 1]  # as callers with fewer rows than the smallest tile do
+            table = np.concatenate([names, *per_tap]).astype(np.int64)
+            run_dot_tile(1, table, bias, rows, valid, lanes, taps, 3, run, 2, run + 4, 1, accumulate)
+            weights = w[:, 2:].reshape(taps, lanes, run + 4)[:, :, :run].astype(float)
+            products = np.einsum("trk,tjk->rj", x[:, :valid, 3:].astype(float), weights)
+            np.testing.assert_array_equal(out[:valid, 1 : 1 + lanes], (before if accumulate else bias) + products)
+            out[:valid, 1 : 1 + lanes] = GUARD
+            assert (out == GUARD).all(), "written outside the tile"
 
 
 @dtypes
