@@ -131,7 +131,7 @@ def copy_row(target, row, segment, strips, outside, picks, channel, part, s):
     scale, divide, step = s.channel_scale, s.channel_divide, s.step
     source_step = step * s.source_w
     vectors = min(s.panel, (s.channels - channel + n - 1) // n)
-    whole = channel + vectors * n <= s.channels and scale == 1 and divide == 1
+    plain = min(vectors, (s.channels - channel) // n) if scale == 1 and divide == 1 else 0  # whole, as they lie
     for i in range(s.strips):
         strip = offset(target, strips[STRIP_COLUMNS * i] * n)
         length = strips[STRIP_COLUMNS * i + 1]
@@ -139,14 +139,13 @@ def copy_row(target, row, segment, strips, outside, picks, channel, part, s):
         begin = _clamp((step - 1 - q) // step, 0, length)  # the first coordinate that is not negative
         end = _clamp((s.width - q + step - 1) // step, begin, length)
         source = offset(row, (q + begin * step) * s.source_w)
-        if whole:
-            inside, position = offset(strip, begin * n), offset(source, channel)
-            copy_positions(inside, vector_step, position, source_step, end - begin, vectors)
+        inside, position = offset(strip, begin * n), offset(source, channel)
+        copy_positions(inside, vector_step, position, source_step, end - begin, plain)
         for v in range(vectors):
             line = offset(strip, v * vector_step)
             valid = min(n, s.channels - channel - v * n)
             first = (channel + v * n) * scale + part
-            if not whole:
+            if v >= plain:
                 copy_lanes(offset(line, begin * n), source, source_step, end - begin, first, scale, divide, valid)
             if begin > 0:
                 _copy_padding(line, row, q, step, begin, outside, first, scale, divide, valid, s)
