@@ -1,4 +1,4 @@
-"""Max and average pooling over channels-last memory, forward and backward, for any rank and any windows.
+"""Max and average pooling over channels-last memory, for any rank and any windows, and the gradient of averages.
 
 Every kernel walks over its own results (outputs forward, inputs backward) and gathers what each is made of, so no two
 blocks write the same element and every sum has one order. A result stays in a register until it is whole.
@@ -23,7 +23,6 @@ from .pool_lanes import (
     splat_offset,
     store_lanes,
     store_offsets,
-    where_offset,
     widen_offsets,
     zeros,
 )
@@ -35,7 +34,6 @@ from .pool_walk import (
     forward_place,
     forward_row,
     forward_table,
-    tap_table,
     walk,
     walk_few,
     weight_table,
@@ -62,21 +60,6 @@ def max_of_taps(arrays, table, start, count, base, source, at, result, shared, d
     store_lanes(out, at, result, best)
     if g.offsets:
         store_offsets(offsets, at, result, where)
-
-
-@inlined
-def gradient_won(arrays, table, start, count, base, source, at, result, shared, divisor, g):
-    """What an input element gets from the windows it won, so far."""
-    grad, offsets, out = arrays
-    zero = zeros(grad, source)
-    total = zero
-    for t in range(count):
-        place = base + table[2 * t]
-        won = where_offset(load_offsets(offsets, place, source, zero), table[2 * t + 1])
-        total += select(won, load_lanes(grad, place, source), zero)
-    if start > 0:
-        total = drop_lanes(total, shared, result) + load_lanes(out, at, result)
-    store_lanes(out, at, result, total)
 
 
 @inlined
@@ -118,17 +101,6 @@ def max_pool(block, x: "T*", out: "T*", offsets: "I*", lowest: "T", g: "Pool"):
 @kernel(I=OFFSET_DTYPES)
 def max_pool_few(block, x: "T*", out: "T*", offsets: "I*", lowest: "T", g: "Pool"):
     walk_few(block, g, forward_row, forward_place, forward_table, max_of_taps, (x, out, offsets, lowest))
-
-
-@kernel(I=OFFSET_DTYPES)
-def max_pool_backward(block, grad: "T*", offsets: "I*", out: "T*", g: "Pool"):
-    """The gradient with respect to the input of `max_pool`."""
-    walk(block, g, backward_row, backward_place, tap_table, gradient_won, (grad, offsets, out))
-
-
-@kernel(I=OFFSET_DTYPES)
-def max_pool_backward_few(block, grad: "T*", offsets: "I*", out: "T*", g: "Pool"):
-    walk_few(block, g, backward_row, backward_place, tap_table, gradient_won, (grad, offsets, out))
 
 
 @kernel

@@ -187,20 +187,6 @@ def splat_offset(typingctx, like, number):
 
 
 @intrinsic
-def where_offset(typingctx, offsets, number):
-    """The mask of the lanes whose window offset is `number`."""
-    from numba.core import types
-
-    kind = _vector(types.boolean, offsets)
-
-    def codegen(context, builder, signature, args):
-        scalar = _resize(builder, args[1], context.get_value_type(offsets.element))
-        return builder.icmp_signed("==", args[0], Value(builder, scalar).broadcast(offsets.lanes).llvm)
-
-    return kind(offsets, number), codegen
-
-
-@intrinsic
 def beats(typingctx, candidate, best):
     """The mask of the lanes in which `candidate` replaces `best`: it is larger, or the first NaN."""
     from numba.core import types

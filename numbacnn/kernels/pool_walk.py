@@ -49,9 +49,6 @@ class Pool(NamedTuple):
     DD: int
     DH: int
     DW: int
-    TD: int  # how far apart the outputs are that read one input
-    TH: int
-    TW: int
     LD: int  # ends of the padded input
     LH: int
     LW: int
@@ -83,27 +80,14 @@ def window(o, IN, OUT, K, S, P, D):
 
 
 @device
-def readers(i, IN, OUT, K, S, P, D, step):
-    """The outputs that read input `i` on one axis: the first, and how many; they are `step` apart."""
+def readers(i, IN, OUT, K, S, P):
+    """The outputs that read input `i` on one axis: the first, and how many. Windows are not dilated."""
     if S == 0:
         first = i * OUT // IN
         return first, ((i + 1) * OUT + IN - 1) // IN - first
-    low = i + P - (K - 1) * D
+    low = i + P - (K - 1)
     first = (low + S - 1) // S if low > 0 else 0
-    end = min(OUT, (i + P) // S + 1)
-    if D > 1:
-        while first < end and (i + P - first * S) % D != 0:
-            first += 1
-    return first, max(end - first + step - 1, 0) // step
-
-
-@device
-def tap_number(i, o, IN, OUT, S, P, D):
-    """Which tap of its reader `o` input `i` is, on one axis."""
-    if S == 0:
-        return i - o * IN // OUT
-    distance = i + P - o * S
-    return distance if D == 1 else distance // D
+    return first, max(min(OUT, (i + P) // S + 1) - first, 0)
 
 
 @inlined
@@ -156,8 +140,8 @@ def forward_table(table, arrays, start, count, row, w, found, g):
 @inlined
 def backward_row(n, d, h, g):
     """What the inputs of a row have in common: the readers on two axes, where they begin; and the inputs themselves."""
-    readers_d = readers(d, g.ID, g.OD, g.KD, g.SD, g.PD, g.DD, g.TD)
-    readers_h = readers(h, g.IH, g.OH, g.KH, g.SH, g.PH, g.DH, g.TH)
+    readers_d = readers(d, g.ID, g.OD, g.KD, g.SD, g.PD)
+    readers_h = readers(h, g.IH, g.OH, g.KH, g.SH, g.PH)
     return readers_d, readers_h, ((n * g.OD + readers_d[0]) * g.OH + readers_h[0]) * g.OW, d, h
 
 
@@ -165,26 +149,11 @@ def backward_row(n, d, h, g):
 def backward_place(row, w, g):
     """Of an input: where its readers begin, how many they are, what its table depends on, nothing; its readers."""
     d, h, begin = row[0], row[1], row[2]
-    first, count = readers(w, g.IW, g.OW, g.KW, g.SW, g.PW, g.DW, g.TW)
-    last = first + (count - 1) * g.TW
+    first, count = readers(w, g.IW, g.OW, g.KW, g.SW, g.PW)
     key = -1
-    if first * g.SW >= g.PW and last * g.SW - g.PW + (g.KW - 1) * g.DW < g.IW:  # whole windows: all divisors are one
-        key = tap_number(w, first, g.IW, g.OW, g.SW, g.PW, g.DW) * (g.KW + 1) + count
+    if first * g.SW >= g.PW and (first + count - 1) * g.SW - g.PW + g.KW <= g.IW:  # whole windows: one divisor
+        key = count
     return (begin + first) * g.C, d[1] * h[1] * count, key, 0, (first, count)
-
-
-@inlined
-def tap_table(table, arrays, start, count, row, w, found, g):
-    """Where the readers of an input are, counted from the first, and which of their taps it is."""
-    d, h = row[0], row[1]
-    i, j, k = unravel(start, h[1], found[1])
-    for t in range(count):
-        table[2 * t] = ((i * g.TD * g.OH + j * g.TH) * g.OW + k * g.TW) * g.C
-        kd = tap_number(row[3], d[0] + i * g.TD, g.ID, g.OD, g.SD, g.PD, g.DD)
-        kh = tap_number(row[4], h[0] + j * g.TH, g.IH, g.OH, g.SH, g.PH, g.DH)
-        kw = tap_number(w, found[0] + k * g.TW, g.IW, g.OW, g.SW, g.PW, g.DW)
-        table[2 * t + 1] = (kd * g.KH + kh) * g.KW + kw
-        i, j, k = advance(i, j, k, h[1], found[1])
 
 
 @inlined

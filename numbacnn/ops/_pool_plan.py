@@ -17,11 +17,21 @@ from .geometry import PoolGeometry, lift, pool_geometry
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["PoolPlan", "adaptive_geometry", "plan_backward", "plan_forward", "window_geometry"]
+__all__ = [
+    "PoolPlan",
+    "adaptive_geometry",
+    "plan_backward",
+    "plan_forward",
+    "plan_scatter",
+    "tap_places",
+    "window_geometry",
+]
 
 # Input and output of one block: far more than the microsecond a block costs, and several blocks per core already
 # where a second core pays at all.
 BLOCK_BYTES = 1 << 16
+# What one block of a max pool's gradient fills: it stays in the second-level cache between zeroing and adding.
+SCATTER_BYTES = 1 << 18
 # Channels are cut at multiples of this, so that no two blocks write to one cache line.
 CHANNEL_BYTES = 128
 # What one core moves, and how many window elements it reads, in a nanosecond.
@@ -140,9 +150,32 @@ def plan_forward(geometry: PoolGeometry, itemsize: int, divisor: int = 0, offset
 
 @functools.lru_cache(maxsize=1024)
 def plan_backward(geometry: PoolGeometry, itemsize: int, divisor: int = 0) -> PoolPlan:
-    """The launch that fills the gradient of the input."""
+    """The launch that fills the gradient of the input of an average pool."""
     runs = (*_inner_inputs(geometry, 2), max(geometry.stride[2], 1))
     return _plan(geometry, itemsize, geometry.input, runs, divisor, False)
+
+
+@functools.lru_cache(maxsize=64)
+def plan_scatter(geometry: PoolGeometry, itemsize: int) -> tuple[PoolPlan, np.ndarray]:
+    """The launch that fills the gradient of the input of a max pool; and the place of each tap, for the kernel."""
+    few, _, pool, cost = _plan(geometry, itemsize, geometry.input, (0, 0, 1), 0, True)
+    positions, width = math.prod(geometry.input), geometry.input[2]
+    # Whole rows where there are several; stretches begin where windows do, so that few windows lie in two of them.
+    row, stride, kernel = width, geometry.stride[1], geometry.kernel[1]
+    if positions == width:
+        row, stride, kernel = 1, geometry.stride[2], geometry.kernel[2]
+    rows = max(SCATTER_BYTES // (row * geometry.channels * itemsize), 2 * kernel)
+    step = -(-rows // max(stride, 1)) * max(stride, 1) * row
+    per_sample = -(-positions // step)
+    pool = pool._replace(step=step, channel_blocks=per_sample)
+    return PoolPlan(few, geometry.batch * per_sample, pool, 2 * cost), tap_places(geometry)
+
+
+def tap_places(geometry: PoolGeometry) -> np.ndarray:
+    """How far each tap of a window is from the first, in positions of the input."""
+    taps = [np.arange(k, dtype=np.int64) * d for k, d in zip(geometry.kernel, geometry.dilation, strict=True)]
+    _, height, width = geometry.input
+    return ((taps[0][:, None, None] * height + taps[1][:, None]) * width + taps[2]).reshape(-1)
 
 
 def _plan(
@@ -176,7 +209,6 @@ def _plan(
             # An adaptive window is never taken for one that lies wholly inside.
             *(low if s else 1 for low, s in zip(geometry.pad_low, geometry.stride, strict=True)),
             *geometry.dilation,
-            *(d // math.gcd(d, s) for d, s in zip(geometry.dilation, geometry.stride, strict=True)),
             *(i + p for i, p in zip(geometry.input, geometry.pad_high, strict=True)),
             divisor,
             int(offsets),

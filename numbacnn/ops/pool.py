@@ -12,9 +12,10 @@ import numpy as np
 
 from ..errors import OptionError, ShapeError
 from ..kernels import pool as kernels
+from ..kernels import pool_scatter
 from ..kernels.pool_walk import COUNT_PADDING
 from ._check import check_float, check_tensor_like
-from ._pool_plan import divisor_code, plan_backward, plan_forward, window_geometry
+from ._pool_plan import divisor_code, plan_backward, plan_forward, plan_scatter, window_geometry
 from .layout import channels_last, empty_channels_last
 
 if TYPE_CHECKING:
@@ -344,9 +345,8 @@ def max_backward(grad_output: np.ndarray, offsets: np.ndarray, geometry: PoolGeo
             f"got {offsets.dtype} of shape {offsets.shape}"
         )
     out = empty_channels_last(geometry.input_shape, grad.dtype)
-    plan = plan_backward(geometry, grad.itemsize)
-    kernel = kernels.max_pool_backward_few if plan.few else kernels.max_pool_backward
-    kernel(plan.blocks, grad, channels_last(offsets), out, plan.pool, cost=plan.cost)
+    plan, taps = plan_scatter(geometry, grad.itemsize)
+    pool_scatter.max_pool_backward(plan.blocks, grad, channels_last(offsets), taps, out, plan.pool, cost=plan.cost)
     return out
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import DTypeError, OptionError, ShapeError
 from ..kernels import unpool as kernels
 from ._check import check_choice, check_float, check_integer, check_per_axis, check_tensor_like
-from ._pool_plan import BLOCK_BYTES, BYTES_PER_NS, CHANNEL_BYTES, adaptive_geometry, window_geometry
+from ._pool_plan import BLOCK_BYTES, BYTES_PER_NS, CHANNEL_BYTES, adaptive_geometry, tap_places, window_geometry
 from .layout import channels_last, empty_channels_last, memory_view
 
 if TYPE_CHECKING:
@@ -97,13 +97,11 @@ def _indices(offsets: np.ndarray, geometry: PoolGeometry, form: str) -> np.ndarr
     if offsets.shape != geometry.output_shape:
         raise ShapeError(f"offsets has shape {offsets.shape}, but the pool's output is {geometry.output_shape}")
     width, plane = geometry.input[2], geometry.input[1] * geometry.input[2]
-    taps = [np.arange(k, dtype=np.int64) * d for k, d in zip(geometry.kernel, geometry.dilation, strict=True)]
-    of_tap = (taps[0][:, None, None] * plane + taps[1][:, None] * width + taps[2]).reshape(-1)
     begins = [_window_begins(geometry, axis) for axis in range(3)]
     of_window = begins[0][:, None, None] * plane + begins[1][:, None] * width + begins[2]
     out = empty_channels_last(geometry.output_shape, np.int64)
     view = memory_view(out)
-    np.take(of_tap, memory_view(channels_last(offsets)), out=view, mode="clip")
+    np.take(tap_places(geometry), memory_view(channels_last(offsets)), out=view, mode="clip")
     view += of_window[..., None]
     if form == "tensor":
         planes = np.arange(geometry.batch * geometry.channels, dtype=np.int64) * (plane * geometry.input[0])

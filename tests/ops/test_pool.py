@@ -70,6 +70,28 @@ def test_max_pool_backward(case):
     assert (result == naive.max_pool_backward(grad, indices, x.shape)).all()
 
 
+@pytest.mark.parametrize(
+    ("shape", "kernel", "options"),
+    [
+        ((2, 70, 61, 67), 3, {"stride": 2, "padding": 1}),
+        ((1, 40, 9000), 5, {"stride": 2, "padding": 2, "ceil_mode": True}),
+        ((1, 1, 200_000), 3, {"stride": 1, "padding": 1}),
+        ((1, 33, 20, 21, 22), (2, 3, 2), {"stride": 1, "padding": 1, "dilation": (1, 2, 1)}),
+        ((1, 3, 4, 40_000), (3, 2), {"stride": (1, 3)}),
+    ],
+    ids=str,
+)
+def test_max_pool_backward_in_several_blocks(shape, kernel, options):
+    x = integers(shape, "float32", 0)
+    out, offsets = max_pool_forward(x, kernel, **options)
+    indices = max_pool_indices(offsets, shape, kernel, **options)
+    planes = indices.reshape(*shape[:2], -1)
+    assert (np.take_along_axis(x.reshape(*shape[:2], -1), planes, -1).reshape(out.shape) == out).all()
+    grad = integers(out.shape, "float32", 1)
+    gradient = max_pool_backward(grad, offsets, shape, kernel, **options)
+    assert (gradient == naive.max_pool_backward(grad, indices, shape)).all()
+
+
 @cases
 def test_avg_pool(case):
     x = pool_array(case)
