@@ -248,7 +248,7 @@ def _conv_transpose(
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     # The convolution whose gradient this is has more outputs than x where output_padding reaches a whole stride;
     # those that x lacks are zeros.
-    size = conv_geometry(output_shape, w.shape, **options).output_shape[2:]
+    size = conv_geometry(output_shape, w.shape, **options, warn=False).output_shape[2:]
     inside: Any = (..., *(slice(extent) for extent in x.shape[-rank:]))
     source = x.data
     if size != x.shape[-rank:]:
@@ -257,7 +257,7 @@ def _conv_transpose(
     shape = output_shape[len(batch) :]
 
     def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> Gradients:
-        grad_x = conv_forward(grad, w.data, **options)[inside] if needs[0] else None
+        grad_x = conv_forward(grad, w.data, **options, warn=False)[inside] if needs[0] else None
         grad_w = conv_backward_weight(source, grad, w.shape, **options) if needs[1] else None
         return (grad_x, grad_w, *_grad_bias(grad, rank, needs))
 

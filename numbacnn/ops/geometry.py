@@ -115,6 +115,8 @@ def conv_geometry(
     dilation: Any = 1,
     groups: int = 1,
     padding_mode: Any = "zeros",
+    *,
+    warn: bool = True,
 ) -> ConvGeometry:
     """Validate a convolution and work out its sizes.
 
@@ -135,6 +137,9 @@ def conv_geometry(
         Divides both numbers of channels.
     padding_mode : str or sequence of str, default "zeros"
         "zeros", "reflect" (edge excluded), "replicate" or "circular", for all axes or one per axis.
+    warn : bool, default True
+        Whether to warn. Gradients do not: their sizes are given, and were warned of (or, in a transposed convolution,
+        meant) before.
 
     Raises
     ------
@@ -163,7 +168,7 @@ def conv_geometry(
     numbacnn.errors.ShapeError: axis 2 (W): the kernel spans 5 samples (size 5, dilation 1) but the padded input has \
 only 2 (2 + padding 0 + 0); it would fit with padding=2
     """
-    arguments = (input_shape, weight_shape, stride, padding, dilation, groups, padding_mode)
+    arguments = (input_shape, weight_shape, stride, padding, dilation, groups, padding_mode, warn)
     try:
         return _conv_geometry(*arguments)
     except TypeError:  # a list or an array among the arguments cannot be a key of the cache
@@ -174,7 +179,14 @@ only 2 (2 + padding 0 + 0); it would fit with padding=2
 # typed: so that True and 1.0 are refused even after 1 was accepted.
 @functools.lru_cache(maxsize=4096, typed=True)
 def _conv_geometry(
-    input_shape: Any, weight_shape: Any, stride: Any, padding: Any, dilation: Any, groups: Any, padding_mode: Any
+    input_shape: Any,
+    weight_shape: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    padding_mode: Any,
+    warn: bool,
 ) -> ConvGeometry:
     input_shape = check_shape("input", input_shape)
     weight_shape = check_shape("weight", weight_shape)
@@ -200,8 +212,9 @@ def _conv_geometry(
     check_fit(size, kernel, dilation, low, high)
     output = tuple((i + p + q - k) // s + 1 for i, p, q, k, s in zip(size, low, high, span, stride, strict=True))
     check_elements("output", (input_shape[0], weight_shape[0], *output))
-    warn_unread(size, span, stride, low, high)
-    warn_even(padding, span)
+    if warn:
+        warn_unread(size, span, stride, low, high)
+        warn_even(padding, span)
     return ConvGeometry(
         rank=rank,
         batch=input_shape[0],

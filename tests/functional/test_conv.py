@@ -98,6 +98,13 @@ def test_empty_batch(transpose):
         assert not tensor.grad.any()
 
 
+@pytest.mark.filterwarnings("error")
+def test_output_padding_is_no_reason_to_warn():
+    x, weight, _ = operands(1, transpose=True)
+    x = nc.Tensor(x, requires_grad=True)
+    F.conv_transpose1d(x, weight, stride=7, output_padding=6).sum().backward()
+
+
 def test_memory_is_channels_last():
     x, weight, bias = operands(2)
     out = F.conv2d(x, weight, bias)

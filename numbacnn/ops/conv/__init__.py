@@ -30,6 +30,7 @@ def conv_forward(
     groups: int = 1,
     padding_mode: Any = "zeros",
     algorithm: str = "auto",
+    warn: bool = True,
 ) -> np.ndarray:
     r"""Convolve (cross-correlate) a batch.
 
@@ -54,6 +55,8 @@ def conv_forward(
         "zeros", "reflect", "replicate" or "circular", for all axes or per axis.
     algorithm : str, default "auto"
         Force one of the algorithms that `explain` names.
+    warn : bool, default True
+        Whether to warn of samples that are never read (a transposed convolution's gradient leaves them out on purpose).
 
     Returns
     -------
@@ -79,7 +82,7 @@ def conv_forward(
     bias = None if bias is None else check_float("bias", bias)
     check_same_dtype(x=x, weight=weight, bias=bias)
     x, batched = _batched("x", x, weight.ndim)
-    geometry = conv_geometry(x.shape, weight.shape, stride, padding, dilation, groups, padding_mode)
+    geometry = conv_geometry(x.shape, weight.shape, stride, padding, dilation, groups, padding_mode, warn=warn)
     _check_bias(bias, geometry.out_channels)
     choice = plan.plan_conv("forward", geometry, algorithm)
     out = layout.empty_channels_last(geometry.output_shape, x.dtype)
@@ -137,7 +140,7 @@ def conv_backward_data(
     check_same_dtype(grad_output=grad_output, weight=weight, bias=bias)
     grad_output, batched = _batched("grad_output", grad_output, weight.ndim)
     shape = tuple(input_shape) if batched else (1, *input_shape)
-    geometry = conv_geometry(shape, weight.shape, stride, padding, dilation, groups, padding_mode)
+    geometry = conv_geometry(shape, weight.shape, stride, padding, dilation, groups, padding_mode, warn=False)
     _check_grad_output(grad_output, geometry)
     _check_bias(bias, geometry.in_channels)
     choice = plan.plan_conv("backward_data", geometry, algorithm)
@@ -193,7 +196,7 @@ def conv_backward_weight(
     shape = tuple(weight_shape)
     x, _ = _batched("x", x, len(shape))
     grad_output, _ = _batched("grad_output", grad_output, len(shape))
-    geometry = conv_geometry(x.shape, shape, stride, padding, dilation, groups, padding_mode)
+    geometry = conv_geometry(x.shape, shape, stride, padding, dilation, groups, padding_mode, warn=False)
     _check_grad_output(grad_output, geometry)
     choice = plan.plan_conv("backward_weight", geometry, algorithm)
     if not grad_output.size:
