@@ -28,8 +28,11 @@ def window_begin(o, IN, OUT, S, P):
 
 
 @kernel(I=("uint8", "uint16", "int32"))
-def max_pool_backward(block, grad: "T*", offsets: "I*", taps: "int64*", out: "T*", g: "Pool"):
-    """One block: ``g.step`` positions of one sample. `taps` holds the place of each tap, counted from the first."""
+def max_pool_backward(block, grad: "T*", offsets: "I*", taps: "int64*", reach: "int64", out: "T*", g: "Pool"):
+    """One block: ``g.step`` positions of one sample.
+
+    `taps` holds how many elements each tap of a window is from the first; the last is `reach` positions from it.
+    """
     n = block // g.channel_blocks
     first = (block - n * g.channel_blocks) * g.step
     end = min(first + g.step, g.ID * g.IH * g.IW)
@@ -56,7 +59,12 @@ def max_pool_backward(block, grad: "T*", offsets: "I*", taps: "int64*", out: "T*
             for ow in range(w_begin, w_end):
                 begin = row_begin + window_begin(ow, g.IW, g.OW, g.SW, g.PW)
                 source = (((n * g.OD + od) * g.OH + oh) * g.OW + ow) * g.C
-                for c in range(g.C):
-                    winner = begin + taps[offsets[source + c]]
-                    if first <= winner < end:
-                        sample[winner * g.C + c] += grad[source + c]
+                target = begin * g.C
+                if begin >= first and begin + reach < end:
+                    for c in range(g.C):
+                        sample[target + c + taps[offsets[source + c]]] += grad[source + c]
+                else:
+                    for c in range(g.C):
+                        winner = target + c + taps[offsets[source + c]]
+                        if first * g.C <= winner < end * g.C:
+                            sample[winner] += grad[source + c]

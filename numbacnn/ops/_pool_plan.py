@@ -157,7 +157,7 @@ def plan_backward(geometry: PoolGeometry, itemsize: int, divisor: int = 0) -> Po
 
 @functools.lru_cache(maxsize=64)
 def plan_scatter(geometry: PoolGeometry, itemsize: int) -> tuple[PoolPlan, np.ndarray]:
-    """The launch that fills the gradient of the input of a max pool; and the place of each tap, for the kernel."""
+    """The launch that fills the gradient of the input of a max pool; and where the taps are, in elements."""
     few, _, pool, cost = _plan(geometry, itemsize, geometry.input, (0, 0, 1), 0, True)
     positions, width = math.prod(geometry.input), geometry.input[2]
     # Whole rows where there are several; stretches begin where windows do, so that few windows lie in two of them.
@@ -168,7 +168,7 @@ def plan_scatter(geometry: PoolGeometry, itemsize: int) -> tuple[PoolPlan, np.nd
     step = -(-rows // max(stride, 1)) * max(stride, 1) * row
     per_sample = -(-positions // step)
     pool = pool._replace(step=step, channel_blocks=per_sample)
-    return PoolPlan(few, geometry.batch * per_sample, pool, 2 * cost), tap_places(geometry)
+    return PoolPlan(few, geometry.batch * per_sample, pool, 2 * cost), tap_places(geometry) * geometry.channels
 
 
 def tap_places(geometry: PoolGeometry) -> np.ndarray:

@@ -142,10 +142,12 @@ def global_avg_pool_backward(grad_output: np.ndarray, input_shape: tuple[int, ..
     return adaptive_avg_pool_backward(grad_output, input_shape, 1)
 
 
-# Elements of one segment's block, and of one row at least: a row of a few vectors keeps the loop around it short.
+# The size of a segment, and of a row at least: a row of a few vectors keeps the loop around it short.
 _SEGMENT_BYTES = 1 << 17
 _ROW_BYTES = 256
-_BYTES_PER_NS = 15.0
+# What one core adds up in a nanosecond when an earlier operation has left its result in the caches: below a megabyte
+# or so, fetching half of it from there to another core takes longer than it saves.
+_BYTES_PER_NS = 60.0
 
 
 @functools.lru_cache(maxsize=1024)

@@ -346,7 +346,9 @@ def max_backward(grad_output: np.ndarray, offsets: np.ndarray, geometry: PoolGeo
         )
     out = empty_channels_last(geometry.input_shape, grad.dtype)
     plan, taps = plan_scatter(geometry, grad.itemsize)
-    pool_scatter.max_pool_backward(plan.blocks, grad, channels_last(offsets), taps, out, plan.pool, cost=plan.cost)
+    reach = int(taps[-1]) // geometry.channels
+    offsets = channels_last(offsets)
+    pool_scatter.max_pool_backward(plan.blocks, grad, offsets, taps, reach, out, plan.pool, cost=plan.cost)
     return out
 
 
