@@ -1,15 +1,13 @@
-"""Depthwise convolution over channels-last memory, forward and data gradient: every channel by itself.
+"""Depthwise convolution straight from channels-last memory, forward and data gradient: every channel by itself.
 
-Channels-last positions are many elements apart, often a power of two, so that the rows under a kernel compete for the
-same few sets of the L1 cache. Therefore source rows are first copied into *strips*: the positions of one vector of
-channels side by side, padding filled in, one strip per residue of the stride (or dilation), so that neighbouring
-points read neighbouring positions whatever stride and dilation are. A ring of strips keeps the rows that the next
-destination row needs too: each is copied about once and read by every kernel row.
+Vectors run along the channels, so a point's taps are vectors at multiples of the distance between positions, whatever
+stride and dilation are. Along the width, destination points are of two kinds. A *zone* is a stretch of points whose
+taps all lie inside the source: tiles of six to four points. A *column* is one of the few points at the borders: its
+taps are listed one by one (fewer where the padding is zeros, elsewhere in the source where it is not), and its tile is
+one point of four vectors.
 
-A *panel* is a few vectors of channels that are copied and computed together; missing channels of the last are zeros.
-
-With a multiplier m, output channels ``c*m .. c*m + m - 1`` belong to input channel c: forward copies each channel m
-times; the data gradient takes the m gradients of a channel as m kernels whose results are added.
+Channels are dealt out in panels of two vectors, a cache line. The last panel of a position is moved back so that it
+ends with the channels: some are computed twice, none alone.
 """
 
 from __future__ import annotations
@@ -17,259 +15,130 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ._build import device, kernel
-from ._serial import SCRATCH_SLOTS
-from .depthwise_tile import LONGEST_RUN, copy_positions, points_4, points_8
-from .pointer import cast, load_pointer, offset, store_pointer
-from .simd import lanes, splat, store
-
-MAX_POINTS = 8
+from .depthwise_tile import LINE_VECTORS, line_tile
+from .layout import copy_transposed
+from .pointer import as_integers, load_pointer, offset, store_pointer
+from .simd import fma, lanes, load, store
 
 # How a thread's scratch memory is divided, in slots.
-RING_ROWS = 1024  # source rows in the ring: their tags
-TABLE_ROWS = 1024  # source rows that one destination row reads: pairs of slots
-TABLE_RUNS = 1536  # runs of taps in all of them: pairs of slots
-_ROWS = RING_ROWS
-_RUNS = _ROWS + 2 * TABLE_ROWS
-_TILE = _RUNS + 2 * TABLE_RUNS  # one vector of any machine for each point
-_RING = _TILE + MAX_POINTS * 8
-RING_SLOTS = SCRATCH_SLOTS - _RING
+TABLE_ROWS = 2048  # source rows that one destination row reads: pairs of slots
+TABLE_TAPS = 12 * 1024  # taps of a column in all of them: pairs of slots
+_TAPS = 2 * TABLE_ROWS
 
-# Columns of the table of strips: first position in a ring row, length, source coordinate of its first position.
-STRIP_COLUMNS = 3
-# Columns of the table of runs: first position in a ring row, first weight of a kernel row, number of taps.
-RUN_COLUMNS = 3
-# Columns of the table of phases: destination coordinates START + STEP * point; its runs; first and last segment.
-START, STEP, POINTS, FIRST_RUN, RUNS, SEGMENT, PHASE_COLUMNS = range(7)
+# Columns of the table of zones: destination coordinates START + STEP * point; for tap t, the kernel's tap TAP +
+# TAP_STEP * t and source coordinates SOURCE + ALPHA * point + BETA * t. Of the table of columns: destination, picks.
+START, STEP, POINTS, SOURCE, ALPHA, BETA, TAP, TAP_STEP, TAPS, ZONE_FIELDS = range(10)
+COLUMN, FIRST_PICK, PICKS, COLUMN_FIELDS = range(4)
 
 
-class Strips(NamedTuple):
-    """How source rows become strips, and what of them a destination row reads. Lengths in elements."""
+class Direct(NamedTuple):
+    """Extents, strides (in elements) and block sizes of one launch."""
 
     planes: int  # destination planes per sample, rows per plane
     rows: int
-    segments: int  # parts that a row is cut into, and points (of each phase) of one part
-    segment: int
-    units: int  # destination rows x segments of the whole batch
-    source_planes: int
-    source_rows: int
-    width: int  # source positions per row
-    low: int  # positions of padding before and after them that `outside` gives a source
-    high: int
-    step: int  # source coordinates between the positions of a strip
-    strips: int
-    positions: int  # of a ring row
-    picks: int  # single positions after the strips
-    ring: int  # source rows that the ring holds
-    parts: int  # gradients per destination channel: the multiplier in the data gradient
-    channel_scale: int  # lane of channel c reads source channel (c * scale + part) // divide
-    channel_divide: int
-    channels: int  # of the destination
-    panel: int  # vectors per panel
-    panels: int
+    band: int  # rows that are computed in all planes before the next: so that L2 keeps the planes under a kernel
+    bands: int
+    units: int  # rows of the batch, the last band counted as a whole one
+    unit_blocks: int
+    channels: int
+    panels: int  # of a position
+    pass_panels: int  # panels that pass over a block's rows together
+    panel_blocks: int
+    taps: int  # of the kernel, and of one of its rows
+    row_taps: int
+    zones: int
+    columns: int
     source_n: int  # source elements between samples, planes, rows, positions
     source_d: int
     source_h: int
     source_w: int
-    row_weights: int  # elements of the weights of one kernel row, of one vector
-    part_weights: int
-    vector_weights: int
-
-
-class Depthwise(NamedTuple):
-    """The destination and the blocks."""
-
-    phases: int
-    unit_blocks: int
-    panel_blocks: int
-    out_n: int  # elements between samples, planes, rows, positions
+    out_n: int
     out_d: int
     out_h: int
     out_w: int
 
 
 @device
-def copy_lanes(strip, source, source_step, count, first, scale, divide, valid):
-    """Copy vectors lane by lane: source channels ``(first + lane * scale) // divide``, then zeros."""
-    n = lanes(strip)
-    for lane in range(valid):
-        channel = (first + lane * scale) // divide
-        for j in range(count):
-            strip[j * n + lane] = source[j * source_step + channel]
-    for lane in range(valid, n):
-        for j in range(count):
-            strip[j * n + lane] = 0
-
-
-@device
-def _copy_padding(strip, row, q, step, count, outside, channel, scale, divide, valid, s):
-    """Positions outside the source: zero, or what the padding mode puts there."""
-    n = lanes(strip)
-    for j in range(count):
-        place = offset(strip, j * n)
-        source = -1
-        if -s.low <= q < 0:
-            source = outside[q + s.low]
-        elif s.width <= q < s.width + s.high:
-            source = outside[s.low + q - s.width]
-        if source < 0:
-            store(place, 0, splat(strip, 0))
-        else:
-            copy_lanes(place, offset(row, source * s.source_w), 0, 1, channel, scale, divide, valid)
-        q += step
-
-
-@device
-def _clamp(value, low, high):
-    return max(low, min(value, high))
-
-
-@device
-def copy_row(target, row, segment, strips, outside, picks, channel, part, s):
-    """Copy a source row to the strips of a panel that begins with destination channel `channel`."""
-    n = lanes(target)
-    vector_step = s.positions * n
-    scale, divide, step = s.channel_scale, s.channel_divide, s.step
-    source_step = step * s.source_w
-    vectors = min(s.panel, (s.channels - channel + n - 1) // n)
-    plain = min(vectors, (s.channels - channel) // n) if scale == 1 and divide == 1 else 0  # whole, as they lie
-    for i in range(s.strips):
-        strip = offset(target, strips[STRIP_COLUMNS * i] * n)
-        length = strips[STRIP_COLUMNS * i + 1]
-        q = strips[STRIP_COLUMNS * i + 2] + segment * s.segment * step
-        begin = _clamp((step - 1 - q) // step, 0, length)  # the first coordinate that is not negative
-        end = _clamp((s.width - q + step - 1) // step, begin, length)
-        source = offset(row, (q + begin * step) * s.source_w)
-        inside, position = offset(strip, begin * n), offset(source, channel)
-        copy_positions(inside, vector_step, position, source_step, end - begin, plain)
-        for v in range(vectors):
-            line = offset(strip, v * vector_step)
-            valid = min(n, s.channels - channel - v * n)
-            first = (channel + v * n) * scale + part
-            if v >= plain:
-                copy_lanes(offset(line, begin * n), source, source_step, end - begin, first, scale, divide, valid)
-            if begin > 0:
-                _copy_padding(line, row, q, step, begin, outside, first, scale, divide, valid, s)
-            if end < length:
-                after = offset(line, end * n)
-                _copy_padding(after, row, q + end * step, step, length - end, outside, first, scale, divide, valid, s)
-    for i in range(s.picks):
-        for v in range(vectors):
-            place = offset(target, (v * s.positions + s.positions - s.picks + i) * n)
-            valid = min(n, s.channels - channel - v * n)
-            first = (channel + v * n) * scale + part
-            copy_lanes(place, offset(row, picks[i] * s.source_w), 0, 1, first, scale, divide, valid)
-
-
-@device
-def place_of(unit, s):
-    """Sample, segment, plane and row of a unit."""
-    h = unit % s.rows
-    unit //= s.rows
-    d = unit % s.planes
-    unit //= s.planes
-    segment = unit % s.segments
-    return unit // s.segments, segment, d, h
-
-
-@device
-def next_place(n, segment, d, h, s):
-    """The place after this one."""
-    h += 1
-    if h == s.rows:
-        h = 0
-        d += 1
-        if d == s.planes:
-            d = 0
-            segment += 1
-            if segment == s.segments:
-                segment = 0
-                n += 1
-    return n, segment, d, h
-
-
-@device
-def put_rows(rows, ring, tags, source, n, segment, d, h, panel, lists_d, lists_h, strips, outside, picks, s):
-    """List the strips that destination row (d, h) reads, with their kernel rows; copy those not in the ring."""
-    width = lanes(ring)
-    sample = offset(source, n * s.source_n)
-    slot_elements = s.panel * s.positions * width
+def _put_rows(table, source, d, h, lists_d, lists_h, g):
+    """List the source rows that destination row (d, h) reads, and where the weights of their kernel rows begin."""
+    width = g.row_taps * LINE_VECTORS * lanes(source)
     count = 0
     for i in range(lists_d[d], lists_d[d + 1]):
-        source_d = lists_d[3 * i + 1]
-        tag_d = ((n * s.segments + segment) * s.source_planes + source_d) * s.source_rows
+        plane = offset(source, lists_d[3 * i + 1] * g.source_d)
         for j in range(lists_h[h], lists_h[h + 1]):
-            kernel_row = lists_d[3 * i] + lists_h[3 * j]
-            source_h = lists_h[3 * j + 1]
-            slot = lists_d[3 * i + 2] + lists_h[3 * j + 2]
-            for part in range(s.parts):
-                place = offset(ring, slot * slot_elements)
-                if tags[slot] != tag_d + source_h:
-                    tags[slot] = tag_d + source_h
-                    row = offset(sample, source_d * s.source_d + source_h * s.source_h)
-                    copy_row(place, row, segment, strips, outside, picks, panel * s.panel * width, part, s)
-                store_pointer(rows, 2 * count, place)
-                rows[2 * count + 1] = kernel_row * s.row_weights + part * s.part_weights
-                slot += 1
-                count += 1
+            store_pointer(table, 2 * count, offset(plane, lists_h[3 * j + 1] * g.source_h))
+            table[2 * count + 1] = (lists_d[3 * i] + lists_h[3 * j]) * width
+            count += 1
     return count
 
 
 @device
-def _put_tile(out, out_step, tile, points, valid):
-    """Write a tile whose points or channels are not all wanted."""
-    n = lanes(tile)
-    for i in range(points):
-        for lane in range(valid):
-            out[i * out_step + lane] = tile[i * n + lane]
+def _zone(table, rows, zone, first, last, weight, bias, out, g):
+    """The points of one zone, for some panels of channels."""
+    n = LINE_VECTORS * lanes(out)
+    points = zone[POINTS]
+    moved = int(last * n > g.channels)  # whether the last panel is moved back
+    tiles = (points + 5) // 6
+    for i in range(tiles << moved):
+        tile, lone = i >> moved, i & moved
+        a = tile * points // tiles
+        wanted = (tile + 1) * points // tiles - a
+        if wanted < 4:
+            wanted, a = 4, min(a, points - 4)  # laps over another tile: the same values once more
+        panel = last - 1 if lone else first
+        c = g.channels - n if lone else first * n
+        line_tile(
+            wanted,
+            table,
+            rows,
+            zone[TAPS],
+            1 if lone else last - first - moved,
+            (zone[SOURCE] + zone[ALPHA] * a) * g.source_w + c,
+            zone[ALPHA] * g.source_w,
+            zone[BETA] * g.source_w,
+            offset(weight, (panel * g.taps + zone[TAP]) * n),
+            zone[TAP_STEP] * n,
+            g.taps * n,
+            offset(bias, c),
+            offset(out, (zone[START] + zone[STEP] * a) * g.out_w + c),
+            zone[STEP] * g.out_w,
+        )
 
 
 @device
-def _put_runs(entries, table, rows, taps, first, last, runs, n, like):
-    """List the runs of `taps` taps in all source rows: pointer to the first position, offset of the weights."""
+def _put_picks(entries, table, rows, column, picks, like, g):
+    """List the taps of a column in all source rows: pointer to the position, offset of the weights."""
+    width = LINE_VECTORS * lanes(like)
     count = 0
-    for i in range(first, last):
-        place, weight, left = runs[RUN_COLUMNS * i], runs[RUN_COLUMNS * i + 1], runs[RUN_COLUMNS * i + 2]
-        wanted = left // LONGEST_RUN if taps == LONGEST_RUN else int(left % LONGEST_RUN == taps)
-        skip = 0 if taps == LONGEST_RUN else left - taps
-        for k in range(wanted):
-            shift = (skip + k * taps) * n
-            for r in range(rows):
-                store_pointer(entries, 2 * count, offset(load_pointer(table, 2 * r, like), place * n + shift))
-                entries[2 * count + 1] = table[2 * r + 1] + weight * n + shift
-                count += 1
+    for i in range(column[FIRST_PICK], column[FIRST_PICK] + column[PICKS]):
+        tap, place = picks[2 * i] * width, picks[2 * i + 1] * g.source_w
+        for r in range(rows):
+            store_pointer(entries, 2 * count, offset(load_pointer(table, 2 * r, like), place))
+            entries[2 * count + 1] = table[2 * r + 1] + tap
+            count += 1
     return count
 
 
 @device
-def _phase(entries, threes, twos, ones, tile, phase, first, panel, weight, bias, out, s, g):
-    """The points of one phase from point `first` on, one segment of them, all vectors of a panel."""
+def _column(entries, count, first, last, weight, bias, out, g):
+    """One point, two panels of channels at a time."""
     n = lanes(out)
-    count = min(s.segment, phase[POINTS] - first)
-    out_step = phase[STEP] * g.out_w
-    row = offset(out, (phase[START] + phase[STEP] * first) * g.out_w)
-    first_v = panel * s.panel
-    for v in range(first_v, min(first_v + s.panel, (s.channels + n - 1) // n)):
-        valid = min(n, s.channels - v * n)
-        strip = (v - first_v) * s.positions
-        weights, start = offset(weight, v * s.vector_weights), offset(bias, v * n)
-        column = offset(row, v * n)
-        a = 0
-        while a < count:
-            left = count - a
-            points = 8 if left > 4 else 4
-            if left < points <= count:
-                a = count - points  # laps over the tile before: the same values once more
-            wanted = min(points, count - a)
-            target = offset(column, a * out_step)
-            direct = valid == n and wanted == points
-            place, step = (target, out_step) if direct else (tile, n)
-            if points == 8:
-                points_8(entries, threes, twos, ones, (a + strip) * n, weights, start, place, step)
-            else:
-                points_4(entries, threes, twos, ones, (a + strip) * n, weights, start, place, step)
-            if not direct:
-                _put_tile(target, out_step, tile, wanted, valid)
-            a += points
+    width = LINE_VECTORS * n
+    for panel in range(first, last, 2):
+        other = min(panel + 1, last - 1)
+        c, d = min(panel * width, g.channels - width), min(other * width, g.channels - width)
+        s0, s1, s2, s3 = load(bias, c), load(bias, c + n), load(bias, d), load(bias, d + n)
+        w, u = offset(weight, panel * g.taps * width), offset(weight, other * g.taps * width)
+        for i in range(count):
+            x, tap = load_pointer(entries, 2 * i, out), entries[2 * i + 1]
+            s0 = fma(load(x, c), load(w, tap), s0)
+            s1 = fma(load(x, c + n), load(w, tap + n), s1)
+            s2 = fma(load(x, d), load(u, tap), s2)
+            s3 = fma(load(x, d + n), load(u, tap + n), s3)
+        store(out, c, s0)
+        store(out, c + n, s1)
+        store(out, d, s2)
+        store(out, d + n, s3)
 
 
 @kernel
@@ -282,61 +151,45 @@ def conv_depthwise(
     out: "T*",
     lists_d: "int64*",
     lists_h: "int64*",
-    strips: "int64*",
-    outside: "int64*",
+    zones: "int64*",
+    columns: "int64*",
     picks: "int64*",
-    phases: "int64*",
-    runs: "int64*",
-    s: "Strips",
-    g: "Depthwise",
+    g: "Direct",
 ):
-    """One block: a range of units x a range of panels.
+    """One block: a range of destination rows x a range of panels.
 
-    ``lists_*[q] .. lists_*[q + 1]`` are the numbers of the triples (kernel tap, source coordinate, place in the ring),
-    in the same array, that belong to destination coordinate q of an axis. `weight` is packed by `pack_depthwise`,
-    `bias` padded with zeros to whole vectors.
+    ``lists_*[q] .. lists_*[q + 1]`` are the numbers of the triples (kernel tap, source coordinate, unused), in the same
+    array, that belong to destination coordinate q of an axis. `picks` are pairs (tap, source coordinate) along the
+    width. `weight` is packed by `pack_channels`.
     """
     panel_block = block % g.panel_blocks
     block //= g.panel_blocks
-    width = lanes(out)
-    first_unit = block * s.units // g.unit_blocks
-    tags, table, entries = scratch, offset(scratch, _ROWS), offset(scratch, _RUNS)
-    tile, ring = cast(offset(scratch, _TILE), out), cast(offset(scratch, _RING), out)
-    for panel in range(panel_block * s.panels // g.panel_blocks, (panel_block + 1) * s.panels // g.panel_blocks):
-        for i in range(s.ring):
-            tags[i] = -1
-        n, segment, d, h = place_of(first_unit, s)
-        for _ in range(first_unit, (block + 1) * s.units // g.unit_blocks):
-            rows = put_rows(
-                table, ring, tags, source, n, segment, d, h, panel, lists_d, lists_h, strips, outside, picks, s
-            )
-            target = offset(out, n * g.out_n + d * g.out_d + h * g.out_h)
-            for i in range(g.phases):
-                phase = offset(phases, i * PHASE_COLUMNS)
-                if phase[SEGMENT] < 0 or phase[SEGMENT] == segment:
-                    begin, end = phase[FIRST_RUN], phase[FIRST_RUN] + phase[RUNS]
-                    threes = _put_runs(entries, table, rows, 3, begin, end, runs, width, ring)
-                    rest = offset(entries, 2 * threes)
-                    twos = _put_runs(rest, table, rows, 2, begin, end, runs, width, ring)
-                    rest = offset(rest, 2 * twos)
-                    ones = _put_runs(rest, table, rows, 1, begin, end, runs, width, ring)
-                    first = segment * s.segment if phase[SEGMENT] < 0 else 0
-                    _phase(entries, threes, twos, ones, tile, phase, first, panel, weight, bias, target, s, g)
-            n, segment, d, h = next_place(n, segment, d, h, s)
+    end = (panel_block + 1) * g.panels // g.panel_blocks
+    table, entries = scratch, offset(scratch, _TAPS)
+    for first in range(panel_block * g.panels // g.panel_blocks, end, g.pass_panels):
+        last = min(first + g.pass_panels, end)
+        for unit in range(block * g.units // g.unit_blocks, (block + 1) * g.units // g.unit_blocks):
+            plane = unit // g.band
+            strip = plane // g.planes
+            d = plane - strip * g.planes
+            sample = strip // g.bands
+            h = (strip - sample * g.bands) * g.band + unit - plane * g.band
+            if h >= g.rows:
+                continue
+            row = offset(out, sample * g.out_n + d * g.out_d + h * g.out_h)
+            rows = _put_rows(table, offset(source, sample * g.source_n), d, h, lists_d, lists_h, g)
+            for i in range(g.zones):
+                _zone(table, rows, offset(zones, i * ZONE_FIELDS), first, last, weight, bias, row, g)
+            for i in range(g.columns):
+                column = offset(columns, i * COLUMN_FIELDS)
+                count = _put_picks(entries, table, rows, column, picks, out, g)
+                _column(entries, count, first, last, weight, bias, offset(row, column[COLUMN] * g.out_w), g)
 
 
 @kernel
-def pack_depthwise(
-    block, weight: "T*", packed: "T*", order: "int64*", taps: "int64", channels: "int64", parts: "int64"
-):
-    """One block: one vector, ``packed[vector][part][i][lane] = weight[channel * parts + part][order[i]]``, or zero."""
-    n = lanes(packed)
-    channel = block * n
-    valid = min(n, channels - channel)
-    for part in range(parts):
-        out = offset(packed, (block * parts + part) * taps * n)
-        for i in range(taps):
-            for lane in range(valid):
-                out[i * n + lane] = weight[((channel + lane) * parts + part) * taps + order[i]]
-            for lane in range(valid, n):
-                out[i * n + lane] = 0
+def pack_channels(block, weight: "T*", packed: "T*", taps: "int64", channels: "int64", step: "int64"):
+    """One block: `step` panels, ``packed[panel][tap][lane] = weight[channel][tap]``, the last panel moved back."""
+    n = LINE_VECTORS * lanes(packed)
+    for panel in range(block * step, min((block + 1) * step, (channels + n - 1) // n)):
+        channel = min(panel * n, channels - n)
+        copy_transposed(as_integers(weight), channel * taps, taps, as_integers(packed), panel * taps * n, n, n, taps)

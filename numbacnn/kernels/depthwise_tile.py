@@ -14,6 +14,9 @@ neighbouring taps. With three, each of 10 positions is loaded once for its up to
 With few taps several neighbouring points have sums of their own, which are added at the end: enough chains again.
 
 All distances are constants of the machine, so addresses cost no instruction.
+
+`line_tile` needs no strips: six to four points of two vectors of channels where they lie, one multiply-add per loaded
+position, twelve accumulators. Half of the loads of unaligned memory take twice as long.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from ._build import device, intrinsic
 from .simd import Value, vector_class
 
 WEIGHT_TAPS = 6
+LINE_VECTORS = 2  # a cache line
 LONGEST_RUN = 3  # taps: with 8 accumulators, 3 weights and a position within the 16 registers of AVX2
 
 
@@ -187,6 +191,105 @@ def copy_positions(typingctx, target, vector_step, source, source_step, count, v
         return context.get_dummy_value()
 
     return types.void(target, i64, source, i64, i64, i64), codegen
+
+
+def _spread(group: int) -> Any:
+    """Copy vectors of channels from some positions, one copy per channel of the groups of `group` lanes.
+
+    Copy k goes to ``target + k * part_step``, position after position; each of its lanes holds channel k of its group.
+    """
+
+    def copy(typingctx, target, part_step, source, source_step, count):
+        from llvmlite import ir
+        from numba.core import types
+
+        i64 = types.int64
+
+        def codegen(context, builder, signature, args):
+            target, part_step, source, source_step, count = args
+            e = _Emitter(context, builder, signature.args[0].dtype)
+            i32 = ir.IntType(32)
+            kind = ir.VectorType(i32, e.lanes)
+            with e.loop(count) as index:
+                value = e.load(e.at(source, builder.mul(index, source_step))).llvm
+                place = e.at(target, e.times(index, e.lanes))
+                for k in range(group):
+                    order = ir.Constant(kind, [i32(lane // group * group + k) for lane in range(e.lanes)])
+                    copied = builder.shuffle_vector(value, value, order)
+                    e.store(Value(builder, copied), e.at(place, e.times(part_step, k)))
+            return context.get_dummy_value()
+
+        return types.void(target, i64, source, i64, i64), codegen
+
+    return intrinsic(copy)
+
+
+spread_1, spread_2, spread_4 = _spread(1), _spread(2), _spread(4)
+
+
+def _line_tile(points: int) -> Any:
+    """The tile for a number of points; its arguments are described at `line_tile`."""
+
+    def tile(typingctx, table, rows, taps, panels, x_offset, x_step, x_tap, w, w_tap, w_panel, start, out, out_step):
+        from numba.core import types
+
+        i64 = types.int64
+
+        def codegen(context, builder, signature, args):
+            table, rows, taps, panels, x_offset, x_step, x_tap, w, w_tap, w_panel, start, out, out_step = args
+            e = _Emitter(context, builder, signature.args[7].dtype)
+            vectors = range(LINE_VECTORS)
+            with e.loop(panels) as panel:
+                column = e.times(panel, LINE_VECTORS * e.lanes)
+                first = [e.load(e.at(start, column), v) for v in vectors]
+                sums = [[e.variable(value) for value in first] for _ in range(points)]
+                x_panel = builder.add(x_offset, column)
+                w_here = e.at(w, builder.mul(panel, w_panel))
+                with e.loop(rows) as row:
+                    entry = e.times(row, 2)
+                    x_row = e.at(e.slot(table, entry, e.pointer), x_panel)
+                    w_row = e.at(w_here, e.slot(table, builder.add(entry, e.i64(1))))
+                    with e.loop(taps) as tap:
+                        x = e.at(x_row, builder.mul(tap, x_tap))
+                        place = e.at(w_row, builder.mul(tap, w_tap))
+                        weights = [e.load(place, v) for v in vectors]
+                        for i in range(points):
+                            for v in vectors:
+                                e.accumulate(sums[i][v], e.load(e.at(x, e.times(x_step, i)), v), weights[v])
+                place = e.at(out, column)
+                for i in range(points):
+                    for v in vectors:
+                        e.store(e.value(sums[i][v]), e.at(place, e.times(out_step, i)), v)
+            return context.get_dummy_value()
+
+        return types.void(table, *[i64] * 6, w, i64, i64, start, out, i64), codegen
+
+    return intrinsic(tile)
+
+
+_line_6, _line_5, _line_4 = _line_tile(6), _line_tile(5), _line_tile(4)
+
+
+@device
+def line_tile(points, table, rows, taps, panels, x_offset, x_step, x_tap, w, w_tap, w_panel, start, out, out_step):
+    """Neighbouring points of panels of `LINE_VECTORS` vectors of channels, straight from channels-last memory.
+
+    points : 4 to 6
+    table, rows : per row under the kernel a pointer to it and an offset (in elements) into the weights
+    taps : of every row
+    panels : how many; they lie side by side
+    x_offset, x_step, x_tap : elements from a row's pointer to what the first tap of the first point reads, from each
+        point to the next, from each tap to the next
+    w, w_tap, w_panel : weights, elements from those of a tap to those of the next, from each panel's to the next's
+    start : what every sum begins with
+    out, out_step : first point of the destination, elements between points
+    """
+    if points == 6:
+        _line_6(table, rows, taps, panels, x_offset, x_step, x_tap, w, w_tap, w_panel, start, out, out_step)
+    elif points == 5:
+        _line_5(table, rows, taps, panels, x_offset, x_step, x_tap, w, w_tap, w_panel, start, out, out_step)
+    else:
+        _line_4(table, rows, taps, panels, x_offset, x_step, x_tap, w, w_tap, w_panel, start, out, out_step)
 
 
 def _weight_tile(taps: int) -> Any:

@@ -1,309 +1,163 @@
-"""Depthwise convolution: one input channel per group, any multiplier, all three directions.
-
-What the kernels need to know of the geometry is worked out in `depthwise_strips`; here it is fitted into a thread's
-scratch memory, cut into blocks and launched.
-"""
+"""Depthwise convolution straight from channels-last memory: one input and one output channel per group."""
 
 from __future__ import annotations
 
 import functools
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ...kernels import conv_depthwise as kernels
-from ...kernels import conv_depthwise_weight as weight_kernels
-from ...kernels._target import target
-from ...kernels.depthwise_tile import LONGEST_RUN
+from ...kernels.conv_depthwise import (
+    TABLE_ROWS,
+    TABLE_TAPS,
+    Direct,
+    conv_depthwise,
+    pack_channels,
+)
+from ...kernels.tile import tile_lanes
 from .. import memory
-from . import blocking
-from . import depthwise_strips as strips
-from .gemm import strides
+from . import blocking, strips
+from .depthwise_zones import plan_zones
+from .gemm import strides, zero_row
+from .strip_tables import plane_lists
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ..geometry import ConvGeometry
 
 name = "depthwise"
 
-# Memory for strips: what L2 (512 KiB) holds beside the rows that they are copied from and those that are written. A
-# vector's strips alone stay in L1 while a row is computed from them.
-RING_BYTES = 160 * 1024
-# (vectors per panel, shortest segment): wide panels read and write memory in long pieces, and are worth cutting rows
-# into segments, but short segments copy more overlap than they save.
-GOOD_PANELS = ((16, 256), (4, 64))
-# Enough blocks for any number of cores to finish together ...
+# Taps along the width: with more, strips are quicker, where three taps share a load.
+WIDEST_KERNEL = 5
+# Rows of a sample, which are what blocks are made of.
+FEWEST_ROWS = 4
+# Taps that columns may list altogether: 256 KiB of tables.
+MOST_PICKS = 16 * 1024
+# What the rows under a kernel take of L1 (32 KiB) while a panel of vectors passes over them.
+PANEL_BYTES = 16 * 1024
+FEWEST_PANELS = 8
+# What the planes under a kernel take of L2 (512 KiB).
+BAND_BYTES = 320 * 1024
+# Enough blocks for any number of cores to finish together.
 BLOCKS = 32
-# ... of enough rows that those which two blocks copy do not matter, unless this leaves too few blocks.
-ROWS_PER_OVERLAP = 4
 MIN_BLOCKS = 8
-# Points that pass by while the sums of a few taps of the weight gradient stay in registers.
-GROUP_POINTS = 192
-
-
-class Fit(NamedTuple):
-    """A row plan that fits into scratch memory."""
-
-    row: strips.Row
-    segment: int
-    panel: int
-    group: int
-    ring: tuple[int, int]
-
-
-class Tables(NamedTuple):
-    """Index arrays as the kernels take them."""
-
-    lists_d: np.ndarray
-    lists_h: np.ndarray
-    strips: np.ndarray
-    outside: np.ndarray
-    picks: np.ndarray
-    phases: np.ndarray
-    runs: np.ndarray
 
 
 class Plan(NamedTuple):
     """Kernel arguments that do not depend on the data."""
 
-    tables: Tables
-    order: np.ndarray  # of the kernel's taps in packed weights
-    strips: kernels.Strips
-    launch: kernels.Depthwise | weight_kernels.DepthwiseWeight
+    tables: tuple[np.ndarray, ...]
+    record: Direct
     blocks: int
     cost: float
+    pack_step: int
 
 
 def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     """None, or why this algorithm does not take the problem."""
     g = geometry
-    if g.in_per_group != 1:
-        return f"each group has {g.in_per_group} input channels, not 1"
-    if g.groups == 1 and g.out_channels > 1:
-        return "a single input channel that all output channels share is not depthwise"
-    if _fit(g, direction, 8) is None or _fit(g, direction, 4) is None:
-        return "the rows under its kernel do not fit into a thread's scratch memory"
-    return None
-
-
-@functools.lru_cache(maxsize=512)
-def _fit(g: ConvGeometry, direction: str, itemsize: int) -> Fit | None:
-    """The longest segment of a row that leaves room for a good panel, and the widest panel then."""
-    transposed, weights = direction == "backward_data", direction == "backward_weight"
-    classes = strips.backward_classes(g) if transposed else strips.forward_classes(g)
-    irregular = strips.irregular_coordinates(g) if transposed else {}
-    lists = strips.plane_lists(g, transposed)
-    extents = g.output[:2] if transposed else g.input[:2]
-    parts = g.out_per_group if transposed else 1
-    kernel_rows = g.kernel[0] * g.kernel[1] if weights else lists[0].longest * lists[1].longest * parts
-    if kernel_rows > kernels.TABLE_ROWS:
-        return None
-    depth = strips.ring_extent(lists[0], extents[0])
-    vectors = -(-(g.in_channels if transposed else g.out_channels) // target().lanes(itemsize))
-    longest = strips.longest_phase(classes)
-    scratch_bytes = (weight_kernels.STRIP_SLOTS if weights else kernels.RING_SLOTS) * 8
-    for segment, wanted, whole_planes, limit in _candidates(longest, vectors, scratch_bytes, depth > 1):
-        row = strips.plan_row(g, classes, segment, irregular)
-        if not weights and kernel_rows * row.longest_list(LONGEST_RUN) > kernels.TABLE_RUNS:
-            return None
-        group = min(max(1, GROUP_POINTS // segment), g.output[1], weight_kernels.TABLE_PAIRS // max(1, kernel_rows))
-        group = max(1, group) if weights else 1
-        while group:
-            ring = (depth, extents[1] if whole_planes else strips.ring_extent(lists[1], extents[1], group))
-            rows = ring[0] * ring[1] * parts
-            positions = rows * row.positions
-            if weights:
-                positions += group * segment * len(row.phases) // kernels.PHASE_COLUMNS
-            panel = (limit // target().vector_bytes - kernels.MAX_POINTS) // max(1, positions)
-            if rows <= kernels.RING_ROWS and panel >= wanted:
-                return Fit(row, segment, min(panel, vectors), group, ring)
-            group //= 2
-    return None
-
-
-def _candidates(points: int, vectors: int, scratch_bytes: int, deep: bool) -> Iterator[tuple[int, int, bool, int]]:
-    """(segment, vectors that must fit, with rings of whole planes?, into how many bytes), best first.
-
-    What a ring of whole planes holds, the next plane need not copy again.
-    """
-    parts = range(1, -(-points // kernels.MAX_POINTS) + 1)
-    segments = list(dict.fromkeys(-(-points // n // 8) * 8 if n > 1 else points for n in parts))
-    if deep:
-        yield from ((segment, min(vectors, 2), True, scratch_bytes) for segment in segments if 2 * segment >= points)
-    for good, shortest in GOOD_PANELS:
-        long_segments = [segment for segment in segments if segment >= min(points, shortest)]
-        yield from ((segment, min(vectors, good), False, RING_BYTES) for segment in long_segments)
-    for wanted in (min(vectors, 2), 1):
-        for segment in segments:
-            yield segment, wanted, False, scratch_bytes
-
-
-def _even_panel(most: int, vectors: int, unit_blocks: int) -> int:
-    """Vectors per panel: at most `most`, all panels alike, pairs of vectors, and panels enough for `MIN_BLOCKS`."""
-    panels = max(-(-vectors // most), min(-(-MIN_BLOCKS // unit_blocks), -(-vectors // 2)))
-    panel = -(-vectors // panels)
-    return min(most, panel + panel % 2)
-
-
-@functools.lru_cache(maxsize=512)
-def _strips(g: ConvGeometry, itemsize: int, direction: str) -> tuple[Fit, Tables, kernels.Strips, np.ndarray]:
-    """The tables and the record that both kernels share, and the order of the packed weights."""
+    if g.in_per_group != 1 or g.out_per_group != 1:
+        return f"groups have {g.in_per_group} input and {g.out_per_group} output channels, not one each"
+    if direction == "backward_weight":
+        return "the weight gradient is computed from strips"
+    if g.groups < tile_lanes(4):
+        return f"{g.groups} channels do not fill a panel of vectors"
+    if strips.accepts(direction, g) is None:
+        if g.kernel[2] > WIDEST_KERNEL:
+            return f"rows of {g.kernel[2]} taps are worth copying into strips"
+        if g.output[0] * g.output[1] < FEWEST_ROWS:
+            return f"{g.output[0] * g.output[1]} rows are too few to share out"
     transposed = direction == "backward_data"
-    fit = _fit(g, direction, itemsize)
-    assert fit is not None  # or `accepts` would have refused
-    row, lanes, multiplier = fit.row, target().lanes(itemsize), g.out_per_group
-    lists = strips.plane_lists(g, transposed)
+    zones = plan_zones(g, transposed, MOST_PICKS)
+    if zones is None:
+        return f"points at the borders read more than {MOST_PICKS} taps"
+    rows = math.prod(lists.longest for lists in plane_lists(g, transposed))
+    if rows > TABLE_ROWS or rows * max(zones.longest, g.kernel[2]) > TABLE_TAPS:
+        return f"a point reads up to {rows * max(zones.longest, g.kernel[2])} taps, more than the kernel's table holds"
+    return None
+
+
+@functools.lru_cache(maxsize=512)
+def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> Plan:
+    """Plan ``output = conv(input)`` or, if `transposed`, ``grad_input``."""
+    zones = plan_zones(g, transposed, MOST_PICKS)
+    assert zones is not None
+    lists_d, lists_h = plane_lists(g, transposed)
     source, out = (g.output, g.input) if transposed else (g.input, g.output)
-    source_channels, channels = (g.out_channels, g.in_channels) if transposed else (g.in_channels, g.out_channels)
-    low, high, outside = (0, 0, np.full(1, -1)) if transposed else strips.outside_sources(g)
-    classes = strips.backward_classes(g) if transposed else strips.forward_classes(g)
-    segments = -(-strips.longest_phase(classes) // fit.segment)
-    source_n, source_d, source_h, source_w = strides(source, source_channels)
-    parts = multiplier if transposed else 1
-    units = g.batch * segments * out[0] * out[1]
-    panel = _even_panel(fit.panel, -(-channels // lanes), _most_unit_blocks(g, out[1], units))
-    record = kernels.Strips(
+    channels, width = g.groups, tile_lanes(itemsize)
+    panels = -(-channels // width)
+    band = _band(lists_d.longest, lists_h.longest, math.prod(source[2:]) * channels * itemsize, out)
+    bands = -(-out[1] // band)
+    units = g.batch * bands * out[0] * band
+    unit_blocks = min(units, BLOCKS)
+    panel_blocks = 1 if unit_blocks >= MIN_BLOCKS else min(-(-MIN_BLOCKS // unit_blocks), panels)
+    row_bytes = max(1, lists_d.longest * lists_h.longest) * source[2] * width * itemsize
+    pass_panels = max(FEWEST_PANELS, PANEL_BYTES // row_bytes)
+    source_n, source_d, source_h, source_w = strides(source, channels)
+    out_n, out_d, out_h, out_w = strides(out, channels)
+    zone_count, column_count = zones.counts
+    record = Direct(
         planes=out[0],
         rows=out[1],
-        segments=segments,
-        segment=fit.segment,
+        band=band,
+        bands=bands,
         units=units,
-        source_planes=source[0],
-        source_rows=source[1],
-        width=source[2],
-        low=low,
-        high=high,
-        step=row.step,
-        strips=len(row.strips) // kernels.STRIP_COLUMNS,
-        positions=row.positions,
-        picks=len(row.picks),
-        ring=fit.ring[0] * fit.ring[1] * parts,
-        parts=parts,
-        channel_scale=parts,
-        channel_divide=1 if transposed else multiplier,
+        unit_blocks=unit_blocks,
         channels=channels,
-        panel=panel,
-        panels=-(-channels // (panel * lanes)),
+        panels=panels,
+        pass_panels=pass_panels,
+        panel_blocks=panel_blocks,
+        taps=g.taps,
+        row_taps=g.kernel[2],
+        zones=zone_count,
+        columns=column_count,
         source_n=source_n,
         source_d=source_d,
         source_h=source_h,
         source_w=source_w,
-        row_weights=1 if direction == "backward_weight" else g.kernel[2] * lanes,
-        part_weights=g.taps * lanes,
-        vector_weights=g.taps * parts * lanes,
-    )
-    tables = Tables(
-        lists[0].table(g.kernel[1], fit.ring[0], fit.ring[1] * parts),
-        lists[1].table(1, fit.ring[1], parts),
-        row.strips,
-        outside,
-        row.picks,
-        row.phases,
-        row.runs.ravel(),
-    )
-    rows = np.arange(g.kernel[0] * g.kernel[1])[:, None] * g.kernel[2]
-    return fit, tables, record, (rows + np.array(row.order)).ravel()
-
-
-@functools.lru_cache(maxsize=512)
-def plan_data(g: ConvGeometry, itemsize: int, direction: str) -> Plan:
-    """Plan ``output = conv(input)``, or ``grad_input`` if `direction` is "backward_data"."""
-    _, tables, s, order = _strips(g, itemsize, direction)
-    out = g.input if direction == "backward_data" else g.output
-    out_n, out_d, out_h, out_w = strides(out, s.channels)
-    unit_blocks, panel_blocks = _blocks(g, s, max(1, s.units))
-    launch = kernels.Depthwise(
-        phases=len(tables.phases) // kernels.PHASE_COLUMNS,
-        unit_blocks=unit_blocks,
-        panel_blocks=panel_blocks,
         out_n=out_n,
         out_d=out_d,
         out_h=out_h,
         out_w=out_w,
     )
-    return Plan(tables, order, s, launch, unit_blocks * panel_blocks, _cost(g, itemsize))
-
-
-@functools.lru_cache(maxsize=512)
-def plan_backward_weight(g: ConvGeometry, itemsize: int) -> Plan:
-    """Plan ``grad_weight``: the output points are cut into chunks, the channels only where those are too few."""
-    fit, tables, s, order = _strips(g, itemsize, "backward_weight")
-    out_n, out_d, out_h, out_w = strides(g.output, s.channels)
-    vectors = -(-s.channels // target().lanes(itemsize))
-    partial_bytes = g.taps * vectors * target().vector_bytes
-    most = max(1, min(blocking.PACKED_BYTES // partial_bytes, s.units))
-    chunks, panel_blocks = _blocks(g, s, most)
-    launch = weight_kernels.DepthwiseWeight(
-        phases=len(tables.phases) // kernels.PHASE_COLUMNS,
-        group=fit.group,
-        chunks=chunks,
-        panel_blocks=panel_blocks,
-        kernel_rows=g.kernel[0] * g.kernel[1],
-        row_weights=g.kernel[2] * target().lanes(itemsize),
-        vectors=vectors,
-        out_n=out_n,
-        out_d=out_d,
-        out_h=out_h,
-        out_w=out_w,
+    tables = (
+        lists_d.table(g.kernel[1], 1, 1),
+        lists_h.table(1, 1, 1),
+        zones.zones,
+        zones.columns,
+        zones.picks,
     )
-    return Plan(tables, order, s, launch, chunks * panel_blocks, _cost(g, itemsize))
+    points = g.batch * channels * (math.prod(g.input) + math.prod(g.output))
+    cost = g.flops / blocking.FLOPS_PER_NS + points * itemsize / 20
+    return Plan(tables, record, unit_blocks * panel_blocks, cost, max(1, 4096 // (g.taps * width)))
 
 
-def _most_unit_blocks(g: ConvGeometry, rows: int, units: int) -> int:
-    """Ranges of units that are long enough for what two of them both copy not to matter."""
-    planes_shared, rows_shared = ((g.kernel[i] - 1) * g.dilation[i] // g.stride[i] for i in (0, 1))
-    shortest = max(1, ROWS_PER_OVERLAP * (planes_shared * rows or rows_shared))
-    return max(1, min(BLOCKS, units // shortest))
-
-
-def _blocks(g: ConvGeometry, s: kernels.Strips, most: int) -> tuple[int, int]:
-    """Into how many ranges, at most `most`, the units are cut, and the panels."""
-    unit_blocks = min(most, _most_unit_blocks(g, s.rows, s.units))
-    panel_blocks = min(s.panels, -(-BLOCKS // unit_blocks))
-    if unit_blocks * panel_blocks < MIN_BLOCKS:
-        unit_blocks = min(most, -(-MIN_BLOCKS // panel_blocks))
-    return unit_blocks, panel_blocks
-
-
-def _cost(g: ConvGeometry, itemsize: int) -> float:
-    points = g.batch * (g.in_channels * int(np.prod(g.input)) + g.out_channels * int(np.prod(g.output)))
-    return g.flops / blocking.FLOPS_PER_NS + points * itemsize / 10
+def _band(planes: int, kernel_rows: int, row_bytes: int, out: tuple[int, int, int]) -> int:
+    """Rows of a band: as many as L2 holds in all planes under the kernel, all if there is but one plane."""
+    if out[0] == 1 or planes <= 1:
+        return out[1]
+    rows = BAND_BYTES // max(1, planes * row_bytes) - kernel_rows + 1
+    bands = -(-out[1] // max(2, rows))
+    return -(-out[1] // bands)
 
 
 def forward(g: ConvGeometry, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
-    """Fill `out`, (N, OD, OH, OW, C_out) memory, from `x`, (N, D, H, W, C_in) memory."""
-    _run(plan_data(g, x.dtype.itemsize, "forward"), x, weight, bias, out)
+    """Fill `out`, (N, OD, OH, OW, C) memory, from `x`, (N, D, H, W, C) memory."""
+    _run(plan(g, x.dtype.itemsize, False), x, weight, bias, out)
 
 
 def backward_data(
     g: ConvGeometry, grad_output: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray
 ) -> None:
-    """Fill `out`, (N, D, H, W, C_in) memory, from `grad_output`, (N, OD, OH, OW, C_out) memory."""
-    _run(plan_data(g, out.dtype.itemsize, "backward_data"), grad_output, weight, bias, out)
+    """Fill `out`, (N, D, H, W, C) memory, from `grad_output`, (N, OD, OH, OW, C) memory."""
+    _run(plan(g, out.dtype.itemsize, True), grad_output, weight, bias, out)
 
 
 def _run(plan: Plan, source: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
-    s = plan.strips
-    lanes = target().lanes(out.dtype.itemsize)
-    vectors = -(-s.channels // lanes)
-    packed = memory.empty((vectors * s.vector_weights,), out.dtype)
-    kernels.pack_depthwise(
-        vectors, weight, packed, plan.order, len(plan.order), s.channels, s.parts, cost=packed.size * 1.0
+    g = plan.record
+    packed = memory.empty((g.panels * g.taps * tile_lanes(out.dtype.itemsize),), out.dtype)
+    pack_channels(
+        -(-g.panels // plan.pack_step), weight, packed, g.taps, g.channels, plan.pack_step, cost=packed.size * 0.5
     )
-    start = np.zeros(vectors * lanes, out.dtype)
-    if bias is not None:
-        start[: s.channels] = bias
-    kernels.conv_depthwise(plan.blocks, source, packed, start, out, *plan.tables, s, plan.launch, cost=plan.cost)
-
-
-def backward_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
-    """Fill `out`, a contiguous (C_out, 1, taps) array, from two (N, D, H, W, C) memories."""
-    plan = plan_backward_weight(g, x.dtype.itemsize)
-    s, launch = plan.strips, plan.launch
-    assert isinstance(launch, weight_kernels.DepthwiseWeight)
-    partial = memory.empty((launch.chunks * launch.vectors * s.vector_weights,), x.dtype)
-    weight_kernels.conv_depthwise_weight(plan.blocks, x, grad_output, partial, *plan.tables, s, launch, cost=plan.cost)
-    weight_kernels.combine_depthwise(
-        launch.vectors, partial, out, plan.order, g.taps, s.channels, launch.chunks, cost=partial.size / 8
-    )
+    start = zero_row(out.dtype.name, g.channels) if bias is None else np.ascontiguousarray(bias)
+    conv_depthwise(plan.blocks, source, packed, start, out, *plan.tables, g, cost=plan.cost)

@@ -11,13 +11,13 @@ import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import OptionError
-from . import depthwise, indirect, pointwise, row_runs
+from . import depthwise, indirect, pointwise, row_runs, strips
 
 if TYPE_CHECKING:
     from ..geometry import ConvGeometry
 
 DIRECTIONS = ("forward", "backward_data", "backward_weight")
-ALGORITHMS: tuple[Any, ...] = (pointwise, depthwise, row_runs, indirect)
+ALGORITHMS: tuple[Any, ...] = (pointwise, depthwise, strips, row_runs, indirect)
 
 
 class Choice(NamedTuple):

@@ -99,8 +99,13 @@ def test_bias_gradient_of_many_positions_keeps_its_accuracy():
 @pytest.mark.parametrize("order", ["channels_last", "F", "sliced", "reversed", "read_only"])
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_weight_of_any_memory_order(order, algorithm):
-    kernel, groups = {"pointwise": ((1, 1), 1), "depthwise": ((3, 3), 6)}.get(algorithm, ((3, 3), 1))
-    case = ConvCase(2, 6, 12, (7, 8), kernel, groups=groups)
+    kernel, groups = {
+        "pointwise": ((1, 1), 1),
+        "depthwise": ((3, 3), 32),
+        "strips": ((3, 3), 6),
+    }.get(algorithm, ((3, 3), 1))
+    outputs = groups if algorithm == "depthwise" else 12
+    case = ConvCase(2, max(6, groups), outputs, (7, 8), kernel, groups=groups)
     x, weight, _, grad, y, grad_x, _ = operands(case)
     weight, options = in_order(weight, order), {**case.options, "algorithm": algorithm}
     np.testing.assert_array_equal(conv_forward(x, weight, **options), y)
@@ -318,7 +323,8 @@ def test_explain_says_why_not_the_others():
     assert str(choice) == (
         "forward: indirect\n"
         "  not pointwise: the kernel has 9 taps\n"
-        "  not depthwise: each group has 64 input channels, not 1\n"
+        "  not depthwise: groups have 64 input and 64 output channels, not one each\n"
+        "  not strips: all channels are in one group\n"
         f"  not row_runs: {dict(choice.refused)['row_runs']}"
     )
 
@@ -329,7 +335,8 @@ def test_explain_says_why_not_the_others():
         (((1, 64, 9, 9), (32, 64, 1, 1)), {}, "forward", "pointwise"),
         (((1, 64, 9, 9), (32, 64, 1, 1)), {"stride": 2}, "forward", "indirect"),
         (((1, 64, 9, 9), (32, 64, 1, 1)), {"padding": 1}, "backward_data", "indirect"),
-        (((1, 64, 9, 9), (64, 1, 3, 3)), {"groups": 64}, "backward_weight", "depthwise"),
+        (((1, 64, 9, 9), (64, 1, 3, 3)), {"groups": 64}, "forward", "depthwise"),
+        (((1, 64, 9, 9), (64, 1, 3, 3)), {"groups": 64}, "backward_weight", "strips"),
         (((1, 3, 9, 9), (64, 3, 3, 3)), {}, "forward", "row_runs"),
         (((1, 3, 9, 9), (64, 3, 3, 3)), {}, "backward_data", "indirect"),
     ],
@@ -343,7 +350,7 @@ def test_choice(shapes, options, direction, algorithm):
 
 def test_unknown_algorithm():
     x, weight = np.ones((1, 2, 4)), np.ones((2, 2, 3))
-    message = "algorithm must be one of auto, pointwise, depthwise, row_runs, indirect; got 'winogradd'"
+    message = "algorithm must be one of auto, pointwise, depthwise, strips, row_runs, indirect; got 'winogradd'"
     with pytest.raises(OptionError, match=message):
         conv_forward(x, weight, algorithm="winogradd")
     with pytest.raises(OptionError, match=message):
@@ -358,17 +365,12 @@ def test_unknown_algorithm():
         ("pointwise", (4, 4, 3, 3), {}, "the kernel has 9 taps"),
         ("pointwise", (4, 4, 1, 1), {"stride": 2}, "the stride is \\(1, 2, 2\\)"),
         ("pointwise", (4, 4, 1, 1), {"padding": (0, 1)}, "there is padding"),
-        ("depthwise", (4, 2, 3, 3), {"groups": 2}, "each group has 2 input channels, not 1"),
+        ("depthwise", (4, 2, 3, 3), {"groups": 2}, "groups have 2 input and 2 output channels, not one each"),
     ],
 )
 def test_an_algorithm_that_refuses(algorithm, weight_shape, options, reason):
     with pytest.raises(OptionError, match=f"algorithm='{algorithm}' cannot run forward of this convolution: {reason}"):
         conv_forward(np.ones((1, 4, 6, 6)), np.ones(weight_shape), **options, algorithm=algorithm)
-
-
-def test_depthwise_refuses_a_single_shared_channel():
-    with pytest.raises(OptionError, match="a single input channel that all output channels share is not depthwise"):
-        conv_forward(np.ones((1, 1, 6, 6)), np.ones((4, 1, 3, 3)), algorithm="depthwise")
 
 
 # -------------------------------------------------------------------------------------------------------------- errors
@@ -459,7 +461,8 @@ def test_backward_errors():
 SPECIAL = [
     ConvCase(1, 4, 4, (9, 9), (3, 3), padding=1, name="indirect"),
     ConvCase(1, 40, 40, (9, 9), (1, 1), name="pointwise"),
-    ConvCase(1, 4, 4, (9, 9), (3, 3), padding=1, groups=4, name="depthwise"),
+    ConvCase(1, 16, 16, (9, 9), (3, 3), padding=1, groups=16, name="depthwise"),
+    ConvCase(1, 4, 4, (9, 9), (3, 3), padding=1, groups=4, name="strips"),
     ConvCase(1, 4, 40, (9, 9), (3, 3), padding=1, name="row_runs"),
 ]
 
@@ -480,7 +483,7 @@ def test_nan_and_infinity_reach_just_what_reads_them(case, dtype):
     if "backward_data" in directions(case, case.name):
         grad_x = conv_backward_data(y, weight, x.shape, **case.options, algorithm=case.name)
         assert np.isnan(grad_x[0, 1]).sum() == (4 * reach + 1) ** 2
-    grad_weight = conv_backward_weight(np.ones_like(y), x, weight.shape, **case.options, algorithm=case.name)
+    grad_weight = conv_backward_weight(np.ones_like(y), x, weight.shape, **case.options)
     channels = grad_weight.reshape(case.out_channels, -1, *case.kernel)
     channels = channels[1, 0] if case.groups > 1 else channels[0, 1]
     assert np.isnan(channels).all()

@@ -1,4 +1,4 @@
-"""The depthwise algorithm, forced, against the oracle; how rows become strips."""
+"""Depthwise and grouped convolution, both algorithms forced, against the oracle; how rows become strips."""
 
 import itertools
 
@@ -7,42 +7,59 @@ import pytest
 
 from numbacnn.errors import OptionError
 from numbacnn.ops import conv_backward_data, conv_backward_weight, conv_forward, explain
-from numbacnn.ops.conv import depthwise, depthwise_strips
+from numbacnn.ops.conv import depthwise, plan, strip_tables, strips
 from numbacnn.ops.geometry import conv_geometry
 from tests import naive
 from tests.bits import assert_same_bits
 from tests.cases import CONV_CASES, ConvCase, conv_arrays, integers
 
-ALGORITHM = "depthwise"
+ALGORITHMS = ("depthwise", "strips")
+
+
+def grouped_case(groups, inputs, outputs, size, kernel, stride=1, padding=0, dilation=1, batch=1, **more):
+    return ConvCase(batch, groups * inputs, groups * outputs, size, kernel, stride, padding, dilation, groups, **more)
 
 
 def depthwise_case(channels, size, kernel, stride=1, padding=0, dilation=1, multiplier=1, batch=1, **more):
     return ConvCase(batch, channels, channels * multiplier, size, kernel, stride, padding, dilation, channels, **more)
 
 
-def results(case):
-    """The three directions, biases included, and what they should be."""
+def directions(case, algorithm):
+    """The directions of a case that an algorithm takes."""
+    options = {name: value for name, value in case.options.items() if name != "algorithm"}
+    geometry = conv_geometry(case.input_shape, case.weight_shape, **options)
+    return [d for d in plan.DIRECTIONS if plan.module(algorithm).accepts(d, geometry) is None]
+
+
+def results(case, algorithm):
+    """Pairs of what the directions that an algorithm takes give, biases included, and what they should."""
     x, weight, bias = conv_arrays(case)
-    options = {**case.options, "algorithm": ALGORITHM}
+    options = {**case.options, "algorithm": algorithm}
     in_bias = integers((case.in_channels,), case.dtype, seed=4)
     along = (-1, *[1] * len(case.size))
     expected = naive.conv_forward(x, weight, **case.options)
     grad = integers(expected.shape, case.dtype, seed=3)
-    actual = (
-        conv_forward(x, weight, bias, **options),
-        conv_backward_data(grad, weight, case.input_shape, bias=in_bias, **options),
-        conv_backward_weight(grad, x, case.weight_shape, **options),
-    )
-    grad_weight = naive.conv_backward_weight(grad, x, case.weight_shape, **case.options) if case.batch else 0
-    grad_x = naive.conv_backward_data(grad, weight, case.input_shape, **case.options)
-    return actual, (expected + bias.reshape(along), grad_x + in_bias.reshape(along), grad_weight)
+    taken = directions(case, algorithm)
+    if "forward" in taken:
+        yield conv_forward(x, weight, bias, **options), expected + bias.reshape(along)
+    if "backward_data" in taken:
+        expected = naive.conv_backward_data(grad, weight, case.input_shape, **case.options)
+        actual = conv_backward_data(grad, weight, case.input_shape, bias=in_bias, **options)
+        yield actual, expected + in_bias.reshape(along)
+    if "backward_weight" in taken:
+        expected = naive.conv_backward_weight(grad, x, case.weight_shape, **case.options) if case.batch else 0
+        yield conv_backward_weight(grad, x, case.weight_shape, **options), expected
 
 
-def check(case):
-    actual, expected = results(case)
-    for a, b in zip(actual, expected, strict=True):
-        np.testing.assert_array_equal(a, b)
-        assert a.dtype == case.dtype
+def check(case, algorithms=ALGORITHMS):
+    """Every direction that the algorithms take equals the oracle's; "strips", unless it is not asked, takes all."""
+    count = 0
+    for algorithm in algorithms:
+        for actual, expected in results(case, algorithm):
+            np.testing.assert_array_equal(actual, expected)
+            assert actual.dtype == case.dtype
+            count += 1
+    assert count >= (3 if "strips" in algorithms else 1)
 
 
 @pytest.mark.parametrize("case", [case for case in CONV_CASES if 1 < case.groups == case.in_channels], ids=str)
@@ -52,56 +69,87 @@ def test_table(case):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("multiplier", [1, 2, 3])
-@pytest.mark.parametrize("channels", [1, 2, 3, 5, 8, 17, 33])
+@pytest.mark.parametrize("channels", [1, 2, 3, 5, 8, 16, 17, 33, 48])
 def test_channels(channels, multiplier, dtype):
     if channels == 1 and multiplier > 1:
         pytest.skip("dense")
     check(depthwise_case(channels, (7, 9), (3, 2), padding=1, multiplier=multiplier, batch=3, dtype=dtype))
 
 
-def test_without_bias():
-    case = depthwise_case(6, (8, 9), (3, 3), 2, 1)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_without_bias(algorithm):
+    case = depthwise_case(18, (8, 9), (3, 3), 2, 1)
     x, weight, _ = conv_arrays(case)
-    y = conv_forward(x, weight, **case.options, algorithm=ALGORITHM)
+    y = conv_forward(x, weight, **case.options, algorithm=algorithm)
     np.testing.assert_array_equal(y, naive.conv_forward(x, weight, **case.options))
     grad = integers(y.shape)
     np.testing.assert_array_equal(
-        conv_backward_data(grad, weight, x.shape, **case.options, algorithm=ALGORITHM),
+        conv_backward_data(grad, weight, x.shape, **case.options, algorithm=algorithm),
         naive.conv_backward_data(grad, weight, x.shape, **case.options),
     )
 
 
 def test_empty_batch():
-    check(depthwise_case(5, (6, 7), (3, 3), batch=0))
+    check(depthwise_case(17, (6, 7), (3, 3), batch=0))
+    check(grouped_case(5, 2, 2, (6, 7), (3, 3), batch=0))
 
 
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
 @pytest.mark.parametrize(("stride", "dilation"), list(itertools.product((1, 2, 3), (1, 2, 3, 4))))
 def test_strides_dilations_and_padding_modes(stride, dilation, mode):
-    """Every way that points and taps are dealt out to strips."""
-    check(depthwise_case(3, (6, 14), (2, 4), stride, ((1, 0), (5, 4)), (1, dilation), padding_mode=mode))
+    """Every way that points and taps are dealt out to strips, or to zones and columns."""
+    check(depthwise_case(17, (6, 14), (2, 4), stride, ((1, 0), (5, 4)), (1, dilation), padding_mode=mode))
 
 
 @pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
 def test_padding_modes_in_depth_and_height(mode):
     check(depthwise_case(4, (5, 6, 7), (3, 3, 3), (1, 2, 1), 2, (1, 1, 2), padding_mode=mode, multiplier=2))
+    check(depthwise_case(16, (5, 6, 7), (3, 3, 3), (1, 2, 1), 2, (1, 1, 2), padding_mode=mode))
 
 
 @pytest.mark.parametrize("mode", ["reflect", "circular"])
 def test_padding_that_wraps_repeatedly(mode):
-    check(depthwise_case(3, (4, 5), (3, 4), 1, (9, 11), padding_mode=mode))
+    check(depthwise_case(17, (4, 5), (3, 4), 1, (9, 11), padding_mode=mode))
 
 
 @pytest.mark.parametrize("width", [*range(1, 20), 31, 64, 65])
 def test_number_of_points(width):
-    """Every way that tiles of 8 and 4 points cover a row."""
-    check(depthwise_case(9, (2, width + 2), (1, 3)))
+    """Every way that tiles of 8 and 4, or 6, 5 and 4, points cover a row."""
+    check(depthwise_case(18, (4, width + 2), (1, 3)))
 
 
 @pytest.mark.parametrize("taps", [*range(1, 20), 31, 33])
 def test_number_of_taps(taps):
     """Every way that runs of taps make up a kernel row."""
     check(depthwise_case(4, (taps + 12,), (taps,), padding=taps // 2))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("inputs", "outputs"), [(1, 2), (2, 1), (2, 2), (3, 3), (4, 4), (4, 8), (8, 4), (2, 16), (4, 5)]
+)
+def test_groups_of_few_channels(inputs, outputs, dtype):
+    """Every way that the lanes of a vector read source channels."""
+    check(grouped_case(5, inputs, outputs, (5, 9), (3, 2), (1, 2), 1, batch=2, dtype=dtype))
+    check(grouped_case(4, inputs, outputs, (5, 9), (3, 2), 1, 1, (1, 2), padding_mode="circular", dtype=dtype))
+
+
+def test_planes_in_bands(monkeypatch):
+    """Volumes whose planes under a kernel exceed L2 are computed in bands of rows."""
+    case = depthwise_case(16, (5, 11, 6), (3, 3, 3), (1, 2, 1), 1, batch=2)
+    for rows in (1, 2, 3, 100):
+        monkeypatch.setattr(depthwise, "BAND_BYTES", 3 * (rows + 2) * 6 * 16 * 4)
+        depthwise.plan.cache_clear()
+        check(case, ["depthwise"])
+    depthwise.plan.cache_clear()
+
+
+def test_passes_over_panels(monkeypatch):
+    monkeypatch.setattr(depthwise, "FEWEST_PANELS", 1)
+    monkeypatch.setattr(depthwise, "PANEL_BYTES", 1)
+    depthwise.plan.cache_clear()
+    check(depthwise_case(70, (6, 9), (3, 3), padding=1, batch=2), ["depthwise"])
+    depthwise.plan.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -120,6 +168,10 @@ def test_number_of_taps(taps):
         depthwise_case(12, (6, 12, 11), (3, 3, 3), (1, 2, 2), 1, name="3-D strided"),
         depthwise_case(33, (9, 8), (3, 3), 2, 1, multiplier=5, name="multiplier"),
         depthwise_case(2, (9, 8), (3, 3), 1, 1, multiplier=40, name="large multiplier"),
+        grouped_case(3, 4, 4, (4, 300), (3, 3), padding=1, name="groups in segments"),
+        grouped_case(6, 4, 4, (5, 6, 7), (3, 3, 3), (1, 2, 1), 1, name="groups 3-D"),
+        depthwise_case(20, (4, 300), (1, 5), (1, 2), (0, 2), padding_mode="reflect", name="long rows reflect"),
+        depthwise_case(16, (6, 12, 11), (3, 3, 3), (1, 2, 2), 1, batch=2, name="3-D strided, whole panels"),
     ],
     ids=str,
 )
@@ -127,14 +179,18 @@ def test_shapes(case):
     check(case)
 
 
-@pytest.mark.parametrize("direction", ["forward", "backward_data", "backward_weight"])
+@pytest.mark.parametrize(
+    ("algorithm", "direction"),
+    [(a, d) for a in ALGORITHMS for d in plan.DIRECTIONS if (a, d) != ("depthwise", "backward_weight")],
+)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_same_bits(direction, dtype):
+def test_same_bits(algorithm, direction, dtype):
     case = depthwise_case(40, (20, 19), (5, 3), (1, 2), 2, batch=2, dtype=dtype)
     rng = np.random.default_rng(0)
     x, weight = (rng.standard_normal(shape).astype(dtype) for shape in (case.input_shape, case.weight_shape))
-    options = {**case.options, "algorithm": ALGORITHM}
+    options = {**case.options, "algorithm": "auto"}
     grad = rng.standard_normal(conv_forward(x, weight, **options).shape).astype(dtype)
+    options["algorithm"] = algorithm
     run = {
         "forward": lambda: conv_forward(x, weight, **options),
         "backward_data": lambda: conv_backward_data(grad, weight, x.shape, **options),
@@ -143,25 +199,46 @@ def test_same_bits(direction, dtype):
     assert_same_bits(run)
 
 
-def test_not_a_number_stays_in_its_channel_and_window():
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_not_a_number_stays_in_its_channel_and_window(algorithm):
     x = np.zeros((1, 20, 9, 9), np.float32)
     x[0, 11, 4, 4] = np.nan
     weight = np.zeros((20, 1, 3, 3), np.float32)
-    y = conv_forward(x, weight, padding=1, groups=20, algorithm=ALGORITHM)
+    y = conv_forward(x, weight, padding=1, groups=20, algorithm=algorithm)
     expected = np.zeros(y.shape, bool)
     expected[0, 11, 3:6, 3:6] = True
     np.testing.assert_array_equal(np.isnan(y), expected)
 
 
-def test_refusals():
-    assert explain((1, 8, 5, 5), (8, 1, 3, 3), groups=8).algorithm == ALGORITHM
-    for shape, weight_shape, groups, reason in [
-        ((1, 8, 5, 5), (8, 2, 3, 3), 4, "each group has 2 input channels"),
-        ((1, 1, 5, 5), (8, 1, 3, 3), 1, "a single input channel"),
-        ((1, 2, 300, 300), (2, 1, 300, 300), 2, "do not fit"),
-    ]:
-        with pytest.raises(OptionError, match=reason):
-            explain(shape, weight_shape, groups=groups, algorithm=ALGORITHM)
+def test_choice():
+    assert explain((1, 16, 9, 9), (16, 1, 3, 3), groups=16).algorithm == "depthwise"
+    assert explain((1, 8, 5, 5), (8, 1, 3, 3), groups=8).algorithm == "strips"
+    assert explain((1, 16, 9, 9), (16, 1, 7, 7), groups=16).algorithm == "strips"
+    assert explain((1, 2, 300, 300), (2, 1, 300, 300), groups=2).algorithm == "indirect"
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "shape", "weight_shape", "groups", "reason"),
+    [
+        ("strips", (1, 40, 5, 5), (40, 5, 3, 3), 8, "5 input and 5 output channels, more than 4"),
+        ("strips", (1, 1, 5, 5), (8, 1, 3, 3), 1, "all channels are in one group"),
+        ("strips", (1, 2, 300, 300), (2, 1, 300, 300), 2, "do not fit"),
+        ("depthwise", (1, 16, 9, 9), (32, 1, 3, 3), 16, "1 input and 2 output channels, not one each"),
+        ("depthwise", (1, 15, 9, 9), (15, 1, 3, 3), 15, "15 channels do not fill a panel of vectors"),
+        ("depthwise", (1, 16, 3, 9), (16, 1, 1, 3), 16, "3 rows are too few to share out"),
+        ("depthwise", (1, 16, 9, 9), (16, 1, 7, 7), 16, "rows of 7 taps are worth copying into strips"),
+        (
+            "depthwise",
+            (1, 16, 300, 300),
+            (16, 1, 300, 300),
+            16,
+            "points at the borders read more than 16384 taps|reads up",
+        ),
+    ],
+)
+def test_refusals(algorithm, shape, weight_shape, groups, reason):
+    with pytest.raises(OptionError, match=reason):
+        explain(shape, weight_shape, groups=groups, algorithm=algorithm)
 
 
 @pytest.mark.parametrize(
@@ -172,8 +249,10 @@ def test_enough_blocks(batch, channels, size, kernel, stride):
     taps = (kernel,) * len(size)
     g = conv_geometry((batch, channels, *size), (channels, 1, *taps), stride, kernel // 2, 1, channels)
     for itemsize in (4, 8):
-        plans = [depthwise.plan_data(g, itemsize, d) for d in ("forward", "backward_data")]
-        plans.append(depthwise.plan_backward_weight(g, itemsize))
+        plans = [strips.plan_data(g, itemsize, d) for d in ("forward", "backward_data")]
+        if depthwise.accepts("forward", g) is None:
+            plans += [depthwise.plan(g, itemsize, transposed) for transposed in (False, True)]
+        plans.append(strips.plan_backward_weight(g, itemsize))
         assert all(plan.blocks >= 8 for plan in plans)
 
 
@@ -181,8 +260,8 @@ def test_enough_blocks(batch, channels, size, kernel, stride):
 def test_strips_cover_every_product(stride, dilation):
     """Point a + i of a run reads tap t at position a + i + t of its strip, as the geometry wants it."""
     g = conv_geometry((1, 1, 60), (1, 1, 5), stride, 3, dilation)
-    (c,) = depthwise_strips.forward_classes(g)
-    row = depthwise_strips.plan_row(g, [c], 1000, {})
+    (c,) = strip_tables.forward_classes(g)
+    row = strip_tables.plan_row(g, [c], 1000, {})
     strips = row.strips.reshape(-1, 3)
     seen = set()
     for start, step, points, first, count, _ in row.phases.reshape(-1, 6):

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from numbacnn.kernels import conv_depthwise, conv_depthwise_weight
+from numbacnn.kernels import conv_strips, conv_strips_weight
 from numbacnn.kernels._target import target
 
 DTYPES = ("float32", "float64")
@@ -20,7 +20,7 @@ def test_pack(channels, parts, dtype):
     order = np.array([2, 0, 3, 1])
     weight = np.arange(channels * parts * 4, dtype=dtype).reshape(channels, parts, 4)
     packed = np.full((vectors, parts, 4, lanes), np.nan, dtype)
-    conv_depthwise.pack_depthwise(vectors, weight, packed, order, 4, channels, parts)
+    conv_strips.pack_strips(vectors, weight, packed, order, 4, channels, parts, 1, 4 * parts, 4)
     expected = np.zeros((vectors * lanes, parts, 4), dtype)
     expected[:channels] = weight[:, :, order]
     np.testing.assert_array_equal(packed, expected.reshape(vectors, lanes, parts, 4).transpose(0, 2, 3, 1))
@@ -35,7 +35,7 @@ def test_combine(channels, dtype):
     partial = np.random.default_rng(0).integers(-9, 9, (5, vectors, 3, lanes)).astype(dtype)
     expected = partial.sum(axis=0).transpose(0, 2, 1).reshape(-1, 3)[:channels]
     out = np.full((channels, 3), np.nan, dtype)
-    conv_depthwise_weight.combine_depthwise(vectors, partial, out, order, 3, channels, 5)
+    conv_strips_weight.combine_strips(vectors, partial, out, order, 3, 1, channels, 5)
     np.testing.assert_array_equal(out[:, order], expected)
 
 
@@ -44,7 +44,7 @@ def test_combine(channels, dtype):
 def test_inner_loop_has_no_spill(dtype):
     """The loop over runs of three taps of eight points: 24 multiply-adds, and registers for all they need."""
     operation = f"vfmadd231p{(dtype[5] == '3' and 's') or 'd'}"
-    lines = conv_depthwise.conv_depthwise.assembly(dtype).splitlines()
+    lines = conv_strips.conv_strips.assembly(dtype).splitlines()
     bodies = []
     start = 0
     for i, line in enumerate(lines):

@@ -1,7 +1,10 @@
-"""The weight gradient of depthwise convolution: ``dW[c][tap] = sum over points  x[point + tap][c] * dY[point][c]``.
+"""The weight gradient of groups with few channels.
+
+``dW[c][k][tap] = sum over points  x_k[point + tap][c] * dY[point][c]``, where ``x_k`` holds, for every output channel,
+the k-th input channel of its group (a part, see `conv_strips`).
 
 The points are cut into chunks with partial sums of their own, which are added in order at the end. Within a chunk a few
-rows at a time are copied into strips (see `conv_depthwise`), input and gradient alike, and every kernel row passes over
+rows at a time are copied into strips (see `conv_strips`), input and gradient alike, and every kernel row passes over
 those it meets.
 """
 
@@ -11,7 +14,7 @@ from typing import NamedTuple
 
 from ._build import device, kernel
 from ._serial import SCRATCH_SLOTS
-from .conv_depthwise import (
+from .conv_strips import (
     FIRST_RUN,
     PHASE_COLUMNS,
     POINTS,
@@ -40,14 +43,14 @@ _STRIPS = _COUNTS + TABLE_ROWS
 STRIP_SLOTS = SCRATCH_SLOTS - _STRIPS
 
 
-class DepthwiseWeight(NamedTuple):
+class StripsWeight(NamedTuple):
     """The gradient and the blocks."""
 
     phases: int
     group: int  # rows that are done together
     chunks: int  # parts of the units with a partial sum each
     panel_blocks: int
-    kernel_rows: int
+    kernel_rows: int  # of all parts
     row_weights: int  # elements of the sums of one kernel row, of one vector
     vectors: int  # of the gradient
     out_n: int  # elements of the gradient between samples, planes, rows, positions
@@ -73,7 +76,7 @@ def _copy_gradient(target, row, segment, channel, phases, s, g):
         copy_positions(strip, vector_step, start, step, points, whole)
         if whole < vectors:
             valid = s.channels - channel - whole * n
-            copy_lanes(offset(strip, whole * vector_step), start, step, points, whole * n, 1, 1, valid)
+            copy_lanes(offset(strip, whole * vector_step), 0, start, step, points, whole * n, valid, 1, 1)
 
 
 @device
@@ -117,7 +120,7 @@ def _add_rows(table, counts, segment, v, phases, runs, sums, s, g):
 
 
 @kernel
-def conv_depthwise_weight(
+def conv_strips_weight(
     block,
     scratch,
     x: "T*",
@@ -131,11 +134,11 @@ def conv_depthwise_weight(
     phases: "int64*",
     runs: "int64*",
     s: "Strips",
-    g: "DepthwiseWeight",
+    g: "StripsWeight",
 ):
     """One block: a chunk of units x a range of panels, into ``partial[chunk][vector][tap][lane]``.
 
-    The tables are those of `conv_depthwise`.
+    The tables are those of `conv_strips`.
     """
     panel_block = block % g.panel_blocks
     chunk = block // g.panel_blocks
@@ -175,20 +178,29 @@ def conv_depthwise_weight(
 
 
 @kernel
-def combine_depthwise(
-    block, partial: "T*", out: "T*", order: "int64*", taps: "int64", channels: "int64", chunks: "int64"
+def combine_strips(
+    block,
+    partial: "T*",
+    out: "T*",
+    order: "int64*",
+    taps: "int64",
+    parts: "int64",
+    channels: "int64",
+    chunks: "int64",
 ):
-    """One block: the sums of one vector, chunks added in order, ``out[channel][order[i]]``."""
+    """One block: the sums of one vector, chunks added in order, ``out[channel][part][order[i]]``."""
     n = lanes(partial)
     channel = block * n
+    size = parts * taps * n
     vectors = (channels + n - 1) // n
-    sums = offset(partial, block * taps * n)
-    for i in range(taps):
-        total = load(sums, i * n)
+    sums = offset(partial, block * size)
+    for i in range(0, size, n):
+        total = load(sums, i)
         for chunk in range(1, chunks):
-            total += load(sums, (chunk * vectors * taps + i) * n)
-        store(sums, i * n, total)
+            total += load(sums, chunk * vectors * size + i)
+        store(sums, i, total)
     for lane in range(min(n, channels - channel)):
-        row = offset(out, (channel + lane) * taps)
-        for i in range(taps):
-            row[order[i]] = sums[i * n + lane]
+        for part in range(parts):
+            row = offset(out, ((channel + lane) * parts + part) * taps)
+            for i in range(taps):
+                row[order[i]] = sums[(part * taps + i) * n + lane]

@@ -1,0 +1,113 @@
+"""Which points along the width a depthwise convolution computes in tiles, and which one by one: see the kernel.
+
+A *class* is a set of destination coordinates that share their taps (one forward; one per residue of the stride in the
+data gradient). Of each, the stretches of points whose taps all lie inside the source become zones; the rest columns.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ...kernels.conv_depthwise import COLUMN_FIELDS, ZONE_FIELDS
+from ..padding import source_index
+from .strip_tables import Class, backward_classes, forward_classes
+
+if TYPE_CHECKING:
+    from ..geometry import ConvGeometry
+
+# Points of the smallest tile.
+SHORTEST_ZONE = 4
+
+
+class Zones(NamedTuple):
+    """The width of one direction as the kernel's tables."""
+
+    zones: np.ndarray
+    columns: np.ndarray
+    picks: np.ndarray
+    longest: int  # most picks of a column
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        return len(self.zones) // ZONE_FIELDS, len(self.columns) // COLUMN_FIELDS
+
+
+@functools.lru_cache(maxsize=512)
+def plan_zones(g: ConvGeometry, transposed: bool, most_picks: int) -> Zones | None:
+    """The tables of the forward convolution or (`transposed`) its data gradient; None if columns list more taps."""
+    classes = backward_classes(g) if transposed else forward_classes(g)
+    extra = _from_padding(g) if transposed else {}
+    zones: list[list[int]] = []
+    columns: list[list[int]] = []
+    picks: list[tuple[int, int]] = []
+    for c in classes:
+        covered = np.zeros(c.points, bool)
+        for first, last in _stretches(g, c, transposed, extra):
+            tap, tap_step = (c.taps[0], c.taps[-1] - c.taps[-2] if len(c.taps) > 1 else 0) if c.taps else (0, 0)
+            start, source = c.start + c.stride * first, c.alpha * first + c.gamma
+            zones.append([start, c.stride, last - first, source, c.alpha, c.beta, tap, tap_step, len(c.taps)])
+            covered[first:last] = True
+        for point in np.flatnonzero(~covered).tolist():
+            q = c.start + c.stride * point
+            pairs = _sources_backward(g, q) + extra.get(q, []) if transposed else _sources_forward(g, q)
+            columns.append([q, len(picks), len(pairs)])
+            picks += pairs
+            if len(picks) > most_picks:
+                return None
+    tables = [np.array(rows, np.int64).ravel() for rows in (zones, columns, picks)]
+    return Zones(tables[0], tables[1], tables[2], max([0, *(column[2] for column in columns)]))
+
+
+def _stretches(
+    g: ConvGeometry, c: Class, transposed: bool, extra: dict[int, list[tuple[int, int]]]
+) -> list[tuple[int, int]]:
+    """Ranges of points that need nothing outside the source, and nothing besides what the class says."""
+    size = g.output[2] if transposed else g.input[2]
+    if c.taps:
+        reach = c.gamma + c.beta * (len(c.taps) - 1)
+        first = max(0, -(-max(0, -c.gamma) // c.alpha))
+        last = min(c.points, (size - 1 - reach) // c.alpha + 1)
+    else:
+        first, last = 0, c.points
+    special = sorted((q - c.start) // c.stride for q in extra if q >= c.start and (q - c.start) % c.stride == 0)
+    cuts = [first, *(p for p in special if first <= p < last), last]
+    begins = [first, *(p + 1 for p in cuts[1:-1])]
+    return [(begin, end) for begin, end in zip(begins, cuts[1:], strict=True) if end - begin >= SHORTEST_ZONE]
+
+
+def _sources_forward(g: ConvGeometry, q: int) -> list[tuple[int, int]]:
+    """The (tap, source) pairs of output coordinate `q`."""
+    low = g.pad_low[2] - g.stride[2] * q
+    row = source_index(g.input[2], 1, g.kernel[2], g.stride[2], g.dilation[2], low, g.padding_mode[2])[0]
+    return [(tap, source) for tap, source in enumerate(row.tolist()) if source >= 0]
+
+
+def _sources_backward(g: ConvGeometry, q: int) -> list[tuple[int, int]]:
+    """The (tap, output) pairs that read input coordinate `q` itself, in the order of growing outputs."""
+    pairs = []
+    for tap in reversed(range(g.kernel[2])):
+        output, rest = divmod(q + g.pad_low[2] - g.dilation[2] * tap, g.stride[2])
+        if rest == 0 and 0 <= output < g.output[2]:
+            pairs.append((tap, output))
+    return pairs
+
+
+def _from_padding(g: ConvGeometry) -> dict[int, list[tuple[int, int]]]:
+    """The (tap, output) pairs that read an input coordinate through the padding."""
+    extra: dict[int, list[tuple[int, int]]] = {}
+    mode, size, low, stride = g.padding_mode[2], g.input[2], g.pad_low[2], g.stride[2]
+    if mode == "zeros":
+        return extra
+    span = g.dilation[2] * (g.kernel[2] - 1)
+    inside = range(-(-low // stride), min(g.output[2], (size - 1 - span + low) // stride + 1))  # they read no padding
+    outputs = [*range(min(g.output[2], inside.start)), *range(max(inside.start, inside.stop), g.output[2])]
+    for output in outputs:
+        row = source_index(size, 1, g.kernel[2], stride, g.dilation[2], low - stride * output, mode)[0].tolist()
+        for tap, source in enumerate(row):
+            position = stride * output + g.dilation[2] * tap - low
+            if not 0 <= position < size:
+                extra.setdefault(source, []).append((tap, output))
+    return extra

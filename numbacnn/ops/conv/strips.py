@@ -1,0 +1,323 @@
+"""Convolution of groups with few channels, all three directions; depthwise convolution above all.
+
+What the kernels need to know of the geometry is worked out in `depthwise_strips`; here it is fitted into a thread's
+scratch memory, cut into blocks and launched.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ...kernels import conv_strips as kernels
+from ...kernels import conv_strips_weight as weight_kernels
+from ...kernels._target import target
+from ...kernels.depthwise_tile import LONGEST_RUN
+from .. import memory
+from . import blocking
+from . import strip_tables as strip_tables
+from .gemm import strides
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..geometry import ConvGeometry
+
+name = "strips"
+
+# Memory for strips: what L2 (512 KiB) holds beside the rows that they are copied from and those that are written. A
+# vector's strips alone stay in L1 while a row is computed from them.
+RING_BYTES = 160 * 1024
+# (vectors per panel, shortest segment): wide panels read and write memory in long pieces, and are worth cutting rows
+# into segments, but short segments copy more overlap than they save.
+GOOD_PANELS = ((16, 256), (4, 64))
+# Enough blocks for any number of cores to finish together ...
+BLOCKS = 32
+# ... of enough rows that those which two blocks copy do not matter, unless this leaves too few blocks.
+ROWS_PER_OVERLAP = 4
+MIN_BLOCKS = 8
+# Channels of a group: with more, the tiles of dense convolution waste fewer lanes than copying costs.
+MOST_CHANNELS = 4
+# Points that pass by while the sums of a few taps of the weight gradient stay in registers.
+GROUP_POINTS = 192
+
+
+class Fit(NamedTuple):
+    """A row plan that fits into scratch memory."""
+
+    row: strip_tables.Row
+    segment: int
+    panel: int
+    group: int
+    ring: tuple[int, int]
+
+
+class Tables(NamedTuple):
+    """Index arrays as the kernels take them."""
+
+    lists_d: np.ndarray
+    lists_h: np.ndarray
+    strips: np.ndarray
+    outside: np.ndarray
+    picks: np.ndarray
+    phases: np.ndarray
+    runs: np.ndarray
+
+
+class Plan(NamedTuple):
+    """Kernel arguments that do not depend on the data."""
+
+    tables: Tables
+    order: np.ndarray  # of the kernel's taps in packed weights
+    strips: kernels.Strips
+    launch: kernels.Destination | weight_kernels.StripsWeight
+    blocks: int
+    cost: float
+    strides: tuple[int, int]  # of weights: between a group's destination channels, between its source channels
+
+
+def accepts(direction: str, geometry: ConvGeometry) -> str | None:
+    """None, or why this algorithm does not take the problem."""
+    g = geometry
+    if g.groups == 1 and g.out_channels > 1:
+        return "all channels are in one group"
+    if min(g.in_per_group, g.out_per_group) > MOST_CHANNELS:
+        return f"each group has {g.in_per_group} input and {g.out_per_group} output channels, more than {MOST_CHANNELS}"
+    if _fit(g, direction, 8) is None or _fit(g, direction, 4) is None:
+        return "the rows under its kernel do not fit into a thread's scratch memory"
+    return None
+
+
+@functools.lru_cache(maxsize=512)
+def _fit(g: ConvGeometry, direction: str, itemsize: int) -> Fit | None:
+    """The longest segment of a row that leaves room for a good panel, and the widest panel then."""
+    transposed, weights = direction == "backward_data", direction == "backward_weight"
+    classes = strip_tables.backward_classes(g) if transposed else strip_tables.forward_classes(g)
+    irregular = strip_tables.irregular_coordinates(g) if transposed else {}
+    lists = strip_tables.plane_lists(g, transposed)
+    extents = g.output[:2] if transposed else g.input[:2]
+    parts = g.out_per_group if transposed else g.in_per_group
+    kernel_rows = parts * (g.kernel[0] * g.kernel[1] if weights else lists[0].longest * lists[1].longest)
+    if kernel_rows > kernels.TABLE_ROWS:
+        return None
+    depth = strip_tables.ring_extent(lists[0], extents[0])
+    vectors = -(-(g.in_channels if transposed else g.out_channels) // target().lanes(itemsize))
+    longest = strip_tables.longest_phase(classes)
+    scratch_bytes = (weight_kernels.STRIP_SLOTS if weights else kernels.RING_SLOTS) * 8
+    for segment, wanted, whole_planes, limit in _candidates(longest, vectors, scratch_bytes, depth > 1):
+        row = strip_tables.plan_row(g, classes, segment, irregular)
+        if not weights and kernel_rows * row.longest_list(LONGEST_RUN) > kernels.TABLE_RUNS:
+            return None
+        group = min(max(1, GROUP_POINTS // segment), g.output[1], weight_kernels.TABLE_PAIRS // max(1, kernel_rows))
+        group = max(1, group) if weights else 1
+        while group:
+            ring = (depth, extents[1] if whole_planes else strip_tables.ring_extent(lists[1], extents[1], group))
+            rows = ring[0] * ring[1] * parts
+            positions = rows * row.positions  # of one vector of channels
+            if weights:
+                positions += group * segment * len(row.phases) // kernels.PHASE_COLUMNS
+            panel = (limit // target().vector_bytes - kernels.MAX_POINTS) // max(1, positions)
+            if rows <= kernels.RING_ROWS and panel >= wanted:
+                return Fit(row, segment, min(panel, vectors), group, ring)
+            group //= 2
+    return None
+
+
+def _candidates(points: int, vectors: int, scratch_bytes: int, deep: bool) -> Iterator[tuple[int, int, bool, int]]:
+    """(segment, vectors that must fit, with rings of whole planes?, into how many bytes), best first.
+
+    What a ring of whole planes holds, the next plane need not copy again.
+    """
+    parts = range(1, -(-points // kernels.MAX_POINTS) + 1)
+    segments = list(dict.fromkeys(-(-points // n // 8) * 8 if n > 1 else points for n in parts))
+    if deep:
+        yield from ((segment, min(vectors, 2), True, scratch_bytes) for segment in segments if 2 * segment >= points)
+    for good, shortest in GOOD_PANELS:
+        long_segments = [segment for segment in segments if segment >= min(points, shortest)]
+        yield from ((segment, min(vectors, good), False, RING_BYTES) for segment in long_segments)
+    for wanted in (min(vectors, 2), 1):
+        for segment in segments:
+            yield segment, wanted, False, scratch_bytes
+
+
+def _even_panel(most: int, vectors: int, unit_blocks: int) -> int:
+    """Vectors per panel: at most `most`, all panels alike, pairs of vectors, and panels enough for `MIN_BLOCKS`."""
+    panels = max(-(-vectors // most), min(-(-MIN_BLOCKS // unit_blocks), -(-vectors // 2)))
+    panel = -(-vectors // panels)
+    return min(most, panel + panel % 2)
+
+
+@functools.lru_cache(maxsize=512)
+def _strips(g: ConvGeometry, itemsize: int, direction: str) -> tuple[Fit, Tables, kernels.Strips, np.ndarray]:
+    """The tables and the record that both kernels share, and the order of the packed weights."""
+    transposed = direction == "backward_data"
+    fit = _fit(g, direction, itemsize)
+    assert fit is not None  # or `accepts` would have refused
+    row, lanes = fit.row, target().lanes(itemsize)
+    lists = strip_tables.plane_lists(g, transposed)
+    source, out = (g.output, g.input) if transposed else (g.input, g.output)
+    source_channels, channels = (g.out_channels, g.in_channels) if transposed else (g.in_channels, g.out_channels)
+    low, high, outside = (0, 0, np.full(1, -1)) if transposed else strip_tables.outside_sources(g)
+    classes = strip_tables.backward_classes(g) if transposed else strip_tables.forward_classes(g)
+    segments = -(-strip_tables.longest_phase(classes) // fit.segment)
+    source_n, source_d, source_h, source_w = strides(source, source_channels)
+    parts, group = (g.out_per_group, g.in_per_group) if transposed else (g.in_per_group, g.out_per_group)
+    units = g.batch * segments * out[0] * out[1]
+    panel = _even_panel(fit.panel, -(-channels // lanes), _most_unit_blocks(g, out[1], units))
+    record = kernels.Strips(
+        planes=out[0],
+        rows=out[1],
+        segments=segments,
+        segment=fit.segment,
+        units=units,
+        source_planes=source[0],
+        source_rows=source[1],
+        width=source[2],
+        low=low,
+        high=high,
+        step=row.step,
+        strips=len(row.strips) // kernels.STRIP_COLUMNS,
+        positions=row.positions,
+        picks=len(row.picks),
+        ring=fit.ring[0] * fit.ring[1] * parts,
+        parts=parts,
+        group=group,
+        channels=channels,
+        panel=panel,
+        panels=-(-channels // (panel * lanes)),
+        source_n=source_n,
+        source_d=source_d,
+        source_h=source_h,
+        source_w=source_w,
+        row_weights=1 if direction == "backward_weight" else g.kernel[2] * lanes,
+        part_weights=g.kernel[0] * g.kernel[1] if direction == "backward_weight" else g.taps * lanes,
+        vector_weights=g.taps * parts * lanes,
+    )
+    tables = Tables(
+        lists[0].table(g.kernel[1], fit.ring[0], fit.ring[1] * parts),
+        lists[1].table(1, fit.ring[1], parts),
+        row.strips,
+        outside,
+        row.picks,
+        row.phases,
+        row.runs.ravel(),
+    )
+    rows = np.arange(g.kernel[0] * g.kernel[1])[:, None] * g.kernel[2]
+    return fit, tables, record, (rows + np.array(row.order)).ravel()
+
+
+@functools.lru_cache(maxsize=512)
+def plan_data(g: ConvGeometry, itemsize: int, direction: str) -> Plan:
+    """Plan ``output = conv(input)``, or ``grad_input`` if `direction` is "backward_data"."""
+    _, tables, s, order = _strips(g, itemsize, direction)
+    out = g.input if direction == "backward_data" else g.output
+    out_n, out_d, out_h, out_w = strides(out, s.channels)
+    unit_blocks, panel_blocks = _blocks(g, s, max(1, s.units))
+    launch = kernels.Destination(
+        phases=len(tables.phases) // kernels.PHASE_COLUMNS,
+        unit_blocks=unit_blocks,
+        panel_blocks=panel_blocks,
+        out_n=out_n,
+        out_d=out_d,
+        out_h=out_h,
+        out_w=out_w,
+    )
+    weight_strides = (g.in_per_group * g.taps, g.taps)
+    if direction == "backward_data":
+        weight_strides = weight_strides[::-1]
+    return Plan(tables, order, s, launch, unit_blocks * panel_blocks, _cost(g, itemsize), weight_strides)
+
+
+@functools.lru_cache(maxsize=512)
+def plan_backward_weight(g: ConvGeometry, itemsize: int) -> Plan:
+    """Plan ``grad_weight``: the output points are cut into chunks, the channels only where those are too few."""
+    fit, tables, s, order = _strips(g, itemsize, "backward_weight")
+    out_n, out_d, out_h, out_w = strides(g.output, s.channels)
+    vectors = -(-s.channels // target().lanes(itemsize))
+    partial_bytes = g.taps * s.parts * vectors * target().vector_bytes
+    most = max(1, min(blocking.PACKED_BYTES // partial_bytes, s.units))
+    chunks, panel_blocks = _blocks(g, s, most)
+    launch = weight_kernels.StripsWeight(
+        phases=len(tables.phases) // kernels.PHASE_COLUMNS,
+        group=fit.group,
+        chunks=chunks,
+        panel_blocks=panel_blocks,
+        kernel_rows=g.kernel[0] * g.kernel[1] * s.parts,
+        row_weights=g.kernel[2] * target().lanes(itemsize),
+        vectors=vectors,
+        out_n=out_n,
+        out_d=out_d,
+        out_h=out_h,
+        out_w=out_w,
+    )
+    return Plan(tables, order, s, launch, chunks * panel_blocks, _cost(g, itemsize), (0, 0))
+
+
+def _most_unit_blocks(g: ConvGeometry, rows: int, units: int) -> int:
+    """Ranges of units that are long enough for what two of them both copy not to matter."""
+    planes_shared, rows_shared = ((g.kernel[i] - 1) * g.dilation[i] // g.stride[i] for i in (0, 1))
+    shortest = max(1, ROWS_PER_OVERLAP * (planes_shared * rows or rows_shared))
+    return max(1, min(BLOCKS, units // shortest))
+
+
+def _blocks(g: ConvGeometry, s: kernels.Strips, most: int) -> tuple[int, int]:
+    """Into how many ranges, at most `most`, the units are cut, and the panels."""
+    unit_blocks = min(most, _most_unit_blocks(g, s.rows, s.units))
+    panel_blocks = min(s.panels, -(-BLOCKS // unit_blocks))
+    if unit_blocks * panel_blocks < MIN_BLOCKS:
+        unit_blocks = min(most, -(-MIN_BLOCKS // panel_blocks))
+    return unit_blocks, panel_blocks
+
+
+def _cost(g: ConvGeometry, itemsize: int) -> float:
+    points = g.batch * (g.in_channels * int(np.prod(g.input)) + g.out_channels * int(np.prod(g.output)))
+    return g.flops / blocking.FLOPS_PER_NS + points * itemsize / 10
+
+
+def forward(g: ConvGeometry, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
+    """Fill `out`, (N, OD, OH, OW, C_out) memory, from `x`, (N, D, H, W, C_in) memory."""
+    _run(plan_data(g, x.dtype.itemsize, "forward"), x, weight, bias, out)
+
+
+def backward_data(
+    g: ConvGeometry, grad_output: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray
+) -> None:
+    """Fill `out`, (N, D, H, W, C_in) memory, from `grad_output`, (N, OD, OH, OW, C_out) memory."""
+    _run(plan_data(g, out.dtype.itemsize, "backward_data"), grad_output, weight, bias, out)
+
+
+def _run(plan: Plan, source: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
+    s = plan.strips
+    lanes = target().lanes(out.dtype.itemsize)
+    vectors = -(-s.channels // lanes)
+    packed = memory.empty((vectors * s.vector_weights,), out.dtype)
+    kernels.pack_strips(
+        vectors,
+        weight,
+        packed,
+        plan.order,
+        len(plan.order),
+        s.channels,
+        s.parts,
+        s.group,
+        *plan.strides,
+        cost=packed.size * 1.0,
+    )
+    start = np.zeros(vectors * lanes, out.dtype)
+    if bias is not None:
+        start[: s.channels] = bias
+    kernels.conv_strips(plan.blocks, source, packed, start, out, *plan.tables, s, plan.launch, cost=plan.cost)
+
+
+def backward_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+    """Fill `out`, a contiguous (C_out, 1, taps) array, from two (N, D, H, W, C) memories."""
+    plan = plan_backward_weight(g, x.dtype.itemsize)
+    s, launch = plan.strips, plan.launch
+    assert isinstance(launch, weight_kernels.StripsWeight)
+    partial = memory.empty((launch.chunks * launch.vectors * s.vector_weights,), x.dtype)
+    weight_kernels.conv_strips_weight(plan.blocks, x, grad_output, partial, *plan.tables, s, launch, cost=plan.cost)
+    weight_kernels.combine_strips(
+        launch.vectors, partial, out, plan.order, g.taps, s.parts, s.channels, launch.chunks, cost=partial.size / 8
+    )
