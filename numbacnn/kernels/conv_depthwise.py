@@ -59,9 +59,20 @@ class Direct(NamedTuple):
 
 
 @device
-def _put_rows(table, source, d, h, lists_d, lists_h, g):
-    """List the source rows that destination row (d, h) reads, and where the weights of their kernel rows begin."""
-    width = g.row_taps * LINE_VECTORS * lanes(source)
+def place_of(unit, g):
+    """Sample, plane and row of a unit; the row may lie beyond the last."""
+    plane = unit // g.band
+    strip = plane // g.planes
+    sample = strip // g.bands
+    return sample, plane - strip * g.planes, (strip - sample * g.bands) * g.band + unit - plane * g.band
+
+
+@device
+def put_rows(table, source, d, h, width, lists_d, lists_h, g):
+    """List the source rows that destination row (d, h) reads, and where the weights of their kernel rows begin.
+
+    Those of a kernel row take `width` elements.
+    """
     count = 0
     for i in range(lists_d[d], lists_d[d + 1]):
         plane = offset(source, lists_d[3 * i + 1] * g.source_d)
@@ -166,18 +177,15 @@ def conv_depthwise(
     block //= g.panel_blocks
     end = (panel_block + 1) * g.panels // g.panel_blocks
     table, entries = scratch, offset(scratch, _TAPS)
+    width = g.row_taps * LINE_VECTORS * lanes(out)
     for first in range(panel_block * g.panels // g.panel_blocks, end, g.pass_panels):
         last = min(first + g.pass_panels, end)
         for unit in range(block * g.units // g.unit_blocks, (block + 1) * g.units // g.unit_blocks):
-            plane = unit // g.band
-            strip = plane // g.planes
-            d = plane - strip * g.planes
-            sample = strip // g.bands
-            h = (strip - sample * g.bands) * g.band + unit - plane * g.band
+            sample, d, h = place_of(unit, g)
             if h >= g.rows:
                 continue
             row = offset(out, sample * g.out_n + d * g.out_d + h * g.out_h)
-            rows = _put_rows(table, offset(source, sample * g.source_n), d, h, lists_d, lists_h, g)
+            rows = put_rows(table, offset(source, sample * g.source_n), d, h, width, lists_d, lists_h, g)
             for i in range(g.zones):
                 _zone(table, rows, offset(zones, i * ZONE_FIELDS), first, last, weight, bias, row, g)
             for i in range(g.columns):

@@ -292,6 +292,100 @@ def line_tile(points, table, rows, taps, panels, x_offset, x_step, x_tap, w, w_t
         _line_4(table, rows, taps, panels, x_offset, x_step, x_tap, w, w_tap, w_panel, start, out, out_step)
 
 
+def _line_weight_tile(rows: int, taps: int) -> Any:
+    """The tile for some kernel rows and taps; its arguments are described at `line_weight_tile`."""
+
+    def tile(typingctx, table, points, vectors, x_offset, x_step, x_tap, y, y_step, sums, sums_offset, sums_vector):
+        from numba.core import types
+
+        i64 = types.int64
+
+        def codegen(context, builder, signature, args):
+            table, points, vectors, x_offset, x_step, x_tap, y, y_step, sums, sums_offset, sums_vector = args
+            e = _Emitter(context, builder, signature.args[6].dtype)
+            x_rows = [e.at(e.slot(table, 2 * r, e.pointer), x_offset) for r in range(rows)]
+            sums_rows = [e.at(sums, builder.add(e.slot(table, 2 * r + 1), sums_offset)) for r in range(rows)]
+            with e.loop(vectors) as v:
+                column = e.times(v, e.lanes)
+                places = [e.at(row, builder.mul(v, sums_vector)) for row in sums_rows]
+                totals = [[e.variable(e.load(place, t)) for t in range(taps)] for place in places]
+                x, gradient = [e.at(row, column) for row in x_rows], e.at(y, column)
+                with e.loop(points) as point:
+                    factor = e.load(e.at(gradient, builder.mul(point, y_step)))
+                    shift = builder.mul(point, x_step)
+                    for r in range(rows):
+                        here = e.at(x[r], shift)
+                        for t in range(taps):
+                            e.accumulate(totals[r][t], e.load(e.at(here, e.times(x_tap, t))), factor)
+                for r in range(rows):
+                    for t in range(taps):
+                        e.store(e.value(totals[r][t]), places[r], t)
+            return context.get_dummy_value()
+
+        return types.void(table, *[i64] * 5, y, i64, sums, i64, i64), codegen
+
+    return intrinsic(tile)
+
+
+_line_weight_33, _line_weight_32, _line_weight_31 = (_line_weight_tile(3, taps) for taps in (3, 2, 1))
+_line_weight_23, _line_weight_22, _line_weight_21 = (_line_weight_tile(2, taps) for taps in (3, 2, 1))
+_line_weight_13, _line_weight_12, _line_weight_11 = (_line_weight_tile(1, taps) for taps in (3, 2, 1))
+
+
+@device
+def line_weight_tile(
+    rows, taps, table, points, vectors, x_offset, x_step, x_tap, y, y_step, sums, sums_offset, sums_vector
+):  # fmt: skip
+    """Add to the weight gradient's `sums` what some points of one row contribute, straight from channels-last memory.
+
+    rows, taps : kernel rows and taps of each, 1 to 3
+    table : per kernel row a pointer to the source row and an offset (in elements) into the sums
+    points, vectors : how many points, and vectors of channels side by side
+    x_offset, x_step, x_tap : elements from a row's pointer to what the first tap of the first point reads, from each
+        point to the next, from each tap to the next
+    y, y_step : gradient of the first point, elements from each point to the next
+    sums, sums_offset, sums_vector : the sums, elements to add for the first tap, and from each vector's to the next's
+    """
+    if rows == 3:
+        if taps == 3:
+            _line_weight_33(
+                table, points, vectors, x_offset, x_step, x_tap, y, y_step, sums, sums_offset, sums_vector
+            )  # fmt: skip
+        elif taps == 2:
+            _line_weight_32(
+                table, points, vectors, x_offset, x_step, x_tap, y, y_step, sums, sums_offset, sums_vector
+            )  # fmt: skip
+        else:
+            _line_weight_31(
+                table, points, vectors, x_offset, x_step, x_tap, y, y_step, sums, sums_offset, sums_vector
+            )  # fmt: skip
+    elif rows == 2:
+        if taps == 3:
+            _line_weight_23(
+                table, points, vectors, x_offset, x_step, x_tap, y, y_step, sums, sums_offset, sums_vector
+            )  # fmt: skip
+        elif taps == 2:
+            _line_weight_22(
+                table, points, vectors, x_offset, x_step, x_tap, y, y_step, sums, sums_offset, sums_vector
+            )  # fmt: skip
+        else:
+            _line_weight_21(
+                table, points, vectors, x_offset, x_step, x_tap, y, y_step, sums, sums_offset, sums_vector
+            )  # fmt: skip
+    elif taps == 3:
+        _line_weight_13(
+            table, points, vectors, x_offset, x_step, x_tap, y, y_step, sums, sums_offset, sums_vector
+        )  # fmt: skip
+    elif taps == 2:
+        _line_weight_12(
+            table, points, vectors, x_offset, x_step, x_tap, y, y_step, sums, sums_offset, sums_vector
+        )  # fmt: skip
+    else:
+        _line_weight_11(
+            table, points, vectors, x_offset, x_step, x_tap, y, y_step, sums, sums_offset, sums_vector
+        )  # fmt: skip
+
+
 def _weight_tile(taps: int) -> Any:
     """The weight tile for a number of taps; its arguments are described at `weight_tile`."""
     sets = (6, 4, 3, 3, 2, 2)[taps - 1]  # with as many gradients and a position, 16 registers at most

@@ -35,6 +35,10 @@ SMALL_WEIGHT_BYTES = 96 * 1024
 DOT_LANES = 4
 
 
+# What the planes under a depthwise kernel take of L2.
+BAND_BYTES = 320 * 1024
+
+
 def split_evenly(total: int, largest: int) -> int:
     """Size of the blocks when `total` is cut into as few, as even blocks of at most `largest` as possible.
 
@@ -45,6 +49,18 @@ def split_evenly(total: int, largest: int) -> int:
     """
     blocks = -(-total // max(largest, 1))
     return -(-total // blocks) if total else 1
+
+
+def row_band(planes: int, kernel_rows: int, row_bytes: int, out: tuple[int, int, int]) -> int:
+    """Rows to compute in all planes before the next ones: as many as L2 holds in the planes under a kernel.
+
+    All rows where there is a single plane.
+    """
+    if out[0] == 1 or planes <= 1:
+        return out[1]
+    rows = BAND_BYTES // max(1, planes * row_bytes) - kernel_rows + 1
+    bands = -(-out[1] // max(2, rows))
+    return -(-out[1] // bands)
 
 
 def packs_itself(points: int, taps: int) -> bool:

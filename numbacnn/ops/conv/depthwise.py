@@ -17,8 +17,8 @@ from ...kernels.conv_depthwise import (
 )
 from ...kernels.tile import tile_lanes
 from .. import memory
-from . import blocking, strips
-from .depthwise_zones import plan_zones
+from . import blocking, depthwise_weight, strips
+from .depthwise_zones import plan_zones, weight_zones
 from .gemm import strides, zero_row
 from .strip_tables import plane_lists
 
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 name = "depthwise"
 
-# Taps along the width: with more, strips are quicker, where three taps share a load.
-WIDEST_KERNEL = 5
+# Taps along the width: with more, strips are quicker, where three taps share a load (and, in the weight gradient, a
+# position and its gradient more multiply-adds).
+WIDEST_KERNEL = {"forward": 5, "backward_data": 5, "backward_weight": 3}
 # Rows of a sample, which are what blocks are made of.
 FEWEST_ROWS = 4
 # Taps that columns may list altogether: 256 KiB of tables.
@@ -36,8 +37,6 @@ MOST_PICKS = 16 * 1024
 # What the rows under a kernel take of L1 (32 KiB) while a panel of vectors passes over them.
 PANEL_BYTES = 16 * 1024
 FEWEST_PANELS = 8
-# What the planes under a kernel take of L2 (512 KiB).
-BAND_BYTES = 320 * 1024
 # Enough blocks for any number of cores to finish together.
 BLOCKS = 32
 MIN_BLOCKS = 8
@@ -58,22 +57,28 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     g = geometry
     if g.in_per_group != 1 or g.out_per_group != 1:
         return f"groups have {g.in_per_group} input and {g.out_per_group} output channels, not one each"
-    if direction == "backward_weight":
-        return "the weight gradient is computed from strips"
     if g.groups < tile_lanes(4):
         return f"{g.groups} channels do not fill a panel of vectors"
+    if 8 * g.groups * g.taps > blocking.PACKED_BYTES:
+        return f"{g.groups * g.taps} weights are more than it packs at a time"
     if strips.accepts(direction, g) is None:
-        if g.kernel[2] > WIDEST_KERNEL:
+        if g.kernel[2] > WIDEST_KERNEL[direction]:
             return f"rows of {g.kernel[2]} taps are worth copying into strips"
         if g.output[0] * g.output[1] < FEWEST_ROWS:
             return f"{g.output[0] * g.output[1]} rows are too few to share out"
     transposed = direction == "backward_data"
+    rows = math.prod(lists.longest for lists in plane_lists(g, transposed))
+    if rows > TABLE_ROWS:
+        return f"a point reads {rows} rows, more than the kernel's table holds"
+    if direction == "backward_weight":
+        if weight_zones(g, depthwise_weight.MOST_ZONES) is None:
+            return f"points at the borders make more than {depthwise_weight.MOST_ZONES} zones"
+        return None
     zones = plan_zones(g, transposed, MOST_PICKS)
     if zones is None:
         return f"points at the borders read more than {MOST_PICKS} taps"
-    rows = math.prod(lists.longest for lists in plane_lists(g, transposed))
-    if rows > TABLE_ROWS or rows * max(zones.longest, g.kernel[2]) > TABLE_TAPS:
-        return f"a point reads up to {rows * max(zones.longest, g.kernel[2])} taps, more than the kernel's table holds"
+    if rows * zones.longest > TABLE_TAPS:
+        return f"a point at the borders reads {rows * zones.longest} taps, more than the kernel's table holds"
     return None
 
 
@@ -86,7 +91,7 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> Plan:
     source, out = (g.output, g.input) if transposed else (g.input, g.output)
     channels, width = g.groups, tile_lanes(itemsize)
     panels = -(-channels // width)
-    band = _band(lists_d.longest, lists_h.longest, math.prod(source[2:]) * channels * itemsize, out)
+    band = blocking.row_band(lists_d.longest, lists_h.longest, math.prod(source[2:]) * channels * itemsize, out)
     bands = -(-out[1] // band)
     units = g.batch * bands * out[0] * band
     unit_blocks = min(units, BLOCKS)
@@ -132,15 +137,6 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> Plan:
     return Plan(tables, record, unit_blocks * panel_blocks, cost, max(1, 4096 // (g.taps * width)))
 
 
-def _band(planes: int, kernel_rows: int, row_bytes: int, out: tuple[int, int, int]) -> int:
-    """Rows of a band: as many as L2 holds in all planes under the kernel, all if there is but one plane."""
-    if out[0] == 1 or planes <= 1:
-        return out[1]
-    rows = BAND_BYTES // max(1, planes * row_bytes) - kernel_rows + 1
-    bands = -(-out[1] // max(2, rows))
-    return -(-out[1] // bands)
-
-
 def forward(g: ConvGeometry, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
     """Fill `out`, (N, OD, OH, OW, C) memory, from `x`, (N, D, H, W, C) memory."""
     _run(plan(g, x.dtype.itemsize, False), x, weight, bias, out)
@@ -161,3 +157,8 @@ def _run(plan: Plan, source: np.ndarray, weight: np.ndarray, bias: np.ndarray | 
     )
     start = zero_row(out.dtype.name, g.channels) if bias is None else np.ascontiguousarray(bias)
     conv_depthwise(plan.blocks, source, packed, start, out, *plan.tables, g, cost=plan.cost)
+
+
+def backward_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+    """Fill `out`, a contiguous (C, 1, taps) array, from two (N, D, H, W, C) memories."""
+    depthwise_weight.run(depthwise_weight.plan(g, x.dtype.itemsize), grad_output, x, out)

@@ -111,3 +111,27 @@ def _from_padding(g: ConvGeometry) -> dict[int, list[tuple[int, int]]]:
             if not 0 <= position < size:
                 extra.setdefault(source, []).append((tap, output))
     return extra
+
+
+@functools.lru_cache(maxsize=512)
+def weight_zones(g: ConvGeometry, most: int) -> np.ndarray | None:
+    """The zones of the weight gradient's rows, as its kernel's table; None if there are more than `most`."""
+    (c,) = forward_classes(g)
+    zones: list[list[int]] = []
+    q = 0
+    inside = dict(_stretches(g, c, False, {}))
+    while q < g.output[2]:
+        if q in inside:
+            zones.append([q, inside[q] - q, g.stride[2] * q - g.pad_low[2], 0, g.kernel[2]])
+            q = inside[q]
+            continue
+        for tap, source in _sources_forward(g, q):
+            last = zones[-1] if zones and zones[-1][0] == q else None
+            if last and last[3] + last[4] == tap and last[2] + g.dilation[2] * last[4] == source:
+                last[4] += 1
+            else:
+                zones.append([q, 1, source, tap, 1])
+        q += 1
+        if len(zones) > most:
+            return None
+    return np.array(zones, np.int64).reshape(-1, 5)

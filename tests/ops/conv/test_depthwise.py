@@ -7,7 +7,7 @@ import pytest
 
 from numbacnn.errors import OptionError
 from numbacnn.ops import conv_backward_data, conv_backward_weight, conv_forward, explain
-from numbacnn.ops.conv import depthwise, plan, strip_tables, strips
+from numbacnn.ops.conv import blocking, depthwise, depthwise_weight, plan, strip_tables, strips
 from numbacnn.ops.geometry import conv_geometry
 from tests import naive
 from tests.bits import assert_same_bits
@@ -134,22 +134,28 @@ def test_groups_of_few_channels(inputs, outputs, dtype):
     check(grouped_case(4, inputs, outputs, (5, 9), (3, 2), 1, 1, (1, 2), padding_mode="circular", dtype=dtype))
 
 
+def clear_plans():
+    depthwise.plan.cache_clear()
+    depthwise_weight.plan.cache_clear()
+
+
 def test_planes_in_bands(monkeypatch):
     """Volumes whose planes under a kernel exceed L2 are computed in bands of rows."""
     case = depthwise_case(16, (5, 11, 6), (3, 3, 3), (1, 2, 1), 1, batch=2)
     for rows in (1, 2, 3, 100):
-        monkeypatch.setattr(depthwise, "BAND_BYTES", 3 * (rows + 2) * 6 * 16 * 4)
-        depthwise.plan.cache_clear()
+        monkeypatch.setattr(blocking, "BAND_BYTES", 3 * (rows + 2) * 6 * 16 * 4)
+        clear_plans()
         check(case, ["depthwise"])
-    depthwise.plan.cache_clear()
+    clear_plans()
 
 
 def test_passes_over_panels(monkeypatch):
     monkeypatch.setattr(depthwise, "FEWEST_PANELS", 1)
     monkeypatch.setattr(depthwise, "PANEL_BYTES", 1)
-    depthwise.plan.cache_clear()
+    monkeypatch.setattr(depthwise_weight, "PASS_VECTORS", 1)
+    clear_plans()
     check(depthwise_case(70, (6, 9), (3, 3), padding=1, batch=2), ["depthwise"])
-    depthwise.plan.cache_clear()
+    clear_plans()
 
 
 @pytest.mark.parametrize(
@@ -181,11 +187,11 @@ def test_shapes(case):
 
 @pytest.mark.parametrize(
     ("algorithm", "direction"),
-    [(a, d) for a in ALGORITHMS for d in plan.DIRECTIONS if (a, d) != ("depthwise", "backward_weight")],
+    list(itertools.product(ALGORITHMS, plan.DIRECTIONS)),
 )
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_same_bits(algorithm, direction, dtype):
-    case = depthwise_case(40, (20, 19), (5, 3), (1, 2), 2, batch=2, dtype=dtype)
+    case = depthwise_case(42, (20, 19), (5, 3), (1, 2), 2, batch=2, dtype=dtype)
     rng = np.random.default_rng(0)
     x, weight = (rng.standard_normal(shape).astype(dtype) for shape in (case.input_shape, case.weight_shape))
     options = {**case.options, "algorithm": "auto"}
@@ -227,18 +233,29 @@ def test_choice():
         ("depthwise", (1, 15, 9, 9), (15, 1, 3, 3), 15, "15 channels do not fill a panel of vectors"),
         ("depthwise", (1, 16, 3, 9), (16, 1, 1, 3), 16, "3 rows are too few to share out"),
         ("depthwise", (1, 16, 9, 9), (16, 1, 7, 7), 16, "rows of 7 taps are worth copying into strips"),
-        (
-            "depthwise",
-            (1, 16, 300, 300),
-            (16, 1, 300, 300),
-            16,
-            "points at the borders read more than 16384 taps|reads up",
-        ),
+        ("depthwise", (1, 16, 300, 300), (16, 1, 300, 300), 16, "1440000 weights are more than it packs at a time"),
     ],
 )
 def test_refusals(algorithm, shape, weight_shape, groups, reason):
     with pytest.raises(OptionError, match=reason):
         explain(shape, weight_shape, groups=groups, algorithm=algorithm)
+
+
+@pytest.mark.parametrize(
+    ("module", "limit", "direction", "reason"),
+    [
+        (depthwise, "MOST_PICKS", "forward", "points at the borders read more than 3 taps"),
+        (depthwise, "TABLE_TAPS", "backward_data", "a point at the borders reads 6 taps, more than the kernel's table"),
+        (depthwise, "TABLE_ROWS", "forward", "a point reads 9 rows, more than the kernel's table holds"),
+        (depthwise_weight, "MOST_ZONES", "backward_weight", "points at the borders make more than 3 zones"),
+    ],
+)
+def test_tables_are_bounded(monkeypatch, module, limit, direction, reason):
+    monkeypatch.setattr(module, limit, 3)
+    shape, kernel = ((16, 9, 9), (3, 3)) if limit != "TABLE_ROWS" else ((16, 9, 9, 9), (3, 3, 3))
+    padding = [[1, 1]] * (len(kernel) - 1) + [[2, 2]]
+    geometry = conv_geometry((1, *shape), (16, 1, *kernel), 1, padding if limit == "MOST_ZONES" else 1, 1, 16)
+    assert reason in str(depthwise.accepts(direction, geometry))
 
 
 @pytest.mark.parametrize(
