@@ -9,7 +9,7 @@ from functools import singledispatchmethod
 import numpy as np
 
 import numbacnn as nc
-from numbacnn.ops import linear, norm, pool
+from numbacnn.ops import layout, linear, norm, pool
 
 from .. import nets
 from ..cases import Case, ConvCase, LinearCase, NormCase, PoolCase, TrainCase
@@ -114,5 +114,7 @@ def _training_step(case: TrainCase, x: np.ndarray, labels: np.ndarray) -> Call:
 
 
 def _channels_last(array: np.ndarray) -> np.ndarray:
-    """The same logical array with its channels side by side in memory."""
-    return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, 1, -1)), -1, 1)
+    """A copy in the memory that ops return: channels side by side, and aligned."""
+    copy = layout.empty_channels_last(array.shape, array.dtype)
+    copy[...] = array
+    return copy
