@@ -1,8 +1,8 @@
 """Convolution as indirect GEMM over channels-last memory, for any rank, stride, dilation, padding and direction.
 
 One *lattice* of destination rows is filled: for every lattice point the sum over taps of a source row times a weight
-block. What a tap of a lattice point reads is decided by three small tables, one per axis, so forward convolution,
-every phase of a strided backward-data, and every padding mode are the same loop with other tables.
+block. What a tap of a lattice point reads is a matter of a few integers per axis (see `sources`), so forward
+convolution, every phase of a strided backward-data, and every padding mode are the same loop with other integers.
 
 After Dukhan, "The Indirect Convolution Algorithm" (2019), with BLIS's blocking of the reduction and the columns.
 """
@@ -16,31 +16,28 @@ from .layout import copy_transposed
 from .pointer import as_integers, cast, load_pointer, offset, prefetch_read, prefetch_write, store_pointer
 from .simd import lanes as lanes_of
 from .simd import load, store
+from .sources import Sources, following, locate, put_sources, put_steps
 from .tile import MAX_LANES, MAX_ROWS, MIN_GEMM_ROWS, dot_tile, gemm_tile
 
 PACK_COLUMNS = 128  # columns that packing transposes at a time: long enough stretches, and their buffer stays in L1
 
-# The scratch: where each tile's table begins, the tables of all row tiles for one block of taps; then the transposition
-# buffer and the weights packed here.
-FIRST_TABLE = 64
+# The scratch: where each tile's table begins; where each tap of a block of taps finds its source and its weights; the
+# tables of all row tiles; then the transposition buffer and the weights packed here.
+MAX_TAPS = 64
+TAP_SOURCES = 64
+TAP_WEIGHTS = TAP_SOURCES + MAX_TAPS
+FIRST_TABLE = TAP_WEIGHTS + MAX_TAPS
 TABLE_SLOTS = FIRST_TABLE + 12 * 1024
-TABLE_HEADER = 2
+TABLE_HEADER = 3
 
 
 class GemmConv(NamedTuple):
     """Extents, strides (in elements) and block sizes of one launch."""
 
-    lattice_d: int  # lattice points per sample, by axis
-    lattice_h: int
-    lattice_w: int
-    taps_d: int  # taps, by axis
-    taps_h: int
-    taps_w: int
     points: int  # lattice points of the whole batch
     groups: int
     run: int  # source channels summed over per tap: those of one group
     lanes: int  # destination channels of one group
-    source_n: int  # source elements per sample
     out_n: int  # destination elements between samples and between lattice points, by axis
     out_d: int
     out_h: int
@@ -48,6 +45,10 @@ class GemmConv(NamedTuple):
     vector: int  # lanes of one vector
     width: int  # lanes of a panel of packed weights
     weight_taps: int  # taps that the packed weights hold
+    weight_first: int  # which of them the first tap has, and how many further those of the next along each axis are
+    weight_d: int
+    weight_h: int
+    weight_w: int
     panels: int  # panels per group
     panel_blocks: int  # blocks of the panels of all groups
     point_blocks: int
@@ -60,6 +61,11 @@ class GemmConv(NamedTuple):
     rows_stay: int  # 1: the panels are the innermost loop; 0: the tiles are
     dots: int  # 1: at most two destination channels at a time, vectors along the source channels; 0: full tiles
     tap_order: int  # 1: taps are packed in the kernel's order; -1: backwards
+    merges: int  # 1: taps along W that lie inside the source read one stretch of memory, in step with packed weights
+    adds: int  # 1: to what the destination holds; 0: to the bias
+    copies_d: int  # everything is summed again so often, each time one source coordinate further
+    copies_h: int
+    copies_w: int
 
 
 @device
@@ -70,108 +76,73 @@ def _rows_of(tile, tiles, points):
 
 
 @device
-def _put_sources(table, slot, step, source, zeros, d, h, w, tap, last, index_d, index_h, index_w, g):
-    """Put the pointers that one lattice point reads for the taps from `tap` to `last` into every `step`-th slot."""
-    row = tap // g.taps_w
-    kw = tap - row * g.taps_w
-    kd = row // g.taps_h
-    kh = row - kd * g.taps_h
-    w *= g.taps_w
-    while tap < last:
-        offset_d = index_d[d * g.taps_d + kd]
-        offset_h = index_h[h * g.taps_h + kh]
-        count = min(g.taps_w - kw, last - tap)
-        if offset_d < 0 or offset_h < 0:
-            for _ in range(count):
-                store_pointer(table, slot, zeros)
-                slot += step
-        else:
-            line = offset(source, offset_d + offset_h)
-            for i in range(w + kw, w + kw + count):
-                offset_w = index_w[i]
-                store_pointer(table, slot, offset(line, offset_w) if offset_w >= 0 else zeros)
-                slot += step
-        tap += count
-        kw = 0
-        kh += 1
-        if kh == g.taps_h:
-            kh, kd = 0, kd + 1
-
-
-@device
-def _put_lines(table, slot, step, source, zeros, d, h, w, index_d, index_h, index_w, g):
-    """As `_put_sources` for a point whose taps along W lie one after the other: one pointer per line of taps."""
-    offset_w = index_w[w * g.taps_w]
-    for kd in range(g.taps_d):
-        offset_d = index_d[d * g.taps_d + kd]
-        for kh in range(g.taps_h):
-            offset_h = index_h[h * g.taps_h + kh]
-            inside = offset_d >= 0 and offset_h >= 0
-            store_pointer(table, slot, offset(source, offset_d + offset_h + offset_w) if inside else zeros)
-            slot += step
-
-
-@device
-def _merges(w, rows, lines_w, g):
-    """Whether the taps along W lie one after the other for all of `rows` lattice points from column `w` on."""
-    if lines_w[0] < 0:
+def _merges(w, first, rows, g, s):
+    """Whether all taps along W lie inside the source for all of `rows` lattice points from column `w` on."""
+    if g.merges == 0:
         return False
     for _ in range(rows):
-        if lines_w[w] == 0:
+        at = first + w * s.slope_w
+        if at < 0 or at + (s.taps_w - 1) * s.spread_w >= s.size_w:
             return False
         w += 1
-        if w == g.lattice_w:
+        if w == s.points_w:
             w = 0
     return True
 
 
 @device
-def _put_tables(
-    table, point, points, tiles, tap, last, source, weight, tap_step, out, zeros,
-    index_d, index_h, index_w, lines_w, tap_weight, g,
-):  # fmt: skip
+def _put_tables(table, point, points, tiles, copy, tap, last, source, weight, tap_step, out, zeros, g, s):
     """Fill the tables of all row tiles of a block of points, for the taps from `tap` to `last`.
 
-    Slot `tile` says where the tile's table begins. A table is: number of taps, taps along W that each stands for, then
-    what `gemm_tile` reads. Weights of successive taps lie `tap_step` elements apart. Where possible a whole line of
-    taps along W is one long tap.
+    Slot `tile` says where the tile's table begins. A table is: number of points, pointers per point, taps that each
+    stands for, then what `gemm_tile` reads. Weights of successive taps lie `tap_step` elements apart. Where possible a
+    whole line of taps along W is one long tap.
     """
-    n = point // (g.lattice_d * g.lattice_h * g.lattice_w)
-    point -= n * g.lattice_d * g.lattice_h * g.lattice_w
-    d = point // (g.lattice_h * g.lattice_w)
-    point -= d * g.lattice_h * g.lattice_w
-    h = point // g.lattice_w
-    w = point - h * g.lattice_w
+    n, d, h, w = locate(point, s)
+    first_w = s.first_w + copy % g.copies_w
+    copy //= g.copies_w
+    first_h = s.first_h + copy % g.copies_h
+    first_d = s.first_d + copy // g.copies_h
+    put_steps(
+        table, TAP_SOURCES, tap, last, s.spread_d * s.stride_d, s.spread_h * s.stride_h, s.spread_w * s.stride_w, s
+    )
+    put_steps(table, TAP_WEIGHTS, tap, last, g.weight_d, g.weight_h, g.weight_w, s)
     slot = FIRST_TABLE
     for tile in range(tiles):
         table[tile] = slot
         valid = _rows_of(tile, tiles, points)[1]
         rows = max(valid, MIN_GEMM_ROWS)
-        merged = _merges(w, valid, lines_w, g)
-        table[slot] = g.taps_d * g.taps_h if merged else last - tap
-        table[slot + 1] = g.taps_w if merged else 1
+        merged = s.taps_w if _merges(w, first_w, valid, g, s) else 1
+        table[slot] = valid
+        table[slot + 1] = (last - tap) // merged
+        table[slot + 2] = merged
         slot += TABLE_HEADER
         for i in range(rows):
             store_pointer(table, slot + i, offset(out, n * g.out_n + d * g.out_d + h * g.out_h + w * g.out_w))
-            sample = offset(source, n * g.source_n)
-            at = slot + rows + i
-            if merged:
-                _put_lines(table, at, rows + 1, sample, zeros, d, h, w, index_d, index_h, index_w, g)
-            else:
-                _put_sources(table, at, rows + 1, sample, zeros, d, h, w, tap, last, index_d, index_h, index_w, g)
+            put_sources(
+                table,
+                slot + rows + i,
+                rows + 1,
+                offset(source, n * s.stride_n),
+                zeros,
+                first_d + d * s.slope_d,
+                first_h + h * s.slope_h,
+                first_w + w * s.slope_w,
+                tap,
+                last,
+                merged,
+                TAP_SOURCES,
+                s,
+            )
             if i + 1 < valid or i + 1 == rows:  # too few rows: the last is repeated
-                w += 1
-                if w == g.lattice_w:
-                    w, h = 0, h + 1
-                    if h == g.lattice_h:
-                        h, d = 0, d + 1
-                        if d == g.lattice_d:
-                            d, n = 0, n + 1
+                n, d, h, w = following(n, d, h, w, s)
         slot += rows
-        for t in range(tap, last, g.taps_w if merged else 1):
+        t = tap
+        while t < last:
             slot += rows
-            store_pointer(table, slot, offset(weight, tap_weight[t] * tap_step))
+            store_pointer(table, slot, offset(weight, (g.weight_first + table[TAP_WEIGHTS + t - tap]) * tap_step))
             slot += 1
+            t += merged
 
 
 @kernel
@@ -183,64 +154,37 @@ def conv_gemm(
     bias: "T*",
     out: "T*",
     zeros: "T*",
-    index_d: "int64*",
-    index_h: "int64*",
-    index_w: "int64*",
-    lines_w: "int64*",
-    tap_weight: "int64*",
     g: "GemmConv",
+    s: "Sources",
 ):
     """One block: a range of lattice points x a range of weight panels, those of all groups numbered through.
 
-    `index_*[point, tap]` is the offset which that axis adds to the source, or -1 for padding; `lines_w[point]` is 1
-    where all taps along W read one stretch of memory, in step with the packed weights (-1 at the front: never);
-    `tap_weight[tap]` is the number of the tap in a panel of packed weights; `zeros` is as long as the longest stretch.
+    `zeros` is as long as the longest stretch of the source that one pointer stands for.
     """
     first, points = _rows_of(block // g.panel_blocks, g.point_blocks, g.points)
     first_panel, panel_count = _rows_of(block % g.panel_blocks, g.panel_blocks, g.groups * g.panels)
     tiles = (points + MAX_ROWS - 1) // MAX_ROWS
-    taps = g.taps_d * g.taps_h * g.taps_w
+    taps = s.taps_d * s.taps_h * s.taps_w
     panel_elements = g.weight_taps * g.run * g.width
     buffer = cast(offset(scratch, TABLE_SLOTS), weight)
     own = offset(buffer, PACK_COLUMNS * MAX_LANES)
     tap_weights = own if g.packs else weight
     tap_step = g.run if g.dots else (g.run_block if g.packs else g.run) * g.width
 
-    tap = 0
-    while True:  # 4th loop: blocks of taps
+    tap, copy = 0, 0
+    while True:  # 4th loop: blocks of taps, as often as everything is summed
         last = min(tap + g.tap_block, taps)
         _put_tables(
-            scratch,
-            first,
-            points,
-            tiles,
-            tap,
-            last,
-            source,
-            tap_weights,
-            tap_step,
-            out,
-            zeros,
-            index_d,
-            index_h,
-            index_w,
-            lines_w,
-            tap_weight,
-            g,
-        )
+            scratch, first, points, tiles, copy, tap, last, source, tap_weights, tap_step, out, zeros, g, s
+        )  # fmt: skip
+        held = g.adds + copy + tap
         for channel in range(0, g.run, g.run_block):  # 3rd loop: blocks of source channels
             run = min(g.run_block, g.run - channel)
             # 2nd and 1st loop: panels of destination channels and tiles of lattice points. Either a panel's weights
             # stay in L1 while all tiles pass, or a tile's rows stay while all panels pass.
-            for step in range(panel_count * tiles):
-                if g.rows_stay:
-                    tile = step // panel_count
-                    panel = first_panel + step - tile * panel_count
-                else:
-                    panel = step // tiles
-                    tile = step - panel * tiles
-                    panel += first_panel
-                group = panel // g.panels
+            tile, panel = 0, first_panel
+            for _ in range(panel_count * tiles):
+                group = panel // g.panels if g.groups > 1 else 0
                 lane = (panel - group * g.panels) * g.width
                 lanes = min(g.width, g.lanes - lane)
                 x_offset = group * g.run + channel
@@ -265,9 +209,9 @@ def conv_gemm(
                 if tile + 1 < tiles:
                     new_run = run if taps == 1 and panel == first_panel else 0
                     _prefetch_tile(scratch, scratch[tile + 1] + TABLE_HEADER, source, out_offset, x_offset, new_run)
-                valid = _rows_of(tile, tiles, points)[1]
-                rows = max(valid, MIN_GEMM_ROWS)
                 table = scratch[tile] + TABLE_HEADER
+                valid = scratch[table - 3]
+                rows = max(valid, MIN_GEMM_ROWS)
                 start = offset(bias, panel * g.width)
                 if g.dots:
                     dot_tile(
@@ -282,26 +226,36 @@ def conv_gemm(
                         g.weight_taps * g.run,
                         out_offset,
                         start,
-                        tap + channel,
+                        held + channel,
                     )
-                    continue
-                gemm_tile(
-                    rows,
-                    lanes > g.vector,
-                    offset(scratch, table),
-                    scratch[table - 2],
-                    x_offset,
-                    run * scratch[table - 1],
-                    w_offset,
-                    g.width,
-                    out_offset,
-                    start,
-                    tap + channel,
-                    lanes,
-                )
+                else:
+                    gemm_tile(
+                        rows,
+                        lanes > g.vector,
+                        offset(scratch, table),
+                        scratch[table - 2],
+                        x_offset,
+                        run * scratch[table - 1],
+                        w_offset,
+                        g.width,
+                        out_offset,
+                        start,
+                        held + channel,
+                        lanes,
+                    )
+                if g.rows_stay:
+                    panel += 1
+                    if panel == first_panel + panel_count:
+                        panel, tile = first_panel, tile + 1
+                else:
+                    tile += 1
+                    if tile == tiles:
+                        tile, panel = 0, panel + 1
         tap = last
         if tap >= taps:
-            break
+            tap, copy = 0, copy + 1
+            if copy >= g.copies_d * g.copies_h * g.copies_w:
+                break
 
 
 @device

@@ -16,6 +16,7 @@ from .offset_tile import offset_gemm, offset_outer
 from .pointer import cast, offset, store_pointer
 from .simd import lanes as vector_lanes
 from .simd import load, load_first, splat, store
+from .sources import ZEROS, source_at
 from .tile import MAX_LANES
 
 # How a thread's scratch memory is divided.
@@ -36,9 +37,15 @@ class RowsConv(NamedTuple):
     in_n: int  # input elements per sample, plane and row
     in_d: int
     in_h: int
-    in_w: int  # input columns
-    pad_w: int  # padded columns before the first input column
-    zeros_w: int  # whether padded columns are zeros
+    size_d: int  # input planes, rows and columns
+    size_h: int
+    size_w: int
+    pad_d: int  # padding before the first of them
+    pad_h: int
+    pad_w: int
+    mode_d: int  # what stands there: an index into `sources.MODES`
+    mode_h: int
+    mode_w: int
     out_d: int  # output planes, rows and columns
     out_h: int
     out_w: int
@@ -89,44 +96,44 @@ def _zero(target, count):
 
 
 @device
-def _copy_edge(patch, line, map_w, column, begin, end, g):
-    """Patch columns from `begin` to `end`, all of them padding."""
-    if g.zeros_w:
+def _copy_edge(patch, line, column, begin, end, g):
+    """Patch columns from `begin` to `end`, all of them padding; patch column 0 is input column `column`."""
+    if g.mode_w == ZEROS:
         _zero(offset(patch, begin * g.channels), (end - begin) * g.channels)
     else:
         for j in range(begin, end):
-            source = map_w[column + j] * g.channels
+            source = source_at(column + j, g.size_w, g.mode_w) * g.channels
             for c in range(g.channels):
                 patch[j * g.channels + c] = line[source + c]
 
 
 @device
-def _copy_row(patch, line, map_w, column, columns, g):
-    """One patch row: padded columns from `column` on of the input row `line`."""
-    begin = min(max(g.pad_w - column, 0), columns)
-    end = min(max(g.pad_w + g.in_w - column, begin), columns)
-    inside = offset(line, (column + begin - g.pad_w) * g.channels)
-    _copy_edge(patch, line, map_w, column, 0, begin, g)
+def _copy_row(patch, line, column, columns, g):
+    """One patch row: columns from `column` on of the input row `line`, with padding where there are none."""
+    begin = min(max(-column, 0), columns)
+    end = min(max(g.size_w - column, begin), columns)
+    _copy_edge(patch, line, column, 0, begin, g)
+    inside = offset(line, (column + begin) * g.channels)
     _copy(offset(patch, begin * g.channels), inside, (end - begin) * g.channels)
-    _copy_edge(patch, line, map_w, column, end, columns, g)
+    _copy_edge(patch, line, column, end, columns, g)
 
 
 @device
-def _copy_patch(patch, sample, map_d, map_h, map_w, d, row, rows, column, columns, g):
-    """The padded input rows and columns that `rows` x `columns` output positions of plane `d` read, in order."""
+def _copy_patch(patch, sample, d, row, rows, column, columns, g):
+    """The input that an output plane reads from plane `d`, row `row` and column `column` on, padding included."""
     for tap in range(g.taps_d):
-        source_d = map_d[d * g.stride_d + tap * g.dilation_d]
+        source_d = source_at(d + tap * g.dilation_d, g.size_d, g.mode_d)
         for i in range(rows):
             line = offset(patch, tap * g.plane + i * g.pitch)
-            source_h = map_h[row + i]
+            source_h = source_at(row + i, g.size_h, g.mode_h)
             if source_d < 0 or source_h < 0:
                 _zero(line, columns * g.channels)
             else:
-                _copy_row(line, offset(sample, source_d * g.in_d + source_h * g.in_h), map_w, column, columns, g)
+                _copy_row(line, offset(sample, source_d * g.in_d + source_h * g.in_h), column, columns, g)
 
 
 @device
-def _load_block(block, patch, table, source, map_d, map_h, map_w, g):
+def _load_block(block, patch, table, source, g):
     """Fill the patch of a block, and the table with a pointer for each of its positions.
 
     Returns the first position and their number. Positions of a block are consecutive in the output.
@@ -138,9 +145,16 @@ def _load_block(block, patch, table, source, map_d, map_h, map_w, g):
     n = plane // g.out_d
     d = plane - n * g.out_d
     sample = offset(source, n * g.in_n)
-    in_rows = (rows - 1) * g.stride_h + g.span_h
-    in_columns = (columns - 1) * g.stride_w + g.span_w
-    _copy_patch(patch, sample, map_d, map_h, map_w, d, row * g.stride_h, in_rows, column * g.stride_w, in_columns, g)
+    _copy_patch(
+        patch,
+        sample,
+        d * g.stride_d - g.pad_d,
+        row * g.stride_h - g.pad_h,
+        (rows - 1) * g.stride_h + g.span_h,
+        column * g.stride_w - g.pad_w,
+        (columns - 1) * g.stride_w + g.span_w,
+        g,
+    )
     for i in range(rows):
         for j in range(columns):
             place = i * g.stride_h * g.pitch + j * g.stride_w * g.channels
@@ -156,21 +170,17 @@ def conv_rows(
     weight: "T*",
     out: "T*",
     offsets: "int64*",
-    map_d: "int64*",
-    map_h: "int64*",
-    map_w: "int64*",
     g: "RowsConv",
 ):
     """One block: a chunk of the blocks of output positions, for some panels of output channels.
 
-    `map_*` gives the input coordinate at a padded coordinate, or -1 for a zero; `offsets` where in the patch each
-    product finds its input; `weight` is what `pack_rows` makes.
+    `offsets` says where in the patch each product finds its input; `weight` is what `pack_rows` makes.
     """
     first_panel, panels = _part(block % g.panel_blocks, g.panel_blocks, g.panels)
     first_block, blocks = _part(block // g.panel_blocks, g.chunks, g.blocks)
     patch = cast(offset(scratch, MAX_POINTS), source)
     for b in range(first_block, first_block + blocks):
-        point, points = _load_block(b, patch, scratch, source, map_d, map_h, map_w, g)
+        point, points = _load_block(b, patch, scratch, source, g)
         for first in range(0, points, GROUP_POINTS):
             for panel in range(first_panel, first_panel + panels):
                 lane = panel * g.width
@@ -229,9 +239,6 @@ def conv_rows_weight(
     grad_output: "T*",
     partial: "T*",
     offsets: "int64*",
-    map_d: "int64*",
-    map_h: "int64*",
-    map_w: "int64*",
     g: "RowsConv",
 ):
     """One block: the sum over a chunk of the blocks of output positions, for some panels of output channels.
@@ -247,7 +254,7 @@ def conv_rows_weight(
     rows_of_panel = cast(offset(scratch, MAX_POINTS), source)
     patch = cast(offset(scratch, MAX_POINTS + ROW_SLOTS), source)
     for b in range(first_block, first_block + blocks):  # 4th loop: blocks of positions
-        point, points = _load_block(b, patch, scratch, source, map_d, map_h, map_w, g)
+        point, points = _load_block(b, patch, scratch, source, g)
         parts = (points + POINT_BLOCK - 1) // POINT_BLOCK
         for part in range(parts):  # 3rd loop: positions whose dY fits L1
             first, count = _part(part, parts, points)

@@ -11,15 +11,18 @@ from typing import NamedTuple
 
 from ._build import device, kernel
 from .layout import copy_transposed
-from .pointer import as_integers, cast, offset, store_pointer
+from .pointer import as_integers, cast, offset
 from .simd import lanes, load, load_first, splat, store
+from .sources import Sources, following, locate, put_sources, put_steps
 from .tile import MAX_ROWS, outer_tile
 
 # Positions per step. Loading and storing a tile's twelve accumulators is spread over so many multiply-adds.
 POINT_BLOCK = 128
-# The scratch: pointers of POINT_BLOCK positions for each tap of a block; packed rows of dY; the gradient.
+# The scratch: pointers of POINT_BLOCK positions for each tap of a block, and how far from the first tap each reads;
+# packed rows of dY; the gradient.
 MAX_TAPS = 32
-TABLE_SLOTS = POINT_BLOCK * MAX_TAPS
+TAP_SOURCES = POINT_BLOCK * MAX_TAPS
+TABLE_SLOTS = TAP_SOURCES + MAX_TAPS
 PACK_SLOTS = POINT_BLOCK * 16
 SUM_SLOTS = 20 * 1024
 TRANSPOSE_COLUMNS = 128  # columns transposed at a time, through a buffer that stays in L1
@@ -28,17 +31,10 @@ TRANSPOSE_COLUMNS = 128  # columns transposed at a time, through a buffer that s
 class WeightConv(NamedTuple):
     """Extents, strides (in elements) and block sizes of one launch."""
 
-    out_d: int
-    out_h: int
-    out_w: int
     points: int  # output positions of the whole batch
     groups: int
-    taps_d: int
-    taps_h: int
-    taps_w: int
     run: int  # input channels of one group
     channels: int  # output channels of one group
-    in_n: int  # input elements per sample
     out_channels: int
     width: int  # lanes of a full tile
     panels: int  # panels of output channels per group
@@ -50,44 +46,26 @@ class WeightConv(NamedTuple):
 
 
 @device
-def _put_inputs(table, first, points, tap, last, source, zeros, index_d, index_h, index_w, g):
+def _put_inputs(table, first, points, tap, last, source, zeros, s):
     """``table[t][p]``: what the taps from `tap` to `last` read for the positions of a step."""
-    plane = g.out_h * g.out_w
-    n = first // (g.out_d * plane)
-    first -= n * g.out_d * plane
-    d = first // plane
-    first -= d * plane
-    h = first // g.out_w
-    w = first - h * g.out_w
+    n, d, h, w = locate(first, s)
     for p in range(points):
-        sample = offset(source, n * g.in_n)
-        place = p
-        row = tap // g.taps_w
-        kw = tap - row * g.taps_w
-        kd = row // g.taps_h
-        kh = row - kd * g.taps_h
-        t = tap
-        while t < last:
-            offset_d = index_d[d * g.taps_d + kd]
-            offset_h = index_h[h * g.taps_h + kh]
-            inside = offset_d >= 0 and offset_h >= 0
-            line = offset(sample, offset_d + offset_h)
-            for i in range(w * g.taps_w + kw, w * g.taps_w + min(g.taps_w, kw + last - t)):
-                offset_w = index_w[i]
-                store_pointer(table, place, offset(line, offset_w) if inside and offset_w >= 0 else zeros)
-                place += POINT_BLOCK
-            t += g.taps_w - kw
-            kw = 0
-            kh += 1
-            if kh == g.taps_h:
-                kh, kd = 0, kd + 1
-        w += 1
-        if w == g.out_w:
-            w, h = 0, h + 1
-            if h == g.out_h:
-                h, d = 0, d + 1
-                if d == g.out_d:
-                    d, n = 0, n + 1
+        put_sources(
+            table,
+            p,
+            POINT_BLOCK,
+            offset(source, n * s.stride_n),
+            zeros,
+            s.first_d + d * s.slope_d,
+            s.first_h + h * s.slope_h,
+            s.first_w + w * s.slope_w,
+            tap,
+            last,
+            1,
+            TAP_SOURCES,
+            s,
+        )
+        n, d, h, w = following(n, d, h, w, s)
 
 
 @device
@@ -111,10 +89,8 @@ def conv_weight(
     grad_output: "T*",
     partial: "T*",
     zeros: "T*",
-    index_d: "int64*",
-    index_h: "int64*",
-    index_w: "int64*",
     g: "WeightConv",
+    s: "Sources",
 ):
     """One block: a chunk of positions, one panel of output channels of one group, a block of taps and input channels.
 
@@ -129,7 +105,7 @@ def conv_weight(
     group = block % g.groups
     chunk = block // g.groups
 
-    taps = g.taps_d * g.taps_h * g.taps_w
+    taps = s.taps_d * s.taps_h * s.taps_w
     tap = tap_block * g.tap_block
     last = min(tap + g.tap_block, taps)
     first_run = run_block * g.run_block
@@ -140,6 +116,9 @@ def conv_weight(
     packed = cast(offset(scratch, TABLE_SLOTS), grad_output)
     sums = cast(offset(scratch, TABLE_SLOTS + PACK_SLOTS), grad_output)
 
+    put_steps(
+        scratch, TAP_SOURCES, tap, last, s.spread_d * s.stride_d, s.spread_h * s.stride_h, s.spread_w * s.stride_w, s
+    )
     zero = splat(sums, 0.0)
     for i in range(0, (last - tap) * run * g.width, lanes(sums)):
         store(sums, i, zero)
@@ -150,7 +129,7 @@ def conv_weight(
         _pack_rows(
             packed, offset(grad_output, point * g.out_channels + channel), points, g.out_channels, valid, g.width
         )
-        _put_inputs(scratch, point, points, tap, last, source, zeros, index_d, index_h, index_w, g)
+        _put_inputs(scratch, point, points, tap, last, source, zeros, s)
         for t in range(last - tap):
             for tile in range(tiles):
                 r = tile * run // tiles

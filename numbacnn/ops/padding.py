@@ -22,7 +22,7 @@ __all__ = ["PADDING_MODES", "resolve_padding", "resolve_padding_mode", "same_pad
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 # source_index keeps its small tables: beyond this, building one again is cheap beside the work that reads it.
-_CACHED_ELEMENTS = 1 << 16
+_CACHED_ELEMENTS = 1 << 13
 
 
 def _valid(size: int, span: int, stride: int) -> tuple[int, int]:

@@ -7,12 +7,14 @@ either.
 
 from __future__ import annotations
 
+from ...kernels.conv_gemm import MAX_TAPS
+
 # A panel's weights for one block of the reduction stream from L2 once per row tile; a larger block amortises loading
 # and storing the accumulators, a smaller one leaves L2 to the source rows.
 RUN_BYTES = 64 * 1024
 
 # Taps whose pointers are tabulated at a time: POINT_BLOCK / 6 tiles x (6 + 7 x taps) pointers fill conv_gemm's table.
-TAP_BLOCK = 64
+TAP_BLOCK = MAX_TAPS
 
 # Lattice points per block: with the 3x3 neighbourhood of 64 channels the source rows take about 100 KiB of L2, and
 # 96 / 6 = 16 tiles reuse each weight panel.

@@ -16,25 +16,25 @@ from ...kernels.conv_gemm import GemmConv, conv_gemm, pack_weights
 from ...kernels.tile import tile_lanes
 from .. import memory
 from . import blocking
-from .lattice import Phase, backward_data_phases, forward_phase, source_offsets
+from .lattice import AxisPhase, Memory, Phase, backward_data_phases, by_axis, forward_phase, strides
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ...kernels.sources import Sources
     from ..geometry import ConvGeometry
 
 
-_LATTICE_FIELDS = ("lattice_d", "lattice_h", "lattice_w", "taps_d", "taps_h", "taps_w")
+# A phase takes 2 KB of a plan. Strides multiply their number, so plans of very many are not kept in numbers.
+FEW_PHASES = 16
 
 
 class Launch(NamedTuple):
     """One phase's kernel arguments that do not depend on the data."""
 
     out_start: int  # element of the destination where the phase's lattice begins
-    tables: tuple[np.ndarray, ...]
-    lines_w: np.ndarray
-    tap_weight: np.ndarray
     record: GemmConv
+    sources: Sources
     cost: float
 
     @property
@@ -69,15 +69,19 @@ def plan_forward(geometry: ConvGeometry, itemsize: int) -> GemmPlan:
         (forward_phase(g),),
         run=g.in_per_group,
         lanes=g.out_per_group,
-        source=(g.input, g.in_channels),
-        out=(g.output, g.out_channels),
+        source=Memory(g.input, g.in_channels),
+        out=Memory(g.output, g.out_channels),
         strides_of_weight=(g.taps, g.in_per_group * g.taps),
     )
 
 
-@functools.lru_cache(maxsize=512)
 def plan_backward_data(geometry: ConvGeometry, itemsize: int) -> GemmPlan:
     """Plan ``grad_input``: the roles of the two sides exchanged."""
+    plan = _plan_few_phases if math.prod(geometry.stride) <= FEW_PHASES else _plan_many_phases
+    return plan(geometry, itemsize)
+
+
+def _plan_backward_data(geometry: ConvGeometry, itemsize: int) -> GemmPlan:
     g = geometry
     return _plan(
         g,
@@ -85,10 +89,14 @@ def plan_backward_data(geometry: ConvGeometry, itemsize: int) -> GemmPlan:
         tuple(backward_data_phases(g)),
         run=g.out_per_group,
         lanes=g.in_per_group,
-        source=(g.output, g.out_channels),
-        out=(g.input, g.in_channels),
+        source=Memory(g.output, g.out_channels),
+        out=Memory(g.input, g.in_channels),
         strides_of_weight=(g.in_per_group * g.taps, g.taps),
     )
+
+
+_plan_few_phases = functools.lru_cache(maxsize=512)(_plan_backward_data)
+_plan_many_phases = functools.lru_cache(maxsize=16)(_plan_backward_data)
 
 
 def _plan(
@@ -98,8 +106,8 @@ def _plan(
     *,
     run: int,
     lanes: int,
-    source: tuple[tuple[int, int, int], int],
-    out: tuple[tuple[int, int, int], int],
+    source: Memory,
+    out: Memory,
     strides_of_weight: tuple[int, int],
 ) -> GemmPlan:
     full = tile_lanes(itemsize)
@@ -107,11 +115,7 @@ def _plan(
     width = 2 if dots else full if lanes > full // 2 else full // 2
     panels = -(-lanes // width)
     run_stride, lane_stride = strides_of_weight
-    packs = (
-        not dots
-        and len(phases) == 1
-        and blocking.packs_itself(g.batch * math.prod(phases[0].points), len(phases[0].weight_taps(g.kernel)))
-    )
+    single = len(phases) == 1
     shared = {
         "groups": g.groups,
         "run": run,
@@ -120,17 +124,18 @@ def _plan(
         "width": width,
         "weight_taps": g.taps,
         "panels": panels,
-        "packs": int(packs),
+        "packs": int(not dots and single and blocking.packs_itself(g.batch * phases[0].points, phases[0].taps)),
         "dots": int(dots),
         "run_stride": run_stride,
         "lane_stride": lane_stride,
         "group_stride": g.out_per_group * g.in_per_group * g.taps,
-        # A single phase packs its taps in the order in which it reads the source.
-        "tap_order": -1 if len(phases) == 1 and _is_backwards(phases[0].weight_taps(g.kernel)) else 1,
+        # Taps that are all used, from the last to the first, are packed in the order in which the source is read.
+        "tap_order": -1 if all(phase.weight_places(g.kernel)[0] == g.taps - 1 > 0 for phase in phases) else 1,
     }
     launches = [_launch(g, phase, source, out, itemsize, shared) for phase in phases]
     parts = _parts([launch for launch in launches if launch.blocks], itemsize)
-    return GemmPlan(tuple(parts), max(source[1] * g.taps, g.groups * panels * width))
+    longest = max((g.kernel[2] for launch in launches if launch.record.merges), default=1)
+    return GemmPlan(tuple(parts), max(source.channels * longest, g.groups * panels * width))
 
 
 def _parts(launches: list[Launch], itemsize: int) -> Iterator[Part]:
@@ -168,20 +173,9 @@ def _parts(launches: list[Launch], itemsize: int) -> Iterator[Part]:
 
 
 def _launch(
-    g: ConvGeometry,
-    phase: Phase,
-    source: tuple[tuple[int, int, int], int],
-    out: tuple[tuple[int, int, int], int],
-    itemsize: int,
-    shared: dict[str, int],
+    g: ConvGeometry, phase: Phase, source: Memory, out: Memory, itemsize: int, shared: dict[str, int]
 ) -> Launch:
-    source_strides, out_strides = strides(*source), strides(*out)
-    tables = tuple(source_offsets(axis, stride) for axis, stride in zip(phase.axes, source_strides[1:], strict=True))
-    tap_weight = phase.weight_taps(g.kernel)
-    if shared["tap_order"] == -1:
-        tap_weight = g.taps - 1 - tap_weight
-    taps = len(tap_weight)
-    points = g.batch * math.prod(phase.points)
+    taps, points = phase.taps, g.batch * phase.points
     point_blocks = 1 if shared["packs"] else -(-points // blocking.POINT_BLOCK)
     panel_blocks = min(g.groups * shared["panels"], -(-blocking.MIN_BLOCKS // max(1, point_blocks)))
     tap_block = blocking.split_evenly(taps, blocking.TAP_BLOCK)
@@ -189,50 +183,42 @@ def _launch(
     if not shared["dots"]:
         run_block = blocking.split_evenly(run_block, blocking.RUN_BYTES // (shared["width"] * itemsize * tap_block))
     weight_bytes = g.groups * g.taps * shared["run"] * shared["panels"] * shared["width"] * itemsize
-    out_step = [axis.step * stride for axis, stride in zip(phase.axes, out_strides[1:], strict=True)]
+    weight_first, weight_steps = phase.weight_places(g.kernel)
+    if shared["tap_order"] == -1:
+        weight_first = g.taps - 1 - weight_first
+    out_n, *out_strides = strides(*out)
+    out_steps = [axis.step * stride for axis, stride in zip(phase.axes, out_strides, strict=True)]
     record = GemmConv(
-        **dict(zip(_LATTICE_FIELDS, (*phase.points, *(table.shape[1] for table in tables)), strict=True)),
         **shared,
         points=points,
-        source_n=source_strides[0],
-        out_n=out_strides[0],
-        out_d=out_step[0],
-        out_h=out_step[1],
-        out_w=out_step[2],
+        out_n=out_n,
+        **by_axis("out", out_steps),
+        weight_first=weight_first,
+        **by_axis("weight", (step * shared["tap_order"] for step in weight_steps)),
         panel_blocks=panel_blocks,
         point_blocks=point_blocks,
         tap_block=tap_block,
         run_block=run_block,
         rows_stay=int(not shared["packs"] and weight_bytes <= blocking.SMALL_WEIGHT_BYTES),
+        merges=0,
+        adds=int(phase.adds),
+        **by_axis("copies", (axis.copies for axis in phase.axes)),
     )
-    lines_w = np.full(max(1, len(tables[2])), -1)
+    record = record._replace(merges=int(_merges(record, phase.axes[2], taps, source.channels)))
+    start = sum(axis.start * stride for axis, stride in zip(phase.axes, out_strides, strict=True))
+    cost = 2.0 * points * taps * record.run * record.panels * record.width * g.groups / blocking.FLOPS_PER_NS
+    return Launch(start, record, phase.sources(source), cost)
+
+
+def _merges(record: GemmConv, w: AxisPhase, taps: int, channels: int) -> bool:
+    """Whether a line of taps along W can be one long tap: neighbours in the source and among the packed weights."""
+    if w.taps == 1 or w.spread * channels != record.run or record.weight_w != 1:
+        return False
+    if (record.tap_block, record.run_block) != (taps, record.run):
+        return False
     # Dot products deal elements out to two vectors in turn: a longer tap must not change whose turn it is, for then the
     # bits of a result would depend on its neighbours.
-    in_step = record.tap_block == taps and record.run_block == record.run
-    in_step = in_step and (not record.dots or record.run % (2 * record.vector) == 0)
-    if in_step and np.array_equal(tap_weight, np.arange(g.taps)):
-        lines_w = _lines(tables[2], record.run)
-    start = sum(axis.start * stride for axis, stride in zip(phase.axes, out_strides[1:], strict=True))
-    cost = 2.0 * points * taps * record.run * record.panels * record.width * g.groups / blocking.FLOPS_PER_NS
-    return Launch(start, tables, lines_w, tap_weight, record, cost)
-
-
-def _is_backwards(taps: np.ndarray) -> bool:
-    return len(taps) > 1 and np.array_equal(taps, np.arange(len(taps))[::-1])
-
-
-def _lines(table_w: np.ndarray, run: int) -> np.ndarray:
-    """For every point along W whether its taps read consecutive stretches of `run` elements; -1: no gain."""
-    together = (table_w[:, :1] >= 0).all(axis=1) & (np.diff(table_w, axis=1) == run).all(axis=1)
-    if table_w.shape[1] == 1 or not together.any():
-        return np.full(max(1, len(table_w)), -1)
-    return together.astype(np.int64)
-
-
-def strides(extents: tuple[int, int, int], channels: int) -> tuple[int, int, int, int]:
-    """Elements between samples, planes, rows and points of channels-last memory."""
-    d, h, w = extents
-    return d * h * w * channels, h * w * channels, w * channels, channels
+    return not record.dots or record.run % (2 * record.vector) == 0
 
 
 def run(plan: GemmPlan, source: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
@@ -254,10 +240,8 @@ def run(plan: GemmPlan, source: np.ndarray, weight: np.ndarray, bias: np.ndarray
                 start,
                 part_out[launch.out_start :],
                 zeros,
-                *launch.tables,
-                launch.lines_w,
-                launch.tap_weight,
                 launch.record,
+                launch.sources,
                 cost=launch.cost,
             )
 

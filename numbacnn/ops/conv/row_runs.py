@@ -21,11 +21,11 @@ from ...kernels.conv_rows import (
     conv_rows_weight,
     pack_rows,
 )
+from ...kernels.sources import MODES
 from ...kernels.tile import tile_lanes
 from .. import memory
-from ..padding import source_index
 from . import blocking
-from .gemm import strides
+from .lattice import by_axis, strides
 
 if TYPE_CHECKING:
     from ..geometry import ConvGeometry
@@ -51,7 +51,6 @@ class RowPlan(NamedTuple):
     """Kernel arguments that do not depend on the data."""
 
     offsets: np.ndarray
-    maps: tuple[np.ndarray, np.ndarray, np.ndarray]
     forward: RowsConv
     backward_weight: RowsConv  # differs in how blocks and panels are cut
     cost: float
@@ -81,7 +80,7 @@ def forward(g: ConvGeometry, x: np.ndarray, weight: np.ndarray, bias: np.ndarray
     packed = memory.empty((panels, 1 + count, width), x.dtype)
     has_bias = bias is not None
     pack_rows(panels, weight, bias if has_bias else weight, packed, has_bias, count, lanes, width, cost=packed.size)
-    conv_rows(record.chunks * record.panel_blocks, x, packed, out, p.offsets, *p.maps, record, cost=p.cost)
+    conv_rows(record.chunks * record.panel_blocks, x, packed, out, p.offsets, record, cost=p.cost)
 
 
 def backward_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
@@ -90,11 +89,11 @@ def backward_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out
     record = p.backward_weight
     partial = memory.empty((record.chunks, record.panels, record.count, record.width), x.dtype)
     blocks = record.chunks * record.panel_blocks
-    conv_rows_weight(blocks, x, grad_output, partial, p.offsets, *p.maps, record, cost=p.cost)
+    conv_rows_weight(blocks, x, grad_output, partial, p.offsets, record, cost=p.cost)
     combine_rows(-(-record.count // COMBINE_ROWS) * record.panels, partial, out, record, cost=partial.size * 0.5)
 
 
-@functools.lru_cache(maxsize=512)
+@functools.lru_cache(maxsize=64)  # at most 256 KiB each; most take far less
 def plan(g: ConvGeometry, itemsize: int) -> RowPlan:
     """Cut a convolution into blocks of output positions; forward and weight gradient use the same ones."""
     span = _span(g)
@@ -119,15 +118,11 @@ def plan(g: ConvGeometry, itemsize: int) -> RowPlan:
         in_n=in_n,
         in_d=in_d,
         in_h=in_h,
-        in_w=g.input[2],
-        pad_w=g.pad_low[2],
-        zeros_w=g.padding_mode[2] == "zeros",
-        out_d=g.output[0],
-        out_h=g.output[1],
-        out_w=g.output[2],
-        stride_d=g.stride[0],
-        stride_h=g.stride[1],
-        stride_w=g.stride[2],
+        **by_axis("size", g.input),
+        **by_axis("pad", g.pad_low),
+        **by_axis("mode", (MODES.index(mode) for mode in g.padding_mode)),
+        **by_axis("out", g.output),
+        **by_axis("stride", g.stride),
         taps_d=g.kernel[0],
         dilation_d=g.dilation[0],
         span_h=span[1],
@@ -146,9 +141,8 @@ def plan(g: ConvGeometry, itemsize: int) -> RowPlan:
         panel_blocks=_panel_blocks(panels, chunks),
     )
     cost = 2.0 * points * count * panels * width / blocking.FLOPS_PER_NS
-    d, h, w = (_padded_axis(g, axis) for axis in range(3))
     weight_record = record._replace(chunks=sums, panel_blocks=_panel_blocks(panels, sums))
-    return RowPlan(_offsets(g, plane, pitch), (d, h, w), record, weight_record, cost)
+    return RowPlan(_offsets(g, plane, pitch), record, weight_record, cost)
 
 
 def _span(g: ConvGeometry) -> tuple[int, ...]:
@@ -186,12 +180,6 @@ def _cut(g: ConvGeometry, itemsize: int) -> tuple[int, int]:
 def _panel_blocks(panels: int, chunks: int) -> int:
     """Into how many parts to cut the panels where there are few chunks of positions."""
     return min(panels, -(-blocking.MIN_BLOCKS // max(chunks, 1)))
-
-
-def _padded_axis(g: ConvGeometry, axis: int) -> np.ndarray:
-    """Input coordinate at every padded coordinate that is read along an axis; -1 for a zero."""
-    size = (g.output[axis] - 1) * g.stride[axis] + _span(g)[axis]
-    return source_index(g.input[axis], size, 1, 1, 1, g.pad_low[axis], g.padding_mode[axis])
 
 
 def _offsets(g: ConvGeometry, plane: int, pitch: int) -> np.ndarray:

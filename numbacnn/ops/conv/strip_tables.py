@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..padding import source_index
-from .lattice import forward_phase
 
 if TYPE_CHECKING:
     from ..geometry import ConvGeometry
@@ -63,9 +62,12 @@ def axis_list(table: np.ndarray, extent: int | None = None) -> AxisList:
 
 def plane_lists(g: ConvGeometry, transposed: bool) -> tuple[AxisList, AxisList]:
     """The lists of depth and height."""
-    axes = forward_phase(g).axes
-    d, h = (axis_list(axes[i].source, g.input[i] if transposed else None) for i in (0, 1))
+    d, h = (axis_list(_axis_sources(g, i, g.padding_mode[i]), g.input[i] if transposed else None) for i in (0, 1))
     return d, h
+
+
+def _axis_sources(g: ConvGeometry, i: int, mode: str) -> np.ndarray:
+    return source_index(g.input[i], g.output[i], g.kernel[i], g.stride[i], g.dilation[i], g.pad_low[i], mode)
 
 
 def ring_extent(lists: AxisList, extent: int, group: int = 1) -> int:
@@ -207,8 +209,7 @@ def irregular_coordinates(g: ConvGeometry) -> dict[int, np.ndarray]:
     """Input coordinates along the width whose gradient is not what it would be with padding by zeros."""
     if g.padding_mode[2] == "zeros":
         return {}
-    args = (g.input[2], g.output[2], g.kernel[2], g.stride[2], g.dilation[2], g.pad_low[2])
-    actual, plain = (axis_list(source_index(*args, mode), g.input[2]) for mode in (g.padding_mode[2], "zeros"))
+    actual, plain = (axis_list(_axis_sources(g, 2, mode), g.input[2]) for mode in (g.padding_mode[2], "zeros"))
     return {q: actual.of(q) for q in range(g.input[2]) if not np.array_equal(actual.of(q), plain.of(q))}
 
 

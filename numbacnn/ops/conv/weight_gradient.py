@@ -10,12 +10,13 @@ from ...kernels import conv_weight
 from ...kernels.tile import tile_lanes
 from .. import memory
 from . import blocking
-from .gemm import strides, zero_row
-from .lattice import forward_phase, source_offsets
+from .gemm import zero_row
+from .lattice import Memory, forward_phase
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from ...kernels.sources import Sources
     from ..geometry import ConvGeometry
 
 
@@ -25,7 +26,7 @@ ADD_STEP = 16384  # elements of the gradient per block when partial sums are add
 class WeightPlan(NamedTuple):
     """Kernel arguments that do not depend on the data."""
 
-    tables: tuple[np.ndarray, ...]
+    sources: Sources
     record: conv_weight.WeightConv
     blocks: int
     cost: float
@@ -51,18 +52,11 @@ def plan(g: ConvGeometry, itemsize: int) -> WeightPlan:
         max(1, blocking.PACKED_BYTES // max(1, g.out_channels * run * taps * itemsize)),
         max(1, points // (4 * conv_weight.POINT_BLOCK)),
     )
-    phase = forward_phase(g)
-    in_strides = strides(g.input, g.in_channels)
     record = conv_weight.WeightConv(
-        *g.output,
         points=points,
         groups=g.groups,
-        taps_d=g.kernel[0],
-        taps_h=g.kernel[1],
-        taps_w=g.kernel[2],
         run=run,
         channels=channels,
-        in_n=in_strides[0],
         out_channels=g.out_channels,
         width=width,
         panels=panels,
@@ -72,9 +66,9 @@ def plan(g: ConvGeometry, itemsize: int) -> WeightPlan:
         tap_blocks=tap_blocks,
         chunks=chunks,
     )
-    tables = tuple(source_offsets(axis, stride) for axis, stride in zip(phase.axes, in_strides[1:], strict=True))
+    sources = forward_phase(g).sources(Memory(g.input, g.in_channels))
     cost = 2.0 * points * taps * run * panels * width * g.groups / blocking.FLOPS_PER_NS
-    return WeightPlan(tables, record, blocks * chunks, cost)
+    return WeightPlan(sources, record, blocks * chunks, cost)
 
 
 def run(plan: WeightPlan, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
@@ -87,8 +81,8 @@ def run(plan: WeightPlan, grad_output: np.ndarray, x: np.ndarray, out: np.ndarra
         grad_output,
         partial,
         zero_row(x.dtype.name, x.shape[-1]),
-        *plan.tables,
         plan.record,
+        plan.sources,
         cost=plan.cost,
     )
     if chunks > 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,13 +12,14 @@ from hypothesis import strategies as st
 from numbacnn.errors import DTypeError, OptionError, ShapeError
 from numbacnn.kernels import conv_gemm
 from numbacnn.kernels.tile import MAX_ROWS, MIN_GEMM_ROWS
-from numbacnn.ops import conv_backward_bias, conv_backward_data, conv_backward_weight, conv_forward, explain, memory
-from numbacnn.ops.conv import blocking, depthwise, gemm, plan, row_runs, weight_gradient
+from numbacnn.ops import conv_backward_bias, conv_backward_data, conv_backward_weight, conv_forward, explain
+from numbacnn.ops.conv import blocking, gemm, plan
 from numbacnn.ops.geometry import conv_geometry
 from numbacnn.ops.layout import is_channels_last
 from tests import naive
 from tests.bits import assert_same_bits
 from tests.cases import CONV_CASES, ConvCase, conv_arrays, in_order, integers
+from tests.ops.conv.plans import forget_plans
 
 ALGORITHMS = [module.name for module in plan.ALGORITHMS]
 
@@ -172,13 +172,6 @@ def test_the_cases_meet_both_ways_of_packing():
     assert many.run_block < many.run == 300
 
 
-def forget_plans():
-    for module in (gemm, weight_gradient, depthwise, row_runs, plan):
-        for value in vars(module).values():
-            if hasattr(value, "cache_clear"):
-                value.cache_clear()
-
-
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Set tuning numbers of `blocking`, with no plan made before or left behind."""
@@ -274,44 +267,6 @@ def test_a_batch_gives_the_bits_of_its_samples(case, algorithm):
         if "backward_data" in taken:
             whole = conv_backward_data(grad, weight, x.shape, **options)[part]
             assert whole.tobytes() == conv_backward_data(grad[part], weight, x[part].shape, **options).tobytes()
-
-
-# ------------------------------------------------------------------------------------------------------------- memory
-
-LARGE = [
-    ConvCase(2, 64, 64, (256, 256), (3, 3), padding=1, name="large image"),
-    ConvCase(1, 1024, 1024, (17, 17), (3, 3), padding=1, name="weights far beyond the caches"),
-    ConvCase(1, 1024, 1024, (17, 17), (3, 3), 2, 1, name="strided"),
-    ConvCase(1, 64, 64, (512, 256), (3, 3), padding=1, groups=64, name="depthwise"),
-    ConvCase(1, 3, 64, (512, 512), (7, 7), 2, 3, name="first layer"),
-    ConvCase(1, 16, 16, (64, 64, 128), (3, 3, 3), padding=1, dtype="float64", name="3-D"),
-    ConvCase(1, 64, 64, (1 << 17,), (9,), padding=4, padding_mode="circular", name="1-D"),
-]
-
-
-@pytest.mark.parametrize("case", LARGE, ids=lambda case: case.name.replace(" ", "-"))
-def test_extra_memory_is_bounded(case, monkeypatch):
-    """At most 16 MB beyond input and output: there is no im2col. (Plans are small and remembered; made before.)"""
-    monkeypatch.setattr(memory._pool, "guarding", False)
-    geometry = conv_geometry(case.input_shape, case.weight_shape, **case.options)
-    x = in_order(np.ones(case.input_shape, case.dtype), "channels_last")
-    grad = in_order(np.ones(geometry.output_shape, case.dtype), "channels_last")
-    weight = np.ones(case.weight_shape, case.dtype)
-    for call in (
-        lambda: conv_forward(x, weight, **case.options),
-        lambda: conv_backward_data(grad, weight, x.shape, **case.options),
-        lambda: conv_backward_weight(grad, x, weight.shape, **case.options),
-        lambda: conv_backward_bias(grad),
-    ):
-        call()
-        memory.release_memory()
-        tracemalloc.start()
-        try:
-            out = call()
-            peak = tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-        assert peak - memory.size_class(out.nbytes) <= 16 << 20
 
 
 # ------------------------------------------------------------------------------------------------- choice of algorithm
@@ -521,13 +476,14 @@ def test_results_are_fresh_arrays():
 
 def test_scratch_memory_holds_every_table():
     """What `blocking` allows must fit the part of the scratch where the kernel puts its pointers."""
+    assert blocking.TAP_BLOCK <= conv_gemm.MAX_TAPS
     for taps in range(1, blocking.TAP_BLOCK + 1):
         most = max([blocking.POINT_BLOCK] + [p for p in range(1, 1000) if blocking.packs_itself(p, taps)])
         for points in range(1, most + 1):
             tiles = -(-points // MAX_ROWS)
             rows = max(points, MIN_GEMM_ROWS)
             slots = tiles * (conv_gemm.TABLE_HEADER + taps) + rows * (1 + taps)
-            assert tiles <= conv_gemm.FIRST_TABLE
+            assert tiles <= conv_gemm.TAP_SOURCES
             assert slots <= conv_gemm.TABLE_SLOTS - conv_gemm.FIRST_TABLE
 
 

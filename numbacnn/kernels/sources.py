@@ -1,0 +1,157 @@
+"""Which source rows the taps of a lattice point read, worked out from a few integers per axis.
+
+A convolution fills, or sums over, a *lattice* of points, and every tap of a point reads one row (the channels of one
+position) of a source. Along each axis the coordinate read is ``first + slope * point + spread * tap``: forward
+convolution, every phase of a strided data gradient, and the part of it that comes through mirrored or wrapped padding
+all have that form. What lies outside the source is decided by the axis's padding mode. So there are no tables, and no
+problem is too long.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ._build import device, inlined
+from .pointer import offset, store_pointer
+
+MODES = ("zeros", "replicate", "circular", "reflect")
+ZEROS, REPLICATE, CIRCULAR, REFLECT = range(4)
+
+
+class Sources(NamedTuple):
+    """The lattice and its source, by axis."""
+
+    points_d: int  # lattice points per sample
+    points_h: int
+    points_w: int
+    taps_d: int
+    taps_h: int
+    taps_w: int
+    first_d: int  # coordinate that tap 0 of point 0 reads
+    first_h: int
+    first_w: int
+    slope_d: int  # coordinates from one point to the next
+    slope_h: int
+    slope_w: int
+    spread_d: int  # coordinates from one tap to the next
+    spread_h: int
+    spread_w: int
+    size_d: int  # coordinates that exist
+    size_h: int
+    size_w: int
+    mode_d: int  # what is read outside: an index into `MODES`
+    mode_h: int
+    mode_w: int
+    stride_n: int  # source elements between samples, planes, rows and positions
+    stride_d: int
+    stride_h: int
+    stride_w: int
+
+
+@device
+def source_at(coordinate, size, mode):
+    """Which of `size` source coordinates stands at a coordinate of the padded axis; -1 for a zero."""
+    if coordinate >= 0 and coordinate < size:
+        return coordinate
+    if mode == ZEROS:
+        return -1
+    if mode == REPLICATE:
+        return min(max(coordinate, 0), size - 1)
+    if mode == CIRCULAR:
+        return coordinate % size
+    coordinate %= max(2 * (size - 1), 1)
+    return min(coordinate, 2 * (size - 1) - coordinate)
+
+
+@device
+def locate(point, s):
+    """Sample and place (n, d, h, w) of a lattice point, those of the whole batch numbered through."""
+    row = point // s.points_w
+    plane = row // s.points_h
+    n = plane // s.points_d
+    return n, plane - n * s.points_d, row - plane * s.points_h, point - row * s.points_w
+
+
+@device
+def following(n, d, h, w, s):
+    """Sample and place of the next lattice point."""
+    w += 1
+    if w == s.points_w:
+        w, h = 0, h + 1
+        if h == s.points_h:
+            h, d = 0, d + 1
+            if d == s.points_d:
+                d, n = 0, n + 1
+    return n, d, h, w
+
+
+@device
+def put_steps(table, slot, tap, last, step_d, step_h, step_w, s):
+    """Put ``step_d * kd + step_h * kh + step_w * kw`` of the taps from `tap` to `last` into successive slots."""
+    row = tap // s.taps_w
+    kw = tap - row * s.taps_w
+    kd = row // s.taps_h
+    kh = row - kd * s.taps_h
+    while tap < last:
+        table[slot] = kd * step_d + kh * step_h + kw * step_w
+        slot += 1
+        tap += 1
+        kw += 1
+        if kw == s.taps_w:
+            kw, kh = 0, kh + 1
+            if kh == s.taps_h:
+                kh, kd = 0, kd + 1
+
+
+@inlined
+def put_sources(table, slot, step, sample, zeros, d, h, w, tap, last, merged, offsets, s):
+    """Put the pointers that the taps from `tap` to `last` of a point read into every `step`-th slot.
+
+    Tap 0 of the point reads coordinates (`d`, `h`, `w`); padding reads `zeros`. There is one pointer for `merged`
+    taps along W: 1, or all of them. From slot `offsets` on stands how far from what tap 0 reads each tap reads.
+    """
+    if (
+        min(d, h, w) >= 0
+        and d + (s.taps_d - 1) * s.spread_d < s.size_d
+        and h + (s.taps_h - 1) * s.spread_h < s.size_h
+        and w + (s.taps_w - 1) * s.spread_w < s.size_w
+    ):
+        first = offset(sample, d * s.stride_d + h * s.stride_h + w * s.stride_w)
+        while tap < last:  # (a range with a step would be a division)
+            store_pointer(table, slot, offset(first, table[offsets]))
+            slot += step
+            offsets += merged
+            tap += merged
+    else:
+        _put_padded(table, slot, step, sample, zeros, d, h, w, tap, last, merged, s)
+
+
+@device
+def _put_padded(table, slot, step, sample, zeros, d, h, w, tap, last, merged, s):
+    """As `put_sources`, where some taps may read padding."""
+    row = tap // s.taps_w
+    kw = tap - row * s.taps_w
+    kd = row // s.taps_h
+    kh = row - kd * s.taps_h
+    while tap < last:
+        at_d = source_at(d + kd * s.spread_d, s.size_d, s.mode_d)
+        at_h = source_at(h + kh * s.spread_h, s.size_h, s.mode_h)
+        end = tap + min(s.taps_w - kw, last - tap)
+        if at_d < 0 or at_h < 0:
+            while tap < end:
+                store_pointer(table, slot, zeros)
+                slot += step
+                tap += merged
+        else:
+            line = offset(sample, at_d * s.stride_d + at_h * s.stride_h)
+            at = w + kw * s.spread_w
+            while tap < end:
+                at_w = source_at(at, s.size_w, s.mode_w)
+                store_pointer(table, slot, offset(line, at_w * s.stride_w) if at_w >= 0 else zeros)
+                slot += step
+                at += s.spread_w
+                tap += merged
+        kw = 0
+        kh += 1
+        if kh == s.taps_h:
+            kh, kd = 0, kd + 1

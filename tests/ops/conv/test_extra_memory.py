@@ -1,0 +1,60 @@
+"""How much memory a convolution takes beyond its input and output: there is no im2col, and there are no large plans."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from numbacnn.ops import conv_backward_bias, conv_backward_data, conv_backward_weight, conv_forward, memory
+from numbacnn.ops.geometry import conv_geometry
+from tests.cases import ConvCase, in_order
+from tests.ops.conv.plans import forget_plans
+
+LARGE = [
+    ConvCase(2, 64, 64, (256, 256), (3, 3), padding=1, name="large image"),
+    ConvCase(1, 1024, 1024, (17, 17), (3, 3), padding=1, name="weights far beyond the caches"),
+    ConvCase(1, 1024, 1024, (17, 17), (3, 3), 2, 1, name="strided"),
+    ConvCase(1, 64, 64, (512, 256), (3, 3), padding=1, groups=64, name="depthwise"),
+    ConvCase(1, 3, 64, (512, 512), (7, 7), 2, 3, name="first layer"),
+    ConvCase(1, 16, 16, (64, 64, 128), (3, 3, 3), padding=1, dtype="float64", name="3-D"),
+    ConvCase(1, 64, 64, (1 << 17,), (9,), padding=4, padding_mode="circular", name="1-D"),
+    ConvCase(1, 2, 3, (1 << 20,), (63,), padding=31, name="long signal"),
+    ConvCase(1, 2, 3, (1 << 20,), (63,), 2, 31, padding_mode="replicate", name="long signal replicated"),
+    ConvCase(1, 20, 5, (1 << 18,), (31,), padding=15, padding_mode="reflect", name="long signal of many channels"),
+    ConvCase(1, 2, 20, (900, 1000), (9, 9), padding=4, padding_mode="reflect", name="reflected image"),
+    ConvCase(1, 17, 2, (50, 60, 70), (5, 5, 5), padding=2, padding_mode="circular", name="circular 3-D"),
+]
+LIMIT = 16 << 20
+
+
+@pytest.mark.parametrize("case", LARGE, ids=lambda case: case.name.replace(" ", "-"))
+def test_extra_memory_is_bounded(case, monkeypatch):
+    """At most 16 MB beyond input and output, planning included, and next to nothing of it stays."""
+    monkeypatch.setattr(memory._pool, "guarding", False)
+    geometry = conv_geometry(case.input_shape, case.weight_shape, **case.options)
+    x = in_order(np.ones(case.input_shape, case.dtype), "channels_last")
+    grad = in_order(np.ones(geometry.output_shape, case.dtype), "channels_last")
+    weight = np.ones(case.weight_shape, case.dtype)
+    for call in (
+        lambda: conv_forward(x, weight, **case.options),
+        lambda: conv_backward_data(grad, weight, x.shape, **case.options),
+        lambda: conv_backward_weight(grad, x, weight.shape, **case.options),
+        lambda: conv_backward_bias(grad),
+    ):
+        call()  # loads the kernels
+        forget_plans()
+        memory.release_memory()
+        tracemalloc.start()
+        try:
+            out = call()
+            peak = tracemalloc.get_traced_memory()[1]
+            out_bytes = memory.size_class(out.nbytes)
+            del out
+            memory.release_memory()
+            kept = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        assert peak - out_bytes <= LIMIT
+        assert kept <= LIMIT // 64
