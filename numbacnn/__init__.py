@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from . import data, errors, metrics, models, nn, ops, optim, random, train
     from ._summary import summary
     from .config import get_num_threads, set_num_threads, threads
+    from .ops.conv.precision import precision
     from .ops.memory import memory_stats, release_memory
     from .random import manual_seed
     from .serialization import load, save
@@ -34,6 +35,7 @@ __getattr__, __dir__ = _lazy.attach(
     {
         "_summary": ["summary"],
         "config": ["get_num_threads", "set_num_threads", "threads"],
+        "ops.conv.precision": ["precision"],
         "ops.memory": ["memory_stats", "release_memory"],
         "random": ["manual_seed"],
         "serialization": ["load", "save"],
@@ -60,6 +62,7 @@ __all__ = [
     "no_grad",
     "ops",
     "optim",
+    "precision",
     "random",
     "release_memory",
     "save",

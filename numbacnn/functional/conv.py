@@ -30,6 +30,7 @@ def conv1d(
     dilation: Any = 1,
     groups: int = 1,
     padding_mode: Any = "zeros",
+    precision: str | None = None,
 ) -> Tensor:
     """As `conv2d`, with one spatial axis.
 
@@ -38,7 +39,7 @@ def conv1d(
     >>> conv1d([[[1.0, 2.0, 3.0, 4.0]]], [[[1.0, 1.0]]])
     Tensor([[[3., 5., 7.]]], dtype=float32)
     """
-    return _conv(1, input, weight, bias, stride, padding, dilation, groups, padding_mode)
+    return _conv(1, input, weight, bias, stride, padding, dilation, groups, padding_mode, precision)
 
 
 def conv2d(
@@ -50,6 +51,7 @@ def conv2d(
     dilation: Any = 1,
     groups: int = 1,
     padding_mode: Any = "zeros",
+    precision: str | None = None,
 ) -> Tensor:
     r"""Convolve (cross-correlate) a batch of images.
 
@@ -71,6 +73,8 @@ def conv2d(
         Divides both channel counts.
     padding_mode : str or sequence of str, default "zeros"
         "zeros", "reflect", "replicate" or "circular".
+    precision : {"fast", "exact"}, optional
+        Also of the gradients; see `numbacnn.precision`. Default: what the surrounding ``with precision(...)`` says.
 
     Returns
     -------
@@ -88,7 +92,7 @@ def conv2d(
     >>> conv2d(x, np.ones((16, 3, 3, 3), np.float32), stride=2, padding=1).shape
     (1, 16, 4, 4)
     """
-    return _conv(2, input, weight, bias, stride, padding, dilation, groups, padding_mode)
+    return _conv(2, input, weight, bias, stride, padding, dilation, groups, padding_mode, precision)
 
 
 def conv3d(
@@ -100,6 +104,7 @@ def conv3d(
     dilation: Any = 1,
     groups: int = 1,
     padding_mode: Any = "zeros",
+    precision: str | None = None,
 ) -> Tensor:
     """As `conv2d`, with three spatial axes.
 
@@ -109,7 +114,7 @@ def conv3d(
     >>> conv3d(x, np.ones((2, 1, 3, 3, 3), np.float32)).shape
     (1, 2, 2, 2, 2)
     """
-    return _conv(3, input, weight, bias, stride, padding, dilation, groups, padding_mode)
+    return _conv(3, input, weight, bias, stride, padding, dilation, groups, padding_mode, precision)
 
 
 def conv_transpose1d(
@@ -121,6 +126,7 @@ def conv_transpose1d(
     output_padding: Any = 0,
     groups: int = 1,
     dilation: Any = 1,
+    precision: str | None = None,
 ) -> Tensor:
     """As `conv_transpose2d`, with one spatial axis.
 
@@ -129,7 +135,7 @@ def conv_transpose1d(
     >>> conv_transpose1d([[[1.0, 2.0]]], [[[1.0, 10.0]]], stride=2)
     Tensor([[[ 1., 10.,  2., 20.]]], dtype=float32)
     """
-    return _conv_transpose(1, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _conv_transpose(1, input, weight, bias, stride, padding, output_padding, groups, dilation, precision)
 
 
 def conv_transpose2d(
@@ -141,6 +147,7 @@ def conv_transpose2d(
     output_padding: Any = 0,
     groups: int = 1,
     dilation: Any = 1,
+    precision: str | None = None,
 ) -> Tensor:
     """Transposed convolution: the gradient of `conv2d` with respect to its input, used to enlarge images.
 
@@ -158,6 +165,8 @@ def conv_transpose2d(
     output_padding : int or sequence of int, default 0
         Extra samples on the high side, below ``max(stride, dilation)``.
     groups : int, default 1
+    precision : {"fast", "exact"}, optional
+        As in `conv2d`.
 
     Returns
     -------
@@ -176,7 +185,7 @@ def conv_transpose2d(
     >>> conv_transpose2d(x, weight, stride=2, padding=1, output_padding=1).shape
     (1, 8, 14, 14)
     """
-    return _conv_transpose(2, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _conv_transpose(2, input, weight, bias, stride, padding, output_padding, groups, dilation, precision)
 
 
 def conv_transpose3d(
@@ -188,6 +197,7 @@ def conv_transpose3d(
     output_padding: Any = 0,
     groups: int = 1,
     dilation: Any = 1,
+    precision: str | None = None,
 ) -> Tensor:
     """As `conv_transpose2d`, with three spatial axes.
 
@@ -197,7 +207,7 @@ def conv_transpose3d(
     >>> conv_transpose3d(x, np.ones((4, 2, 2, 2, 2), np.float32), stride=2).shape
     (1, 2, 4, 4, 4)
     """
-    return _conv_transpose(3, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _conv_transpose(3, input, weight, bias, stride, padding, output_padding, groups, dilation, precision)
 
 
 def _conv(
@@ -210,6 +220,7 @@ def _conv(
     dilation: Any,
     groups: int,
     padding_mode: Any,
+    precision: str | None,
 ) -> Tensor:
     x, w, operands = _operands(f"conv{rank}d", rank, input, weight, bias)
     options = {
@@ -218,6 +229,7 @@ def _conv(
         "dilation": dilation,
         "groups": groups,
         "padding_mode": padding_mode,
+        "precision": precision,
     }
 
     def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> Gradients:
@@ -239,16 +251,18 @@ def _conv_transpose(
     output_padding: Any,
     groups: int,
     dilation: Any,
+    precision: str | None,
 ) -> Tensor:
     x, w, operands = _operands(f"conv_transpose{rank}d", rank, input, weight, bias)
     batch = () if x.ndim == rank + 2 else (1,)
     output_shape = conv_transpose_input_shape(
         (*batch, *x.shape), w.shape, stride, padding, output_padding, dilation, groups
     )
-    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     # The convolution whose gradient this is has more outputs than x where output_padding reaches a whole stride;
     # those that x lacks are zeros.
     size = conv_geometry(output_shape, w.shape, **options, warn=False).output_shape[2:]
+    options["precision"] = precision
     inside: Any = (..., *(slice(extent) for extent in x.shape[-rank:]))
     source = x.data
     if size != x.shape[-rank:]:

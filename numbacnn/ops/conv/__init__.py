@@ -12,6 +12,7 @@ from .._check import check_choice, check_float, check_same_dtype
 from ..geometry import ConvGeometry, conv_geometry
 from . import bias_gradient, plan
 from .plan import Choice
+from .precision import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +31,7 @@ def conv_forward(
     groups: int = 1,
     padding_mode: Any = "zeros",
     algorithm: str = "auto",
+    precision: str | None = None,
     warn: bool = True,
 ) -> np.ndarray:
     r"""Convolve (cross-correlate) a batch.
@@ -55,6 +57,9 @@ def conv_forward(
         "zeros", "reflect", "replicate" or "circular", for all axes or per axis.
     algorithm : str, default "auto"
         Force one of the algorithms that `explain` names.
+    precision : {"fast", "exact"}, optional
+        Whether "auto" may choose an algorithm with larger rounding errors; see `numbacnn.precision`. Default: what the
+        surrounding ``with precision(...)`` says, else "fast".
     warn : bool, default True
         Whether to warn of samples that are never read (a transposed convolution's gradient leaves them out on purpose).
 
@@ -84,7 +89,7 @@ def conv_forward(
     x, batched = _batched("x", x, weight.ndim)
     geometry = conv_geometry(x.shape, weight.shape, stride, padding, dilation, groups, padding_mode, warn=warn)
     _check_bias(bias, geometry.out_channels)
-    choice = plan.plan_conv("forward", geometry, algorithm)
+    choice = plan.plan_conv("forward", geometry, algorithm, resolve(precision))
     out = layout.empty_channels_last(geometry.output_shape, x.dtype)
     if out.size:
         run = plan.module(choice.algorithm).forward
@@ -104,6 +109,7 @@ def conv_backward_data(
     groups: int = 1,
     padding_mode: Any = "zeros",
     algorithm: str = "auto",
+    precision: str | None = None,
 ) -> np.ndarray:
     """Gradient of `conv_forward` with respect to its input; used forward, a transposed convolution.
 
@@ -117,7 +123,7 @@ def conv_backward_data(
         (N, C_in, *spatial): several input sizes may give one output size.
     bias : ndarray, optional
         (C_in,), added to the result (the bias of a transposed convolution).
-    stride, padding, dilation, groups, padding_mode, algorithm
+    stride, padding, dilation, groups, padding_mode, algorithm, precision
         As in `conv_forward`.
 
     Returns
@@ -143,7 +149,7 @@ def conv_backward_data(
     geometry = conv_geometry(shape, weight.shape, stride, padding, dilation, groups, padding_mode, warn=False)
     _check_grad_output(grad_output, geometry)
     _check_bias(bias, geometry.in_channels)
-    choice = plan.plan_conv("backward_data", geometry, algorithm)
+    choice = plan.plan_conv("backward_data", geometry, algorithm, resolve(precision))
     out = layout.empty_channels_last(geometry.input_shape, weight.dtype)
     if out.size:
         run = plan.module(choice.algorithm).backward_data
@@ -162,6 +168,7 @@ def conv_backward_weight(
     groups: int = 1,
     padding_mode: Any = "zeros",
     algorithm: str = "auto",
+    precision: str | None = None,
 ) -> np.ndarray:
     """Gradient of `conv_forward` with respect to its weight.
 
@@ -173,7 +180,7 @@ def conv_backward_weight(
         (N, C_in, *spatial), the input.
     weight_shape : sequence of int
         (C_out, C_in / groups, *kernel).
-    stride, padding, dilation, groups, padding_mode, algorithm
+    stride, padding, dilation, groups, padding_mode, algorithm, precision
         As in `conv_forward`.
 
     Returns
@@ -198,7 +205,7 @@ def conv_backward_weight(
     grad_output, _ = _batched("grad_output", grad_output, len(shape))
     geometry = conv_geometry(x.shape, shape, stride, padding, dilation, groups, padding_mode, warn=False)
     _check_grad_output(grad_output, geometry)
-    choice = plan.plan_conv("backward_weight", geometry, algorithm)
+    choice = plan.plan_conv("backward_weight", geometry, algorithm, resolve(precision))
     if not grad_output.size:
         return np.zeros(geometry.weight_shape, x.dtype)
     out = np.empty((geometry.out_channels, geometry.in_per_group, geometry.taps), x.dtype)
@@ -242,6 +249,7 @@ def explain(
     groups: int = 1,
     padding_mode: Any = "zeros",
     algorithm: str = "auto",
+    precision: str | None = None,
 ) -> Choice:
     """Which algorithm a convolution runs on, and why not the others.
 
@@ -251,7 +259,7 @@ def explain(
         (N, C_in, *spatial) and (C_out, C_in / groups, *kernel).
     direction : {"forward", "backward_data", "backward_weight"}
         Default "forward".
-    stride, padding, dilation, groups, padding_mode, algorithm
+    stride, padding, dilation, groups, padding_mode, algorithm, precision
         As in `conv_forward`.
 
     Returns
@@ -266,7 +274,7 @@ def explain(
     """
     check_choice("direction", direction, plan.DIRECTIONS)
     geometry = conv_geometry(tuple(input_shape), tuple(weight_shape), stride, padding, dilation, groups, padding_mode)
-    return plan.plan_conv(direction, geometry, algorithm)
+    return plan.plan_conv(direction, geometry, algorithm, resolve(precision))
 
 
 def _batched(name: str, array: np.ndarray, ndim: int) -> tuple[np.ndarray, bool]:

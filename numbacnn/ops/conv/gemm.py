@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -230,7 +230,7 @@ def run(plan: GemmPlan, source: np.ndarray, weight: np.ndarray, bias: np.ndarray
         weights = weight[part.weight_start :]
         if not g.packs:
             weights = _packed(g, weights)
-        start = zeros if bias is None else _padded(g, bias[part.channels])
+        start = zeros if bias is None else padded_bias(g, bias[part.channels])
         part_source, part_out = source[part.source_start :], out[part.out_start :]
         for launch in part.launches:
             conv_gemm(
@@ -274,8 +274,8 @@ def _packed(g: GemmConv, weight: np.ndarray) -> np.ndarray:
     return packed
 
 
-def _padded(g: GemmConv, bias: np.ndarray) -> np.ndarray:
-    """The bias with every group padded to whole panels."""
+def padded_bias(g: Any, bias: np.ndarray) -> np.ndarray:
+    """The bias with every group padded to whole panels; `g` is any kernel's record that has these sizes."""
     if g.lanes == g.panels * g.width:
         return np.ascontiguousarray(bias)
     padded = np.zeros((g.groups, g.panels * g.width), bias.dtype)

@@ -3,6 +3,9 @@
 An algorithm is a module with a ``name``, ``accepts(direction, geometry)`` (None, or the reason why not) and one
 function per direction. The last one accepts everything. To add one: write its kernel file, its module here, and a line
 below.
+
+An algorithm may also have ``declines(direction, geometry)``, the reason why it is not worth while though it could run,
+and ``exact = False`` if it rounds more than a sum of products. Both matter only where nobody asked for it by name.
 """
 
 from __future__ import annotations
@@ -11,13 +14,13 @@ import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import OptionError
-from . import depthwise, indirect, pointwise, row_runs, strips
+from . import depthwise, indirect, pointwise, row_runs, strips, winograd
 
 if TYPE_CHECKING:
     from ..geometry import ConvGeometry
 
 DIRECTIONS = ("forward", "backward_data", "backward_weight")
-ALGORITHMS: tuple[Any, ...] = (pointwise, depthwise, strips, row_runs, indirect)
+ALGORITHMS: tuple[Any, ...] = (pointwise, depthwise, strips, row_runs, winograd, indirect)
 
 
 class Choice(NamedTuple):
@@ -35,7 +38,7 @@ class Choice(NamedTuple):
 
 
 @functools.lru_cache(maxsize=4096)
-def plan_conv(direction: str, geometry: ConvGeometry, algorithm: str = "auto") -> Choice:
+def plan_conv(direction: str, geometry: ConvGeometry, algorithm: str = "auto", precision: str = "fast") -> Choice:
     """Choose the algorithm for one direction of a convolution. Pure, and remembered.
 
     Raises
@@ -51,12 +54,22 @@ def plan_conv(direction: str, geometry: ConvGeometry, algorithm: str = "auto") -
         if algorithm not in ("auto", candidate.name):
             continue
         reason = candidate.accepts(direction, geometry)
+        if reason is None and algorithm == "auto":
+            reason = _passed_over(candidate, direction, geometry, precision)
         if reason is None:
             return Choice(direction, geometry, candidate.name, tuple(refused))
         if algorithm == candidate.name:
             raise OptionError(f"algorithm={algorithm!r} cannot run {direction} of this convolution: {reason}")
         refused.append((candidate.name, reason))
     raise AssertionError("the general algorithm accepts everything")
+
+
+def _passed_over(candidate: Any, direction: str, geometry: ConvGeometry, precision: str) -> str | None:
+    """Why "auto" does not choose an algorithm that could run."""
+    if precision == "exact" and not getattr(candidate, "exact", True):
+        return "precision is 'exact'"
+    declines = getattr(candidate, "declines", None)
+    return declines(direction, geometry) if declines else None
 
 
 def module(name: str) -> Any:

@@ -1,0 +1,188 @@
+"""Winograd convolution over channels-last memory: forward and data gradient.
+
+The output is cut into tiles of 4 or 2 positions along the axes that are transformed (H and W, or one of them). A block
+takes a few tiles, transforms the input under them, multiplies by the transformed weights at every point apart (one
+small matrix product per point, by the tile of indirect GEMM), and transforms the products back. Everything in between
+stays in the thread's scratch memory, or, for many channels, the transformed input in a buffer all blocks share.
+
+Taps along D are taps of the matrix products: they sum in the transformed domain. Tiles that differ in D alone lie
+together in a block, which so transforms each plane of input once for all its taps.
+"""
+
+from __future__ import annotations
+
+from ._build import device, kernel
+from .pointer import cast, load_pointer, offset, store_pointer
+from .simd import lanes
+from .tile import MAX_ROWS, MIN_GEMM_ROWS, gemm_tile
+from .winograd_domain import (
+    BETWEEN,
+    FIRST_PASS,
+    FIRST_PRODUCT,
+    MAX_POINTS,
+    SOURCES,
+    TABLES,
+    TARGETS,
+    Winograd,
+    columns_of,
+    planes_of,
+    put_between,
+    transform_columns,
+    transform_weights,
+)
+from .winograd_transform import output_values
+
+
+@device
+def _put_tables(table, tile_block, values, weight, products, g):
+    """The tables of a block's matrix products, for point 0 and panel 0; returns the number of row tiles."""
+    _, columns, depth, depths = columns_of(tile_block, g)
+    plane, planes = planes_of(depth, depths, g)
+    tiles = columns * depths
+    row_tiles = (tiles + MAX_ROWS - 1) // MAX_ROWS
+    slot = 0
+    for row_tile in range(row_tiles):
+        first = row_tile * tiles // row_tiles
+        valid = (row_tile + 1) * tiles // row_tiles - first
+        rows = max(valid, MIN_GEMM_ROWS)
+        for i in range(rows):
+            tile = first + min(i, valid - 1)
+            store_pointer(table, slot + i, offset(products, tile * g.step_panels * g.width))
+            col = tile // depths
+            for tap in range(g.taps_d):
+                d = depth + tile - col * depths + tap - g.pad_d
+                row = col * planes + d - plane if 0 <= d and d < g.in_d else columns * planes
+                place = slot + rows + tap * (rows + 1) + i
+                store_pointer(table, place, offset(values, row * g.values_row))
+        for tap in range(g.taps_d):
+            step = tap * g.points_h * g.points_w * g.weight_point
+            store_pointer(table, slot + rows + tap * (rows + 1) + rows, offset(weight, step))
+        slot += rows + g.taps_d * (rows + 1)
+    return row_tiles
+
+
+@device
+def _multiply(table, row_tiles, tiles, x_offset, run, panel, panels, zeros, accumulate, g):
+    """The matrix products of all points for `panels` panels, over `run` source channels."""
+    points = g.points_h * g.points_w
+    panel_elements = g.taps_d * points * g.weight_point
+    for point in range(points):
+        for i in range(panels):
+            slot = 0
+            for row_tile in range(row_tiles):
+                rows = max((row_tile + 1) * tiles // row_tiles - row_tile * tiles // row_tiles, MIN_GEMM_ROWS)
+                gemm_tile(
+                    rows,
+                    g.width > g.vector,
+                    offset(table, slot),
+                    g.taps_d,
+                    x_offset + point * g.values_point,
+                    run,
+                    (panel + i) * panel_elements + point * g.weight_point,
+                    g.width,
+                    point * g.products_point + i * g.width,
+                    zeros,
+                    accumulate,
+                    g.width,
+                )
+                slot += rows + g.taps_d * (rows + 1)
+
+
+@device
+def _transform_back(scratch, products, start, zeros, dummy, out, tile_block, count, g):
+    """Outputs of a block's tiles, `count` channels, from the products."""
+    column, columns, depth, depths = columns_of(tile_block, g)
+    padded = (count + lanes(out) - 1) // lanes(out) * lanes(out)
+    for tile in range(columns * depths):
+        col = column + tile // depths
+        tile_w = col % g.tiles_w
+        tile_h = col // g.tiles_w % g.tiles_h
+        n = col // (g.tiles_w * g.tiles_h)
+        h, w = tile_h * g.outputs_h, tile_w * g.outputs_w
+        corner = offset(out, n * g.out_sn + (depth + tile % depths) * g.out_sd + h * g.out_sh + w * g.out_sw)
+        for i in range(g.outputs_h):
+            for j in range(g.outputs_w):
+                inside = h + i < g.out_h and w + j < g.out_w
+                place = offset(corner, i * g.out_sh + j * g.out_sw)
+                store_pointer(scratch, TARGETS + i * g.outputs_w + j, place if inside else dummy)
+        for i in range(g.points_h * g.points_w):
+            place = i * g.products_point + tile * g.step_panels * g.width
+            store_pointer(scratch, SOURCES + i, offset(products, place))
+        first = SOURCES
+        if g.points_h > 1:
+            last = g.points_w == 1
+            first = TARGETS if last else BETWEEN
+            for j in range(g.points_w):
+                output_values(
+                    g.points_h, scratch, SOURCES + j, g.points_w, scratch, first + j, g.points_w,
+                    start if last else zeros, count if last else padded, out,
+                )  # fmt: skip
+        if g.points_w > 1:
+            for i in range(g.outputs_h):
+                output_values(
+                    g.points_w, scratch, first + i * g.points_w, 1, scratch, TARGETS + i * g.outputs_w, 1,
+                    start, count, out,
+                )  # fmt: skip
+
+
+@kernel
+def conv_winograd(
+    block,
+    scratch,
+    source: "T*",
+    values: "T*",
+    weight: "T*",
+    bias: "T*",
+    zeros: "T*",
+    out: "T*",
+    index_h: "int64*",
+    index_w: "int64*",
+    g: "Winograd",
+):
+    """One block: some panels of one group for one block of tiles."""
+    panel_block = block % g.panel_blocks
+    block //= g.panel_blocks
+    group = block % g.groups
+    block //= g.groups
+    tile_block = g.first_block + block
+    _, columns, _, depths = columns_of(tile_block, g)
+    between = cast(offset(scratch, FIRST_PASS), out)
+    products = cast(offset(scratch, FIRST_PRODUCT), out)
+    points = g.points_h * g.points_w
+    put_between(scratch, between)
+    dummy = load_pointer(scratch, BETWEEN + MAX_POINTS, out)
+    if g.own_values:
+        own = offset(products, points * g.products_point)
+        own_source = offset(source, group * g.run)
+        transform_columns(scratch, own_source, zeros, own, index_h, index_w, tile_block, 0, g.run, g)
+        region, x_offset = own, 0
+    else:
+        region, x_offset = offset(values, block * points * g.values_point), group * g.run
+    table = offset(scratch, TABLES)
+    own_weights = offset(products, points * g.products_point)
+    row_tiles = _put_tables(table, tile_block, region, own_weights if g.own_run else weight, products, g)
+    panel = panel_block * g.panels // g.panel_blocks
+    end = (panel_block + 1) * g.panels // g.panel_blocks
+    while panel < end:
+        panels = min(g.step_panels, end - panel)
+        this = group * g.panels + panel
+        if g.own_run:
+            for r in range(0, g.run, g.own_run):
+                run = min(g.own_run, g.run - r)
+                transform_weights(scratch, weight, own_weights, this, r, r + run, g)
+                _multiply(table, row_tiles, columns * depths, x_offset + r, run, 0, panels, zeros, r, g)
+        else:
+            _multiply(table, row_tiles, columns * depths, x_offset, g.run, this, panels, zeros, 0, g)
+        lane = panel * g.width
+        _transform_back(
+            scratch,
+            products,
+            offset(bias, group * g.panels * g.width + lane),
+            zeros,
+            dummy,
+            offset(out, group * g.lanes + lane),
+            tile_block,
+            min(panels * g.width, g.lanes - lane),
+            g,
+        )
+        panel += panels

@@ -1,0 +1,221 @@
+"""Into the transformed domain of Winograd convolution: the record of a launch, the scratch, inputs and weights."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ._build import device, kernel
+from ._serial import SCRATCH_SLOTS
+from .layout import copy_transposed
+from .pointer import as_integers, cast, load_pointer, offset, store_pointer
+from .simd import lanes, splat, store
+from .tile import MAX_ROWS
+from .winograd_transform import input_points, weight_points
+
+MAX_POINTS = 36
+MAX_TAPS_D = 7
+# The scratch: pointers of transforms (sources of a tile, rows between its two passes, destinations), the tables of
+# matrix products; rows between two passes, so many vectors of channels; then products and transformed input.
+SOURCES, BETWEEN, TARGETS, TABLES = 0, 36, 76, 112
+TABLE_SLOTS = 8 * (MAX_ROWS + MAX_TAPS_D * (MAX_ROWS + 1))
+PASS_VECTORS = 8
+PASS_SLOTS = (MAX_POINTS + 1) * PASS_VECTORS * 64 // 8
+FIRST_PASS = -(-(TABLES + TABLE_SLOTS) // 8) * 8
+FIRST_PRODUCT = FIRST_PASS + PASS_SLOTS
+PRODUCT_SLOTS = SCRATCH_SLOTS - FIRST_PRODUCT
+
+
+class Winograd(NamedTuple):
+    """Extents, strides (in elements) and block sizes of one launch."""
+
+    points_h: int  # points per tile, by axis: 6, 4 or (not transformed) 1
+    points_w: int
+    outputs_h: int  # outputs per tile, by axis: 4, 2 or 1
+    outputs_w: int
+    tiles_h: int
+    tiles_w: int
+    columns: int  # tiles of the whole batch that do not differ in D alone
+    in_d: int
+    out_d: int
+    out_h: int
+    out_w: int
+    taps_d: int
+    pad_d: int
+    source_n: int
+    source_d: int
+    out_sn: int  # destination elements between samples and between positions, by axis
+    out_sd: int
+    out_sh: int
+    out_sw: int
+    groups: int
+    run: int  # source channels of one group
+    lanes: int  # destination channels of one group
+    vector: int  # lanes of one vector
+    width: int  # lanes of a panel of transformed weights
+    panels: int  # panels per group
+    block_columns: int  # tiles of a block: so many columns
+    block_depth: int  # of so many outputs along D
+    depth_blocks: int
+    first_block: int  # the launch's first block of tiles
+    panel_blocks: int  # blocks of the panels of one group
+    step_panels: int  # panels whose products are in the scratch at a time
+    own_values: int  # 1: each block transforms its input; 0: it has been done
+    slices: int  # otherwise: into how many parts the channels are cut for that
+    values_row: int  # elements of a row of transformed input
+    values_point: int  # and of all rows of one point
+    products_point: int
+    weight_point: int  # elements of all transformed weights of one point of one panel
+    weight_run: int  # strides of the weights as they come: source channels, destination channels, groups
+    weight_lane: int
+    weight_group: int
+    backwards: int  # 1: taps are taken in reverse
+    weight_blocks: int  # into how many parts the reduction is cut when weights are transformed beforehand
+    own_run: int  # else: source channels whose weights each block transforms at a time; 0: it has been done
+
+
+@device
+def columns_of(tile_block, g):
+    """First column, number of columns, first output plane and number of planes of a block of tiles."""
+    depth = tile_block % g.depth_blocks * g.block_depth
+    column = tile_block // g.depth_blocks * g.block_columns
+    return column, min(g.block_columns, g.columns - column), depth, min(g.block_depth, g.out_d - depth)
+
+
+@device
+def planes_of(depth, depths, g):
+    """First input plane under some output planes, and the number of planes; at most those that exist."""
+    first = max(0, depth - g.pad_d)
+    return first, max(0, min(g.in_d, depth + depths - g.pad_d + g.taps_d - 1) - first)
+
+
+@device
+def put_between(scratch, rows):
+    """Pointers to the rows between a transform's two passes, and to one that nobody reads."""
+    for i in range(MAX_POINTS + 1):
+        store_pointer(scratch, BETWEEN + i, offset(rows, i * PASS_VECTORS * lanes(rows)))
+
+
+@device
+def _transform_tile(scratch, image, zeros, index_h, index_w, tile_h, tile_w, target, count, g):
+    """Transform `count` channels of one tile: ``target[point * values_point]`` receives them."""
+    points = g.points_h * g.points_w
+    for i in range(g.points_h):
+        line = index_h[tile_h * g.points_h + i]
+        for j in range(g.points_w):
+            place = index_w[tile_w * g.points_w + j]
+            inside = line >= 0 and place >= 0
+            store_pointer(scratch, SOURCES + i * g.points_w + j, offset(image, line + place) if inside else zeros)
+    for i in range(points):
+        store_pointer(scratch, TARGETS + i, offset(target, i * g.values_point))
+    first = SOURCES
+    if g.points_h > 1:
+        first = BETWEEN if g.points_w > 1 else TARGETS
+        for j in range(g.points_w):
+            input_points(g.points_h, scratch, SOURCES + j, g.points_w, scratch, first + j, g.points_w, count, target)
+    if g.points_w > 1:
+        for i in range(g.points_h):
+            row = i * g.points_w
+            input_points(g.points_w, scratch, first + row, 1, scratch, TARGETS + row, 1, count, target)
+
+
+@device
+def transform_columns(scratch, source, zeros, values, index_h, index_w, tile_block, channel, channels, g):
+    """Transform the input under a block of tiles, `channels` channels from `channel` on, a few at a time."""
+    column, columns, depth, depths = columns_of(tile_block, g)
+    plane, planes = planes_of(depth, depths, g)
+    most = PASS_VECTORS * lanes(values)
+    parts = (channels + most - 1) // most
+    for i in range(columns * planes):
+        col = column + i // planes
+        tile_w = col % g.tiles_w
+        tile_h = col // g.tiles_w % g.tiles_h
+        n = col // (g.tiles_w * g.tiles_h)
+        image = offset(source, n * g.source_n + (plane + i % planes) * g.source_d + channel)
+        for part in range(parts):
+            c = part * channels // parts
+            count = (part + 1) * channels // parts - c
+            target = offset(values, i * g.values_row + channel + c)
+            _transform_tile(scratch, offset(image, c), zeros, index_h, index_w, tile_h, tile_w, target, count, g)
+    if g.taps_d > 1:  # what padding planes read
+        zero = splat(values, 0.0)
+        for point in range(g.points_h * g.points_w):
+            row = offset(values, point * g.values_point + columns * planes * g.values_row + channel)
+            for c in range(0, channels, lanes(values)):
+                store(row, min(c, channels - lanes(values)), zero)
+
+
+@kernel
+def winograd_inputs(
+    block, scratch, source: "T*", zeros: "T*", values: "T*", index_h: "int64*", index_w: "int64*", g: "Winograd"
+):
+    """One block: a slice of the channels of one block of tiles."""
+    tile_block = block // g.slices
+    part = block - tile_block * g.slices
+    channels = g.groups * g.run
+    first = part * channels // g.slices
+    put_between(scratch, cast(offset(scratch, FIRST_PASS), values))
+    region = offset(values, tile_block * g.points_h * g.points_w * g.values_point)
+    transform_columns(
+        scratch, offset(source, 0), zeros, region, index_h, index_w, g.first_block + tile_block,
+        first, (part + 1) * channels // g.slices - first, g,
+    )  # fmt: skip
+
+
+@device
+def transform_weights(scratch, weight, packed, panel, first, last, g):
+    """Transform one panel's weights for the reduction from `first` to `last`; `packed` begins with `first`.
+
+    A few steps of the reduction are transformed together: rows long enough to be worth their pointers.
+    """
+    group = panel // g.panels
+    lane = (panel - group * g.panels) * g.width
+    valid = min(g.width, g.lanes - lane)
+    source = offset(weight, group * g.weight_group + lane * g.weight_lane)
+    points = g.points_h * g.points_w
+    taps_h, taps_w = min(g.points_h, 3), min(g.points_w, 3)
+    taps = taps_h * taps_w
+    row = PASS_VECTORS * lanes(packed)
+    steps = row // g.width
+    buffer = load_pointer(scratch, BETWEEN + MAX_POINTS // 2, packed)  # the taps between two passes are half as many
+    if valid < g.width:
+        for i in range(taps * row):
+            buffer[i] = 0
+    for tap in range(taps):
+        t = taps - 1 - tap if g.backwards else tap
+        store_pointer(scratch, SOURCES + tap, offset(buffer, t * row))
+    for tap_d in range(g.taps_d):
+        from_d = (g.taps_d - 1 - tap_d if g.backwards else tap_d) * taps
+        for r in range(first, last, steps):
+            count = min(steps, last - r)
+            for i in range(count):
+                place = (r + i) * g.weight_run + from_d
+                copy_transposed(
+                    as_integers(source), place, g.weight_lane, as_integers(buffer), i * g.width, row, valid, taps
+                )
+            target = offset(packed, tap_d * points * g.weight_point + (r - first) * g.width)
+            for i in range(points):
+                store_pointer(scratch, TARGETS + i, offset(target, i * g.weight_point))
+            middle = SOURCES
+            if g.points_h > 1:
+                middle = BETWEEN if g.points_w > 1 else TARGETS
+                for j in range(taps_w):
+                    weight_points(
+                        g.points_h, scratch, SOURCES + j, taps_w, scratch, middle + j, taps_w, count * g.width, packed
+                    )
+            if g.points_w > 1:
+                for i in range(g.points_h):
+                    first_target = TARGETS + i * g.points_w
+                    weight_points(
+                        g.points_w, scratch, middle + i * taps_w, 1, scratch, first_target, 1, count * g.width, packed
+                    )
+
+
+@kernel
+def winograd_weights(block, scratch, weight: "T*", packed: "T*", g: "Winograd"):
+    """One block: part of the reduction of one panel, ``packed[panel][tap_d][point][r][lane]``."""
+    panel = block // g.weight_blocks
+    part = block - panel * g.weight_blocks
+    put_between(scratch, cast(offset(scratch, FIRST_PASS), packed))
+    first, last = part * g.run // g.weight_blocks, (part + 1) * g.run // g.weight_blocks
+    target = offset(packed, panel * g.taps_d * g.points_h * g.points_w * g.weight_point + first * g.width)
+    transform_weights(scratch, weight, target, panel, first, last, g)

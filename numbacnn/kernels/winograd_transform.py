@@ -1,0 +1,146 @@
+"""Winograd's transforms along one axis, on vectors of channels.
+
+Products of polynomials modulo ``x (x^2 - a^2) (x^2 - b^2) (x - infinity)`` give four outputs of a kernel of three taps
+for six multiplications instead of twelve, F(4, 3); modulo ``x (x^2 - 1) (x - infinity)`` two outputs for four instead
+of six, F(2, 3). With the matrices of the literature, ``y = A^T [(G w) * (B^T x)]``; the gradients need A and G^T, too.
+
+======================  ======  =================================================================
+transform               matrix  from, to
+======================  ======  =================================================================
+`input_points`          B^T     inputs of a tile -> values at the points
+`weight_points`         G       taps -> values at the points
+`output_values`         A^T     products at the points -> outputs of a tile
+`gradient_points`       A       the outputs' gradients of a tile -> values at the points
+`weight_gradient`       G^T     sums of products at the points -> gradient of the taps
+======================  ======  =================================================================
+
+The points 0, +-3/4, +-3/2 and infinity have exact squares and products, and their float32 errors are a third of those
+of the usual 0, +-1, +-2 (Alam et al., "Winograd convolution for deep neural networks: efficient point selection",
+2022). The order of the values is 0, a, -a, b, -b, infinity.
+
+Sources and destinations are rows of channels, reached through tables of pointers: entry ``first + k * step`` for the
+k-th. Rows may lie anywhere, which is how padding (a row of zeros) and outputs beyond an edge (a row that nobody reads)
+cost no test in the loops.
+
+After Lavin and Gray, "Fast algorithms for convolutional neural networks" (2016).
+"""
+
+from __future__ import annotations
+
+from ._build import device
+from .pointer import load_pointer
+from .simd import fma, lanes, load, store, store_first
+
+A, B = 0.75, 1.5
+A2, B2 = A * A, B * B
+A3, B3 = A * A2, B * B2
+PRODUCT, SUM = A2 * B2, A2 + B2
+# Derivatives of the modulus at its roots, inverted: what the weights' values are divided by.
+AT_0, AT_A, AT_B = 1 / PRODUCT, 1 / (2 * A2 * (A2 - B2)), 1 / (2 * B2 * (B2 - A2))
+
+
+@device
+def input_points(points, source, first, step, target, target_first, target_step, count, like):
+    """``B^T x`` for `count` channels, at least one vector of them."""
+    x0 = load_pointer(source, first, like)
+    x1 = load_pointer(source, first + step, like)
+    x2 = load_pointer(source, first + 2 * step, like)
+    x3 = load_pointer(source, first + 3 * step, like)
+    y0 = load_pointer(target, target_first, like)
+    y1 = load_pointer(target, target_first + target_step, like)
+    y2 = load_pointer(target, target_first + 2 * target_step, like)
+    y3 = load_pointer(target, target_first + 3 * target_step, like)
+    if points == 4:
+        for i in range(0, count, lanes(like)):
+            c = min(i, count - lanes(like))  # the last vector overlaps the one before
+            d1, d2 = load(x1, c), load(x2, c)
+            store(y0, c, d2 - load(x0, c))
+            store(y1, c, d2 + d1)
+            store(y2, c, d2 - d1)
+            store(y3, c, load(x3, c) - d1)
+        return
+    x4 = load_pointer(source, first + 4 * step, like)
+    x5 = load_pointer(source, first + 5 * step, like)
+    y4 = load_pointer(target, target_first + 4 * target_step, like)
+    y5 = load_pointer(target, target_first + 5 * target_step, like)
+    for i in range(0, count, lanes(like)):
+        c = min(i, count - lanes(like))
+        d1, d2, d3, d4 = load(x1, c), load(x2, c), load(x3, c), load(x4, c)
+        store(y0, c, fma(load(x0, c), PRODUCT, fma(d2, -SUM, d4)))
+        store(y5, c, fma(d1, PRODUCT, fma(d3, -SUM, load(x5, c))))
+        even, odd = fma(d2, -B2, d4), fma(d1, -B2, d3)
+        store(y1, c, fma(odd, A, even))
+        store(y2, c, fma(odd, -A, even))
+        even, odd = fma(d2, -A2, d4), fma(d1, -A2, d3)
+        store(y3, c, fma(odd, B, even))
+        store(y4, c, fma(odd, -B, even))
+
+
+@device
+def _put(row, c, value, count):
+    """Store a vector, but no channel from `count` on."""
+    if c + lanes(row) <= count:
+        store(row, c, value)
+    else:
+        store_first(row, c, value, count - c)
+
+
+@device
+def output_values(points, source, first, step, target, target_first, target_step, start, count, like):
+    """``start + A^T m`` for `count` channels; source rows are whole vectors long."""
+    x0 = load_pointer(source, first, like)
+    x1 = load_pointer(source, first + step, like)
+    x2 = load_pointer(source, first + 2 * step, like)
+    x3 = load_pointer(source, first + 3 * step, like)
+    y0 = load_pointer(target, target_first, like)
+    y1 = load_pointer(target, target_first + target_step, like)
+    if points == 4:
+        for c in range(0, count, lanes(like)):
+            m1, m2, base = load(x1, c), load(x2, c), load(start, c)
+            _put(y0, c, base + (load(x0, c) + (m1 + m2)), count)
+            _put(y1, c, base + (load(x3, c) + (m1 - m2)), count)
+        return
+    x4 = load_pointer(source, first + 4 * step, like)
+    x5 = load_pointer(source, first + 5 * step, like)
+    y2 = load_pointer(target, target_first + 2 * target_step, like)
+    y3 = load_pointer(target, target_first + 3 * target_step, like)
+    for c in range(0, count, lanes(like)):
+        m1, m2, m3, m4, base = load(x1, c), load(x2, c), load(x3, c), load(x4, c), load(start, c)
+        sum_a, sum_b, difference_a, difference_b = m1 + m2, m3 + m4, m1 - m2, m3 - m4
+        _put(y0, c, base + (load(x0, c) + (sum_a + sum_b)), count)
+        _put(y1, c, fma(difference_a, A, fma(difference_b, B, base)), count)
+        _put(y2, c, fma(sum_a, A2, fma(sum_b, B2, base)), count)
+        _put(y3, c, base + fma(difference_a, A3, fma(difference_b, B3, load(x5, c))), count)
+
+
+@device
+def weight_points(points, source, first, step, target, target_first, target_step, count, like):
+    """``G w`` for `count` channels, whole vectors of them."""
+    x0 = load_pointer(source, first, like)
+    x1 = load_pointer(source, first + step, like)
+    x2 = load_pointer(source, first + 2 * step, like)
+    y0 = load_pointer(target, target_first, like)
+    y1 = load_pointer(target, target_first + target_step, like)
+    y2 = load_pointer(target, target_first + 2 * target_step, like)
+    y3 = load_pointer(target, target_first + 3 * target_step, like)
+    if points == 4:
+        for c in range(0, count, lanes(like)):
+            w0, w1, w2 = load(x0, c), load(x1, c), load(x2, c)
+            even = (w0 + w2) * 0.5
+            store(y0, c, -w0)
+            store(y1, c, fma(w1, 0.5, even))
+            store(y2, c, fma(w1, -0.5, even))
+            store(y3, c, w2)
+        return
+    y4 = load_pointer(target, target_first + 4 * target_step, like)
+    y5 = load_pointer(target, target_first + 5 * target_step, like)
+    for c in range(0, count, lanes(like)):
+        w0, w1, w2 = load(x0, c), load(x1, c), load(x2, c)
+        store(y0, c, w0 * AT_0)
+        even = fma(w2, A2, w0) * AT_A
+        store(y1, c, fma(w1, A * AT_A, even))
+        store(y2, c, fma(w1, -A * AT_A, even))
+        even = fma(w2, B2, w0) * AT_B
+        store(y3, c, fma(w1, B * AT_B, even))
+        store(y4, c, fma(w1, -B * AT_B, even))
+        store(y5, c, w2)

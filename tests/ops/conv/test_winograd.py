@@ -1,0 +1,335 @@
+"""Winograd convolution: values against the oracle within stated errors, every way of cutting, the choice, precision."""
+
+import functools
+
+import numpy as np
+import pytest
+
+import numbacnn as nc
+from numbacnn import functional as F
+from numbacnn.errors import OptionError
+from numbacnn.kernels import winograd_domain
+from numbacnn.kernels.tile import MAX_ROWS
+from numbacnn.ops import conv_backward_data, conv_backward_weight, conv_forward, explain
+from numbacnn.ops.conv import winograd
+from numbacnn.ops.geometry import conv_geometry
+from tests import naive
+from tests.bits import assert_same_bits
+from tests.cases import CONV_CASES, ConvCase
+
+ALGORITHM = "winograd"
+# Of the largest result, for the normally distributed data of these tests.
+TOLERANCE = {"float32": 1e-5, "float64": 2e-14}
+
+
+def geometry_of(case):
+    return conv_geometry(case.input_shape, case.weight_shape, **case.options)
+
+
+def directions(case):
+    every = ("forward", "backward_data", "backward_weight")
+    return [direction for direction in every if winograd.accepts(direction, geometry_of(case)) is None]
+
+
+@functools.cache
+def operands(case):
+    """Input, weight, bias, gradient of the output."""
+    generator = np.random.default_rng(case.in_channels * 100 + case.size[-1])
+    shapes = case.input_shape, case.weight_shape, (case.out_channels,), geometry_of(case).output_shape
+    return [generator.standard_normal(shape).astype(case.dtype) for shape in shapes]
+
+
+def results(case, algorithm=ALGORITHM):
+    """What each direction that the algorithm takes gives."""
+    x, weight, bias, grad = operands(case)
+    options = {**case.options, "algorithm": algorithm}
+    calls = {
+        "forward": lambda: conv_forward(x, weight, bias, **options),
+        "backward_data": lambda: conv_backward_data(grad, weight, x.shape, **options),
+        "backward_weight": lambda: conv_backward_weight(grad, x, weight.shape, **options),
+    }
+    return [calls[direction]() for direction in directions(case)]
+
+
+def expected(case):
+    x, weight, bias, grad = operands(case)
+    calls = {
+        "forward": lambda: naive.conv_forward(x, weight, bias, **case.options),
+        "backward_data": lambda: naive.conv_backward_data(grad, weight, x.shape, **case.options),
+        "backward_weight": lambda: naive.conv_backward_weight(grad, x, weight.shape, **case.options),
+    }
+    return [calls[direction]() for direction in directions(case)]
+
+
+def check(case):
+    assert "forward" in directions(case)
+    for got, want in zip(results(case), expected(case), strict=True):
+        assert got.dtype == case.dtype
+        assert got.shape == want.shape
+        error = np.abs(got - want).max(initial=0)
+        assert error <= TOLERANCE[case.dtype] * np.abs(want).max(initial=0)
+
+
+# -------------------------------------------------------------------------------------------------------------- values
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("size", "kernel"),
+    [
+        ((37,), (3,)),
+        ((9, 14), (3, 3)),
+        ((8, 11), (1, 3)),
+        ((11, 8), (3, 1)),
+        ((6, 7, 8), (3, 3, 3)),
+        ((5, 6, 7), (2, 3, 3)),
+        ((3, 6, 7), (1, 3, 3)),
+        ((9, 3, 7), (7, 1, 3)),
+        ((5, 9, 4), (4, 3, 1)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_kernels(size, kernel, groups, dtype):
+    padding = tuple(k // 2 for k in kernel)
+    check(ConvCase(2, 24 * groups, 20 * groups, size, kernel, padding=padding, groups=groups, dtype=dtype))
+
+
+@pytest.mark.parametrize("height", range(3, 13))
+def test_every_raggedness_of_tiles(height):
+    """Two or four outputs per tile, the last tile cut anywhere; on the other axis another cut."""
+    check(ConvCase(1, 16, 8, (height, 15 - height), (3, 3)))
+    check(ConvCase(3, 16, 8, (15 - height,), (3,), padding=1))
+
+
+@pytest.mark.parametrize("out_channels", [1, 4, 7, 8, 9, 16, 17, 24, 33, 70])
+@pytest.mark.parametrize("in_channels", [16, 17, 33, 70])
+def test_channels(in_channels, out_channels):
+    check(ConvCase(1, in_channels, out_channels, (7, 9), (3, 3), padding=1))
+    check(ConvCase(1, in_channels, out_channels, (7, 5), (3, 3), padding=1, dtype="float64"))
+
+
+@pytest.mark.parametrize("padding", [0, 1, 2, 5, ((0, 3), (4, 1))], ids=str)
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+def test_padding(padding, mode):
+    check(ConvCase(2, 16, 24, (6, 9), (3, 3), padding=padding, padding_mode=mode))
+
+
+@pytest.mark.parametrize("padding", [0, 1, 2, 4, (0, 3), (5, 1)], ids=str)
+@pytest.mark.parametrize("depth", [3, 4, 13, 40])
+def test_padding_along_depth(padding, depth):
+    check(ConvCase(2, 16, 8, (depth, 5, 4), (3, 3, 3), padding=(padding, 1, 1)))
+
+
+@pytest.mark.parametrize("case", [case for case in CONV_CASES if "forward" in directions(case)], ids=str)
+def test_table(case):
+    check(case)
+
+
+def test_no_batch():
+    assert conv_forward(np.ones((0, 16, 8, 8)), np.ones((8, 16, 3, 3)), algorithm=ALGORITHM).shape == (0, 8, 6, 6)
+
+
+# ------------------------------------------------------------------------------------------------------------- cutting
+
+# Together they meet every way of cutting; `test_the_cases_meet_every_cut` sees to that.
+CUT = [
+    ConvCase(16, 32, 40, (24, 23), (3, 3), padding=1, name="own input"),
+    ConvCase(2, 32, 24, (17, 20, 18), (3, 3, 3), padding=1, name="own input, planes"),
+    ConvCase(1, 80, 50, (13, 14), (3, 3), padding=1, name="own weights"),
+    ConvCase(1, 130, 40, (40, 41), (3, 3), padding=1, name="shared"),
+    ConvCase(2, 48, 40, (6, 20, 18), (3, 3, 3), padding=1, dtype="float64", name="shared planes"),
+    ConvCase(1, 256, 64, (60, 56), (3, 3), padding=1, name="in portions"),
+    ConvCase(1, 140, 560, (50, 18), (3, 3), padding=1, groups=1, dtype="float64", name="panels in parts"),
+    ConvCase(1, 600, 900, (50, 18), (3, 3), padding=1, groups=3, name="groups in parts"),
+]
+
+
+@pytest.mark.parametrize("case", CUT, ids=lambda case: case.name.replace(" ", "-"))
+def test_cutting_changes_no_bit(case, monkeypatch):
+    def bits():
+        winograd.plan.cache_clear()
+        return [result.tobytes() for result in results(case)]
+
+    try:
+        usual = bits()
+        for got, want in zip(results(case), results(case, "indirect"), strict=True):
+            assert np.abs(got - want).max() <= TOLERANCE[case.dtype] * np.abs(want).max()
+        monkeypatch.setattr(winograd, "OWN_TILES", ())
+        assert bits() == usual
+        monkeypatch.setattr(winograd, "OWN_WEIGHT_TILES", 0)
+        assert bits() == usual
+        monkeypatch.setattr(winograd, "TILES", 7)
+        monkeypatch.setattr(winograd, "STEP_PANELS", 1)
+        monkeypatch.setattr(winograd, "BLOCKS", 3)
+        assert bits() == usual
+    finally:
+        winograd.plan.cache_clear()
+
+
+def test_the_cases_meet_every_cut():
+    plans = [winograd.plan(geometry_of(case), "forward", np.dtype(case.dtype).itemsize) for case in CUT]
+    kinds = [(plan.parts[0].record.own_values, plan.parts[0].record.own_run > 0) for plan in plans]
+    assert kinds[:5] == [(1, False), (1, False), (0, True), (0, False), (0, False)]
+    assert plans[5].portion < plans[5].tile_blocks
+    assert len(plans[6].parts) > 1
+    assert len(plans[7].parts) > 1
+    assert plans[7].parts[0].record.groups < 3
+
+
+def test_tables_fit_the_scratch():
+    tiles = max(winograd.TILES, winograd.OWN_WEIGHT_TILES, *winograd.OWN_TILES)
+    row_tiles = -(-tiles // MAX_ROWS)
+    slots = row_tiles * (MAX_ROWS + winograd_domain.MAX_TAPS_D * (MAX_ROWS + 1))
+    assert slots <= winograd_domain.TABLE_SLOTS
+
+
+@pytest.mark.parametrize("case", CUT[:4], ids=lambda case: case.name.replace(" ", "-"))
+def test_same_bits_on_any_threads(case):
+    assert_same_bits(lambda: tuple(results(case)))
+
+
+# ----------------------------------------------------------------------------------------------------- numerical errors
+
+
+@pytest.mark.parametrize("channels", [64, 1024])
+def test_float32_error(channels):
+    """The documented bound; a sum of products of float32 is about three times as exact."""
+    case = ConvCase(1, channels, 16, (16, 16), (3, 3), padding=1, name=str(channels))
+    x, weight, bias, grad = operands(case)
+    double = case._replace(dtype="float64")
+    for got, want in zip(
+        results(case),
+        [
+            conv_forward(*(a.astype(float) for a in (x, weight, bias)), **case.options, algorithm="indirect"),
+            conv_backward_data(grad.astype(float), weight.astype(float), x.shape, **case.options, algorithm="indirect"),
+            conv_backward_weight(grad.astype(float), x.astype(float), weight.shape, **case.options, precision="exact"),
+        ][: len(directions(double))],
+        strict=True,
+    ):
+        assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max()
+
+
+def test_nan_stays_in_the_tiles_that_read_it():
+    x, weight = np.ones((1, 16, 24, 24), np.float32), np.ones((8, 16, 3, 3), np.float32)
+    x[0, 3, 10, 13] = np.nan
+    y = conv_forward(x, weight, padding=1, algorithm=ALGORITHM)
+    touched = np.zeros((24, 24), bool)
+    touched[8:12, 12:16] = True  # inputs 7 to 12 and 11 to 16
+    assert np.isnan(y[:, :, 9:12, 12:15]).all()
+    assert np.array_equal(np.isnan(y), np.broadcast_to(touched, y.shape))
+
+
+def test_what_lies_behind_the_input_does_not_leak():
+    x = np.full((1, 16, 13, 13), np.nan, np.float32)[:, :, 2:-2, 2:-2]
+    x[...] = 1
+    y = conv_forward(x, np.ones((5, 16, 3, 3), np.float32), padding=3, algorithm=ALGORITHM)
+    np.testing.assert_allclose(y.max(), 144, rtol=1e-5)
+    assert np.isfinite(y).all()
+
+
+# -------------------------------------------------------------------------------------------------------------- choice
+
+
+@pytest.mark.parametrize(
+    ("input_shape", "weight_shape", "options", "reason"),
+    [
+        ((1, 16, 9, 9), (16, 16, 3, 3), {"stride": 2}, r"the stride is \(1, 2, 2\) and the dilation \(1, 1, 1\)"),
+        ((1, 16, 9, 9), (16, 16, 3, 3), {"dilation": 2}, r"the stride is \(1, 1, 1\) and the dilation \(1, 2, 2\)"),
+        ((1, 16, 9, 9), (16, 16, 5, 3), {}, r"the kernel \(1, 5, 3\) does not have three taps along H and W or one"),
+        ((1, 16, 9, 9, 9), (16, 16, 3, 1, 1), {}, r"the kernel \(3, 1, 1\) does not have three taps"),
+        ((1, 16, 9, 9, 9), (16, 16, 8, 3, 3), {}, "the kernel has 8 taps along D, more than 7"),
+        ((1, 16, 9, 9, 9), (16, 16, 3, 3, 3), {"padding": 1, "padding_mode": "circular"}, "there is padding along D"),
+        ((1, 16, 9, 9, 9), (16, 16, 1, 3, 3), {"padding": (1, 0, 0)}, "there is padding along D"),
+        ((1, 3, 9, 9), (16, 3, 3, 3), {}, "3 channels to sum over do not fill a vector"),
+        ((1, 30000, 9, 9), (2, 30000, 3, 3), {}, "the transforms of 30000 channels take too much memory"),
+    ],
+)
+def test_what_it_does_not_take(input_shape, weight_shape, options, reason):
+    with pytest.raises(OptionError, match=f"algorithm='winograd' cannot run forward of this convolution: {reason}"):
+        explain(input_shape, weight_shape, **options, algorithm=ALGORITHM)
+
+
+def test_mirrored_padding_is_forward_only():
+    shapes, options = ((1, 16, 9, 9), (16, 16, 3, 3)), {"padding": 1, "padding_mode": "reflect"}
+    assert explain(*shapes, **options, algorithm=ALGORITHM).algorithm == ALGORITHM
+    refused = dict(explain(*shapes, **options, direction="backward_data").refused)
+    assert refused[ALGORITHM] == "padding_mode ('zeros', 'reflect', 'reflect') adds gradients up"
+
+
+@pytest.mark.parametrize(
+    ("input_shape", "weight_shape", "reason"),
+    [
+        ((1, 64, 56, 56), (8, 64, 3, 3), "64 and 8 channels per group are few"),
+        ((1, 64, 6, 6), (64, 64, 3, 3), "16 positions per sample are few"),
+        ((1, 32, 16, 16), (32, 32, 3, 3), "3.6e+06 operations per sample are few"),
+        ((1, 64, 128), (64, 64, 3), "126 positions per sample are few"),
+        ((1, 64, 514), (64, 64, 3), "1.3e+07 operations per sample are few"),
+    ],
+)
+@pytest.mark.parametrize("batch", [1, 64])
+def test_what_does_not_pay(input_shape, weight_shape, reason, batch):
+    """Whatever the batch: a batch gives the bits of its samples."""
+    choice = explain((batch, *input_shape[1:]), weight_shape)
+    assert choice.algorithm == "indirect"
+    assert dict(choice.refused)[ALGORITHM] == reason
+    assert explain(input_shape, weight_shape, algorithm=ALGORITHM).algorithm == ALGORITHM
+
+
+@pytest.mark.parametrize(
+    ("input_shape", "weight_shape"),
+    [
+        ((1, 64, 56, 56), (64, 64, 3, 3)),
+        ((1, 512, 7, 7), (512, 512, 3, 3)),
+        ((1, 32, 16, 16, 16), (32, 32, 3, 3, 3)),
+        ((1, 128, 4096), (128, 128, 3)),
+    ],
+)
+@pytest.mark.parametrize("direction", ["forward", "backward_data"])
+def test_what_pays(input_shape, weight_shape, direction):
+    assert explain(input_shape, weight_shape, padding=1, direction=direction).algorithm == ALGORITHM
+
+
+# ----------------------------------------------------------------------------------------------------------- precision
+
+SHAPES = (1, 32, 32, 32), (32, 32, 3, 3)
+
+
+def test_precision_decides_what_auto_takes():
+    def chosen(**options):
+        return explain(*SHAPES, padding=1, **options).algorithm
+
+    assert chosen() == ALGORITHM
+    assert chosen(precision="exact") == "indirect"
+    with nc.precision("exact"):
+        assert chosen() == "indirect"
+        assert chosen(precision="fast") == ALGORITHM
+        assert chosen(algorithm=ALGORITHM) == ALGORITHM
+        with nc.precision("fast"):
+            assert chosen() == ALGORITHM
+        assert chosen() == "indirect"
+    assert chosen() == ALGORITHM
+
+
+@pytest.mark.parametrize("call", [nc.precision("double").__enter__, lambda: explain(*SHAPES, precision="double")])
+def test_unknown_precision(call):
+    with pytest.raises(OptionError, match="precision must be one of 'fast', 'exact'; got 'double'"):
+        call()
+
+
+def test_precision_of_functions_and_their_gradients():
+    generator = np.random.default_rng(0)
+    x, weight = (generator.standard_normal(shape).astype(np.float32) for shape in SHAPES)
+
+    def run(function, **options):
+        a, b = nc.Tensor(x, requires_grad=True), nc.Tensor(weight, requires_grad=True)
+        y = function(a, b, padding=1, **options)
+        y.sum().backward()
+        return [array.tobytes() for array in (y.data, a.grad, b.grad)]
+
+    for function in (F.conv2d, F.conv_transpose2d):
+        fast, exact = run(function), run(function, precision="exact")
+        assert fast[0] != exact[0]
+        with nc.precision("exact"):
+            assert run(function) == exact
+            assert run(function, precision="fast") == fast
