@@ -237,7 +237,7 @@ def _info(arguments: argparse.Namespace) -> int:
         "processor": f"{machine.cpu} ({machine.triple})",
         "vectors": f"{vectors}, {fma} fused multiply-add",
         "threads": str(_launch.get_num_threads()),
-        "driver": _launch._DEFAULT_DRIVER,
+        "driver": _launch.DEFAULT_DRIVER,
         "cache": f"{cache.directory}: {cache.files} kernels, {_size(cache.size_bytes)}, "
         + ("writable" if cache.writable else "not writable"),
     }

@@ -33,8 +33,7 @@ import functools
 import inspect
 import itertools
 import struct
-import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -169,6 +168,16 @@ class _Parameter:
         return "q" * (len(self.record._fields) if self.kind == "record" else 1 + self.ndim)
 
 
+class _Rule(NamedTuple):
+    """What one argument must be and the slots that it fills."""
+
+    name: str
+    dtype: np.dtype[Any] | None  # of an array; None for anything else
+    ndim: int  # axes of an array that must be C-contiguous; 0: any strides
+    is_record: bool
+    format: str  # `struct` format of its slots
+
+
 class _Variant:
     """A kernel for one binding of its type variables: entry point and argument packing."""
 
@@ -176,41 +185,55 @@ class _Variant:
         binding = dict(zip(kernel.variables, key, strict=True))
         self.name = kernel.name
         self.entry = kernel.load(key)
-        self.pack = struct.Struct("=" + _launch.HEADER + "".join(p.format(binding) for p in kernel.parameters)).pack
-        # (name, dtype of an array or None, number of axes if it must be C-contiguous, whether it is a record)
         self.rules = [
-            (
+            _Rule(
                 p.name,
                 np.dtype(binding.get(p.element, p.element)) if p.is_array else None,
                 p.ndim if p.kind == "array" else 0,
                 p.kind == "record",
+                p.format(binding),
             )
             for p in kernel.parameters
             if p.kind != "slots"
         ]
+        layout = struct.Struct("=" + _launch.HEADER + "".join(rule.format for rule in self.rules))
+        self.size = layout.size // 8
+        header = {"entry": self.entry, "size": self.size}
+        #: record(blocks, shared, *arguments)
+        self.record = _write_packer(
+            self.name, self.rules, layout.pack, ("entry", "blocks", "size", "shared"), (), ("blocks", "shared"), header
+        )
 
-    def slots(self, arguments: tuple[Any, ...]) -> list[Any]:
-        """The values of the record's slots, the arrays among the arguments checked."""
-        if len(arguments) != len(self.rules):
-            raise TypeError(f"{self.name} takes {len(self.rules)} arguments, got {len(arguments)}")
-        slots: list[Any] = []
-        for argument, (name, dtype, ndim, is_record) in zip(arguments, self.rules, strict=True):
-            if dtype is not None:
-                if argument.dtype != dtype:
-                    raise TypeError(f"{self.name}: {name} must be {dtype}, got {argument.dtype}")
-                slots.append(_address(argument))
-                if ndim:
-                    if argument.ndim != ndim or not argument.flags.c_contiguous:
-                        raise ValueError(
-                            f"{self.name}: {name} must be a C-contiguous {ndim}-D array, got shape {argument.shape} "
-                            f"with strides {argument.strides}"
-                        )
-                    slots.extend(argument.shape)
-            elif is_record:
-                slots.extend(argument)
-            else:
-                slots.append(argument)
-        return slots
+
+class Prepared:
+    """A launch of which only the first arguments are left open; see `Kernel.prepare`."""
+
+    def __init__(self, variant: _Variant, blocks: int, constants: tuple[Any, ...], cost: float) -> None:
+        self._count = len(variant.rules) - len(constants)
+        open_rules, rules = variant.rules[: self._count], variant.rules[self._count :]
+        self._name = variant.name
+        self._constants = constants  # the arrays among them must live as long as their addresses
+        constant_layout = struct.Struct("=" + "".join(rule.format for rule in rules))
+        parts = {
+            "head": struct.pack(
+                "=" + _launch.HEADER, variant.entry, blocks, variant.size, _launch.is_worth_sharing(blocks, cost)
+            ),
+            "tail": _write_packer(variant.name, rules, constant_layout.pack)(*constants),
+        }
+        layout = struct.Struct(
+            f"={len(parts['head'])}s{''.join(rule.format for rule in open_rules)}{len(parts['tail'])}s"
+        )
+        self._record = _write_packer(variant.name, open_rules, layout.pack, ("head",), ("tail",), (), parts)
+
+    def job(self, *arguments: Any) -> _launch.Job:
+        """The launch with its first arguments, for `_launch.run`."""
+        if len(arguments) != self._count:
+            raise TypeError(f"{self._name}, as prepared, takes {self._count} arguments, got {len(arguments)}")
+        return self._record(*arguments), arguments
+
+    def __call__(self, *arguments: Any) -> None:
+        """Run all blocks."""
+        _launch.run(self.job(*arguments))
 
 
 class Kernel:
@@ -227,6 +250,7 @@ class Kernel:
         self.specials = [name for name in names if name in _SPECIAL]
         hints = {name: _resolve(annotation, function) for name, annotation in inspect.get_annotations(function).items()}
         self.parameters = [_Parameter(name, hints[name]) for name in names if name not in _SPECIAL]
+        self._count = sum(parameter.kind != "slots" for parameter in self.parameters)
         used = {parameter.element for parameter in self.parameters}
         self.variables = {name: dtypes for name, dtypes in variables.items() if name in used}
         # The argument that binds each type variable: the first array of that element type.
@@ -236,7 +260,6 @@ class Kernel:
         ]
         self._variants: dict[Any, _Variant] = {}
         self._entries: dict[tuple[str, ...], int] = {}
-        self._lock = threading.Lock()
         _registry.append(self)
 
     @property
@@ -248,17 +271,39 @@ class Kernel:
         return itertools.product(*self.variables.values())
 
     def __call__(self, blocks: int, *arguments: Any, cost: float = float("inf")) -> None:
-        dtypes = tuple([arguments[i].dtype for i in self._binders])
+        if len(arguments) != self._count:
+            raise TypeError(f"{self.name} takes {self._count} arguments, got {len(arguments)}")
+        variant = self._variant(tuple([arguments[i].dtype for i in self._binders]))
+        record = variant.record(blocks, _launch.is_worth_sharing(blocks, cost), *arguments)
+        if blocks > 0:
+            _launch.run((record, arguments))
+
+    def prepare(
+        self, dtypes: tuple[np.dtype[Any], ...], blocks: int, *constants: Any, cost: float = float("inf")
+    ) -> Prepared:
+        """A launch whose last arguments are known, for plans that are kept: what it costs to launch is paid once.
+
+        Parameters
+        ----------
+        dtypes : tuple of dtype
+            One for each type variable.
+        blocks : int
+        *constants
+            The last arguments, in order.
+        cost : float
+            Nanoseconds that all blocks together take one core, roughly.
+        """
+        return Prepared(self._variant(dtypes), blocks, constants, cost)
+
+    def _variant(self, dtypes: tuple[np.dtype[Any], ...]) -> _Variant:
         variant = self._variants.get(dtypes)
         if variant is None:
-            variant = self._variants[dtypes] = _Variant(self, tuple(dtype.name for dtype in dtypes))
-        slots = variant.slots(arguments)
-        if blocks > 0:
-            _launch.run(variant.pack, variant.entry, slots, blocks, cost)
+            variant = self._variants[dtypes] = _Variant(self, tuple([dtype.name for dtype in dtypes]))
+        return variant
 
     def load(self, key: tuple[str, ...]) -> int:
         """Address of the entry point for the dtypes `key`: from memory, else from disk, else compiled now."""
-        with self._lock:
+        with _cache.lock:
             if key not in self._entries:
                 for dtype, (name, allowed) in zip(key, self.variables.items(), strict=True):
                     if dtype not in allowed:
@@ -385,21 +430,67 @@ def _unpack(
     return values
 
 
-_DATA_OFFSET = object.__basicsize__  # PyArrayObject: the object header, then `char *data`
+def _write_packer(
+    kernel: str,
+    rules: list[_Rule],
+    pack: Callable[..., bytes],
+    before: tuple[str, ...] = (),
+    after: tuple[str, ...] = (),
+    parameters: tuple[str, ...] = (),
+    values: dict[str, Any] | None = None,
+) -> Callable[..., bytes]:
+    """A function that packs arguments into a record: ``pack(*before, slots of the arguments, *after)``.
+
+    Every call of every kernel packs its arguments, which a loop over rules would do at half the speed. So the function
+    is written out, as `dataclasses` does. For one array, one record and a scalar it is::
+
+        def packed(a0, a1, a2):
+            if a0.dtype is not dtype0:
+                check(a0, a1, a2)
+            return pack(size_at(id(a0) + 16).value, *a1, a2)
+    """
+    names = [f"a{i}" for i in range(len(rules))]
+    scope = {"pack": pack, "size_at": _size_at, "check": functools.partial(_check, kernel, rules), **(values or {})}
+    doubts, slots = [], []
+    for name, rule in zip(names, rules, strict=True):
+        if rule.dtype is None:
+            slots.append(("*" if rule.is_record else "") + name)
+            continue
+        scope[f"dtype_{name}"] = rule.dtype
+        doubts.append(f"{name}.dtype is not dtype_{name}")
+        slots.append(_ADDRESS.format(name))
+        if rule.ndim:
+            doubts.append(f"not ({name}.ndim == {rule.ndim} and {name}.flags.c_contiguous)")
+            slots.append(f"*{name}.shape")
+    source = f"""
+def packed({", ".join([*parameters, *names])}):
+    if {" or ".join(doubts) or "False"}:
+        check({", ".join(names)})
+    return pack({", ".join([*before, *slots, *after])})
+"""
+    exec(source, scope)
+    return scope["packed"]
+
+
+def _check(kernel: str, rules: list[_Rule], *arguments: Any) -> None:
+    """Raise if an array is not what its annotation says."""
+    for argument, rule in zip(arguments, rules, strict=True):
+        if rule.dtype is not None and argument.dtype != rule.dtype:
+            raise TypeError(f"{kernel}: {rule.name} must be {rule.dtype}, got {argument.dtype}")
+        if rule.ndim and not (argument.ndim == rule.ndim and argument.flags.c_contiguous):
+            raise ValueError(
+                f"{kernel}: {rule.name} must be a C-contiguous {rule.ndim}-D array, got shape {argument.shape} "
+                f"with strides {argument.strides}"
+            )
+
+
+# The address of an array's first element is read from the array object, seven times quicker than by `ndarray.ctypes`:
+# PyArrayObject is the object header, then `char *data`.
 _size_at = ctypes.c_size_t.from_address
-
-
-def _address(array: np.ndarray) -> int:
-    """Address of an array's first element: read from the array object, seven times quicker than `ndarray.ctypes`."""
-    return _size_at(id(array) + _DATA_OFFSET).value
-
-
+_ADDRESS = f"size_at(id({{0}}) + {object.__basicsize__}).value"
 _probe = np.zeros(2)[1:]
-if _address(_probe) != _probe.ctypes.data:  # an implementation that lays its arrays out otherwise
-
-    def _address(array: np.ndarray) -> int:
-        """Address of an array's first element."""
-        return array.ctypes.data
+if eval(_ADDRESS.format("probe"), {"size_at": _size_at, "probe": _probe}) != _probe.ctypes.data:
+    _ADDRESS = "{0}.ctypes.data"  # an implementation that lays its arrays out otherwise
 
 
 def _resolve(annotation: Any, function: Callable[..., Any]) -> Any:

@@ -27,8 +27,13 @@ if TYPE_CHECKING:
 _SUFFIX = ".nck"  # header (magic, digest of the object) followed by the object file
 _MAGIC = b"numbacnn kernel 1\n"
 _DIGEST_BYTES = 32
-_lock = threading.Lock()
 _engine: Any = None
+
+# Held while a kernel is compiled or linked, and while the process forks: the child of a fork in the midst of it would
+# find LLVM half changed and its locks held by a thread that does not exist there.
+lock = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 
 
 class CacheInfo(NamedTuple):
@@ -162,8 +167,12 @@ def _write(key: str, code: bytes) -> None:
     try:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(suffix=".tmp", dir=place)  # mode 0600
-        with os.fdopen(handle, "wb") as file:
-            file.write(_MAGIC + hashlib.sha256(code).digest() + code)
+        try:
+            content = memoryview(_MAGIC + hashlib.sha256(code).digest() + code)
+            while content:
+                content = content[os.write(handle, content) :]
+        finally:
+            os.close(handle)
         os.replace(temporary, place / (key + _SUFFIX))
     except OSError:  # read-only, full, no permission: the kernel is compiled again next time
         if temporary is not None:
@@ -176,7 +185,7 @@ def _link(symbol: str, code: bytes) -> int:
     import llvmlite.binding as llvm
 
     global _engine
-    with _lock:
+    with lock:
         if _engine is None:
             _start_llvm(llvm)
             machine = llvm.Target.from_default_triple().create_target_machine(jit=True)

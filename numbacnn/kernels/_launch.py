@@ -1,8 +1,9 @@
-"""Running the blocks of a kernel: thread policy and the drivers.
+"""Running the blocks of kernels: jobs, thread policy and the drivers.
 
-A kernel is machine code ``void entry(record*, block, worker, scratch*)``. A driver calls it for every block number,
-each exactly once. Which thread runs a block is a race; what a block computes is not, so every driver and thread count
-gives the same bits.
+A kernel is machine code ``void entry(record*, block, worker, scratch*)``. A *job* is a kernel with its record: a driver
+calls it for every block number, each exactly once. Which thread runs a block is a race; what a block computes is not,
+so every driver and thread count gives the same bits. Jobs that follow on each other travel to the driver together: no
+Python runs between them.
 
 ==========  ==================================================================================================
 driver      what it is
@@ -20,24 +21,34 @@ import contextvars
 import ctypes
 import importlib
 import os
+import struct
 import threading
 from typing import TYPE_CHECKING, Any
 
+from . import _cache
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 DRIVERS = ("serial", "own", "numba")
-_DEFAULT_DRIVER = "own" if os.name == "posix" else "numba"
+DEFAULT_DRIVER = "own" if os.name == "posix" else "numba"
 
 # Waking a second core and joining again costs a few microseconds; below this, one core is done sooner.
 SERIAL_BELOW_NS = 15_000.0
 MAX_THREADS = 256
 
-ENTRY_TYPE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-
-# What every driver's record begins with: shared state, kernel entry, blocks, helpers. The kernel's slots follow.
-HEADER = "qqqq"
+# What a job's record begins with: kernel entry, blocks, slots of the whole record, whether to share the blocks. The
+# kernel's slots follow.
+HEADER = "qqqb7x"
 HEADER_SLOTS = 4
+_SHARED_BYTE = 24
+
+# A driver is compiled as a kernel. Where a kernel is given a block, it is given the number of slots of all jobs.
+_SERIAL_TYPE = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_int64)
+
+if TYPE_CHECKING:
+    # A record, and the arrays whose addresses are in it: they must live until it has run.
+    Job = tuple[bytes, tuple[Any, ...]]
 
 _drivers: dict[str, Any] = {}
 
@@ -46,40 +57,51 @@ _scoped_driver: contextvars.ContextVar[str | None] = contextvars.ContextVar("num
 _global_threads: int | None = None
 
 
-def run(pack: Callable[..., bytes], entry: int, slots: list[Any], blocks: int, cost: float = float("inf")) -> None:
-    """Call ``entry(record, block, worker)`` for every block below `blocks` and return when all are done.
+def run(*jobs: Job) -> None:
+    """Run jobs, one after the other; return when the last is done."""
+    for record, _ in jobs:
+        if record[_SHARED_BYTE] and _run_shared(jobs):
+            return
+    run_alone(b"".join([record for record, _ in jobs]) if len(jobs) > 1 else jobs[0][0])
 
-    Parameters
-    ----------
-    pack : callable
-        Packs `HEADER` and the kernel's slots into the one record that travels to the driver.
-    entry : int
-        Address of the kernel.
-    slots : list
-        The kernel's argument slots.
-    cost : float
-        Nanoseconds that all blocks together take one core, roughly.
-    """
-    if blocks > 1 and cost >= SERIAL_BELOW_NS:
-        threads = min(get_num_threads(), blocks)
-        driver = _scoped_driver.get() or _DEFAULT_DRIVER
-        if threads > 1 and driver != "serial":
-            pool = _driver_module(driver)
-            if pool.run(pack, entry, slots, blocks, threads):  # it may be busy or not to be had
-                return
+
+def _run_shared(jobs: tuple[Job, ...]) -> bool:
+    """Run jobs on several threads; False, and nothing done, if there is one thread only or no pool to be had."""
+    threads = get_num_threads()
+    driver = _scoped_driver.get() or DEFAULT_DRIVER
+    if threads == 1 or driver == "serial":
+        return False
+    pool = _drivers.get(driver)
+    if pool is None:
+        with _cache.lock:  # no fork in the midst of an import: its child could never import the module
+            pool = _drivers[driver] = importlib.import_module(f"._{driver}_pool", __package__)
+    return pool.run([record for record, _ in jobs], threads)
+
+
+def is_worth_sharing(blocks: int, cost: float) -> bool:
+    """Whether blocks that take one core `cost` nanoseconds, all together, should be shared among threads."""
+    return blocks > 1 and cost >= SERIAL_BELOW_NS
+
+
+def is_shared(record: bytes) -> bool:
+    """Whether a job's blocks are worth sharing among threads."""
+    return bool(record[_SHARED_BYTE])
+
+
+def job_blocks(record: bytes) -> int:
+    """How many blocks a job has."""
+    return struct.unpack_from(HEADER, record)[1]
+
+
+def run_alone(record: bytes) -> None:
+    """Run the jobs whose records these are in the calling thread."""
     serial = _drivers.get("serial")
     if serial is None:
-        from . import _serial
+        with _cache.lock:
+            from . import _serial
 
-        serial = _drivers["serial"] = ENTRY_TYPE(_serial.run_serial.load(()))
-    serial(pack(0, entry, blocks, 0, *slots), 0, 0)
-
-
-def _driver_module(name: str) -> Any:
-    module = _drivers.get(name)
-    if module is None:
-        module = _drivers[name] = importlib.import_module(f"._{name}_pool", __package__)
-    return module
+            serial = _drivers["serial"] = _SERIAL_TYPE(_serial.run_serial.load(()))
+    serial(record, len(record) >> 3)
 
 
 def get_num_threads() -> int:

@@ -8,18 +8,15 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ._build import kernel
-from ._launch import HEADER_SLOTS
-from ._serial import JOB_BLOCKS, JOB_ENTRY, JOB_STATE, TICKET, take_blocks, thread_scratch
+from ._launch import HEADER_SLOTS, is_shared, job_blocks, run_alone
+from ._serial import JOB_BLOCKS, JOB_ENTRY, TICKET, take_blocks, thread_scratch
 from .pointer import load_pointer, offset
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-# One row of slots per thread, which Numba hands to it: the job, the worker's number.
-JOB, WORKER, ROW_SLOTS = 0, 1, 8
+# One row of slots per thread, which Numba hands to it: the job, the state that its threads share, the worker's number.
+JOB, STATE, WORKER, ROW_SLOTS = 0, 1, 2, 8
 
 _parallel_for: Any = None
 _unusable = False
@@ -30,28 +27,38 @@ _lock = threading.Lock()
 def run_share(block, row: "int64*"):
     """One thread's share of a job. Numba passes an array of pointers, one to each argument's row: our record."""
     job = load_pointer(row, JOB, row)
-    state = load_pointer(job, JOB_STATE, job)
+    state = load_pointer(row, STATE, row)
     entry, record = load_pointer(job, JOB_ENTRY, job), offset(job, HEADER_SLOTS)
     take_blocks(state, entry, record, job[JOB_BLOCKS], row[WORKER], thread_scratch())
 
 
-def run(pack: Callable[..., bytes], entry: int, slots: list[Any], blocks: int, threads: int) -> bool:
-    """Run a kernel's blocks on `threads` threads of Numba's pool; False where that would not be safe."""
+def run(records: list[bytes], threads: int) -> bool:
+    """Run jobs on `threads` threads of Numba's pool; False where that would not be safe."""
     with _lock:
         parallel_for = _start()
     if parallel_for is None:
         return False
+    for record in records:
+        if is_shared(record):
+            _run_one(parallel_for, record, threads)
+        else:
+            run_alone(record)
+    return True
+
+
+def _run_one(parallel_for: Any, record: bytes, threads: int) -> None:
+    threads = min(threads, job_blocks(record))
     state = (ctypes.c_int64 * (TICKET + 8))()
-    job = ctypes.create_string_buffer(pack(ctypes.addressof(state), entry, blocks, 0, *slots))
+    job = ctypes.create_string_buffer(record)
     rows = (ctypes.c_int64 * (ROW_SLOTS * threads))()
     for worker in range(threads):
         rows[worker * ROW_SLOTS + JOB] = ctypes.addressof(job)
+        rows[worker * ROW_SLOTS + STATE] = ctypes.addressof(state)
         rows[worker * ROW_SLOTS + WORKER] = worker
     arguments = (ctypes.c_void_p * 1)(ctypes.addressof(rows))
     iterations = (ctypes.c_size_t * 1)(threads)
     steps = (ctypes.c_size_t * 1)(8 * ROW_SLOTS)
     parallel_for(run_share.load(()), arguments, iterations, steps, None, 0, 1, threads)
-    return True
 
 
 def _start() -> Any:

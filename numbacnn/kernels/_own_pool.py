@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from typing import TYPE_CHECKING, Any
 
 from ._atomic import (
     atomic_add,
@@ -27,12 +26,9 @@ from ._atomic import (
 )
 from ._build import device, kernel
 from ._cache import keep_forever
-from ._launch import ENTRY_TYPE, HEADER_SLOTS
-from ._serial import JOB_BLOCKS, JOB_ENTRY, JOB_HELPERS, JOB_STATE, TICKET, take_blocks, thread_scratch
+from ._launch import HEADER_SLOTS
+from ._serial import JOB_BLOCKS, JOB_ENTRY, JOB_SHARED, JOB_SIZE, TICKET, run_alone, take_blocks, thread_scratch
 from .pointer import load_pointer, offset, store_pointer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # Slots of the shared state (int64), eight to a cache line so that the ticket's traffic does not disturb the gate.
 GATE, SLEEPERS = 0, 16
@@ -97,24 +93,21 @@ def serve(block, state: "int64*"):
             gate = atomic_load(state, GATE)
 
 
-@kernel
-def run_pooled(block, job: "slots"):
-    """Run a job (see `_launch.HEADER`) with its helpers beside the caller; they must not be running another."""
-    state = load_pointer(job, JOB_STATE, job)
-    entry = load_pointer(job, JOB_ENTRY, job)
-    record = offset(job, HEADER_SLOTS)
-    blocks = job[JOB_BLOCKS]
+@device
+def run_shared(state, helpers, job, scratch):
+    """Run a job with at most `helpers` workers beside the caller; they must not be running another."""
+    entry, record, blocks = load_pointer(job, JOB_ENTRY, job), offset(job, HEADER_SLOTS), job[JOB_BLOCKS]
     atomic_store(state, TICKET, 0)
     store_pointer(state, ENTRY, entry)
     store_pointer(state, RECORD, record)
     state[BLOCKS] = blocks
-    state[LIMIT] = job[JOB_HELPERS]
+    state[LIMIT] = min(helpers, blocks - 1)
     atomic_add(state, GATE, GENERATION + OPEN)
     if atomic_load(state, SLEEPERS) > 0:
         pthread_mutex_lock(state, (MUTEX,))
         pthread_cond_broadcast(state, (CONDITION,))
         pthread_mutex_unlock(state, (MUTEX,))
-    take_blocks(state, entry, record, blocks, 0, thread_scratch())
+    take_blocks(state, entry, record, blocks, 0, scratch)
     atomic_add(state, GATE, -OPEN)
     spins = 0
     while atomic_load(state, GATE) & WORKERS_MASK != 0:
@@ -122,6 +115,24 @@ def run_pooled(block, job: "slots"):
         spins += 1
         if spins > SPINS_BEFORE_YIELD:  # more threads than cores: let the worker we wait for run
             sched_yield(state, ())
+
+
+@kernel
+def run_pooled(block, worker, scratch, jobs: "slots"):
+    """Run jobs that fill `block` slots, one after the other, with `worker` helpers; `scratch` is the pool's state."""
+    own_scratch = thread_scratch()
+    at = 0
+    while at < block:
+        job = offset(jobs, at)
+        if job[JOB_SHARED] != 0:
+            run_shared(scratch, worker, job, own_scratch)
+        else:
+            run_alone(job, own_scratch)
+        at += job[JOB_SIZE]
+
+
+# Jobs, their slots, helpers, state.
+_DRIVER_TYPE = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 
 
 class _Workers:
@@ -134,7 +145,7 @@ class _Workers:
         self._libc.pthread_mutex_init(ctypes.c_void_p(self.state + 8 * MUTEX), None)
         self._libc.pthread_cond_init(ctypes.c_void_p(self.state + 8 * CONDITION), None)
         self._serve_record = (ctypes.c_int64 * 1)(self.state)
-        self.run = ENTRY_TYPE(run_pooled.load(()))
+        self.run = _DRIVER_TYPE(run_pooled.load(()))
         self.count = 0
 
     def grow(self, count: int) -> None:
@@ -153,8 +164,8 @@ _workers: _Workers | None = None
 _busy = threading.Lock()
 
 
-def run(pack: Callable[..., bytes], entry: int, slots: list[Any], blocks: int, threads: int) -> bool:
-    """Run a kernel's blocks on `threads` threads; False, and nothing done, if the pool works for another caller."""
+def run(records: list[bytes], threads: int) -> bool:
+    """Run jobs on `threads` threads; False, and nothing done, if the pool works for another caller."""
     global _workers
     if not _busy.acquire(blocking=False):
         return False
@@ -163,7 +174,8 @@ def run(pack: Callable[..., bytes], entry: int, slots: list[Any], blocks: int, t
             _workers = keep_forever(_Workers())
         if _workers.count < threads - 1:
             _workers.grow(threads - 1)
-        _workers.run(pack(_workers.state, entry, blocks, threads - 1, *slots), 0, 0)
+        jobs = b"".join(records)
+        _workers.run(jobs, len(jobs) >> 3, threads - 1, _workers.state)
     finally:
         _busy.release()
     return True

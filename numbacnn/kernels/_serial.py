@@ -8,7 +8,7 @@ from ._launch import HEADER_SLOTS
 from .pointer import load_pointer, offset, stack_slots
 
 # Slots of `_launch.HEADER`.
-JOB_STATE, JOB_ENTRY, JOB_BLOCKS, JOB_HELPERS = 0, 1, 2, 3
+JOB_ENTRY, JOB_BLOCKS, JOB_SIZE, JOB_SHARED = 0, 1, 2, 3
 
 TICKET = 8  # slot of the shared state: the next block's number, on a cache line of its own
 
@@ -27,10 +27,20 @@ def take_blocks(state, entry, record, blocks, worker, scratch):
         block = atomic_add(state, TICKET, 1)
 
 
-@kernel
-def run_serial(block, job: "slots"):
-    """Run all blocks of a job in the calling thread."""
-    entry = load_pointer(job, JOB_ENTRY, job)
-    scratch = thread_scratch()
+@device
+def run_alone(job, scratch):
+    """Run all blocks of one job in the calling thread."""
+    entry, record = load_pointer(job, JOB_ENTRY, job), offset(job, HEADER_SLOTS)
     for i in range(job[JOB_BLOCKS]):
-        call_entry(entry, offset(job, HEADER_SLOTS), i, 0, scratch)
+        call_entry(entry, record, i, 0, scratch)
+
+
+@kernel
+def run_serial(block, jobs: "slots"):
+    """Run jobs that fill `block` slots, one after the other, in the calling thread."""
+    scratch = thread_scratch()
+    at = 0
+    while at < block:
+        job = offset(jobs, at)
+        run_alone(job, scratch)
+        at += job[JOB_SIZE]

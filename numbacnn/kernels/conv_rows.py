@@ -202,9 +202,7 @@ def conv_rows(
 
 
 @kernel
-def pack_rows(
-    block, weight: "T*", bias: "T*", packed: "T*", has_bias: "int64", count: "int64", lanes: "int64", width: "int64"
-):
+def pack_rows(block, weight: "T*", bias: "T*", packed: "T*", count: "int64", lanes: "int64", width: "int64"):
     """One block: one panel, the bias in its first row, then ``packed[1 + k][lane] = weight[lane][k]``.
 
     Lanes beyond the last are zero.
@@ -213,7 +211,7 @@ def pack_rows(
     valid = min(width, lanes - lane)
     panel = offset(packed, block * (1 + count) * width)
     for i in range(width):
-        panel[i] = bias[lane + i] if has_bias and i < valid else 0
+        panel[i] = bias[lane + i] if i < valid else 0
     copy_transposed(weight, lane * count, count, panel, width, width, valid, count)
     for k in range(1, 1 + count):
         for i in range(valid, width):

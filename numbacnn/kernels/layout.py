@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ._build import device, intrinsic, kernel
+from .pointer import prefetch_read, prefetch_write
 
 # Positions of the innermost spatial axis that one unit of work covers: long enough that runs of the channels-first
 # side fill whole cache lines (256 bytes of float32), short enough that the lines being written stay in the L1 cache.
 TILE_POSITIONS = 64
+# How far ahead of the column being written its lines are asked for.
+PREFETCH_COLUMNS = 16
 
 
 class Copy(NamedTuple):
@@ -33,6 +36,7 @@ class Copy(NamedTuple):
     dst_c: int
     units: int
     units_per_block: int
+    group: int  # rows of the source whose lines are transposed together: see `copy_tile`
 
 
 @intrinsic
@@ -93,6 +97,38 @@ def copy_transposed(src, src_first, src_row, dst, dst_first, dst_row, rows, colu
             for row in range(line, last, lanes):
                 s, t = src_first + row * src_row + column, dst_first + row + column * dst_row
                 transpose_square(src, s, src_row, dst, t, dst_row)
+    copy_edges(src, src_first, src_row, dst, dst_first, dst_row, rows, columns)
+
+
+@device
+def copy_tile(src, src_first, src_row, dst, dst_first, dst_row, rows, columns, group):
+    """As `copy_transposed` for one of many tiles of large arrays, `group` rows at a time.
+
+    What is read and written lies in short pieces far apart, which no hardware foresees. So lines are asked for in
+    advance: those that will be written some columns later, and those of the rows that come next.
+    """
+    lanes = vector_lanes(src)
+    whole_rows, whole_columns = rows - rows % lanes, columns - columns % lanes
+    for line in range(0, whole_rows, group):
+        last = min(line + group, whole_rows)
+        following = src_first + (last * src_row if last < rows else columns)
+        for column in range(0, whole_columns, lanes):
+            soon = dst_first + line + (column + PREFETCH_COLUMNS) * dst_row
+            part = column // lanes % 4
+            for i in range(lanes):
+                prefetch_write(dst, soon + i * dst_row)
+                prefetch_read(src, following + (part * lanes + i) * src_row + column - part * lanes)
+            for row in range(line, last, lanes):
+                s, t = src_first + row * src_row + column, dst_first + row + column * dst_row
+                transpose_square(src, s, src_row, dst, t, dst_row)
+    copy_edges(src, src_first, src_row, dst, dst_first, dst_row, rows, columns)
+
+
+@device
+def copy_edges(src, src_first, src_row, dst, dst_first, dst_row, rows, columns):
+    """What whole squares leave of `copy_transposed`."""
+    lanes = vector_lanes(src)
+    whole_rows, whole_columns = rows - rows % lanes, columns - columns % lanes
     for row in range(0, whole_rows, lanes):
         s, t = src_first + row * src_row, dst_first + row
         for column in range(whole_columns, columns):
@@ -127,9 +163,9 @@ def copy_layout(block, src: "I*", dst: "I*", p: Copy):
         t = n * p.dst_n + d * p.dst_d + h * p.dst_h + w * p.dst_w
         positions = min(p.W - w, TILE_POSITIONS)
         if p.src_w == 1 and p.dst_c == 1:
-            copy_transposed(src, s, p.src_c, dst, t, p.dst_w, p.C, positions)
+            copy_tile(src, s, p.src_c, dst, t, p.dst_w, p.C, positions, p.group)
         elif p.src_c == 1 and p.dst_w == 1:
-            copy_transposed(src, s, p.src_w, dst, t, p.dst_c, positions, p.C)
+            copy_tile(src, s, p.src_w, dst, t, p.dst_c, positions, p.C, p.group)
         elif positions > p.C:
             copy_strided(src, s, p.src_c, p.src_w, dst, t, p.dst_c, p.dst_w, p.C, positions)
         else:

@@ -15,13 +15,16 @@ if TYPE_CHECKING:
 __all__ = [
     "check_choice",
     "check_float",
+    "check_float_dtype",
     "check_integer",
     "check_per_axis",
     "check_same_dtype",
+    "check_same_dtypes",
     "check_tensor_like",
     "is_sequence",
 ]
 
+_ndarray = np.ndarray  # a name of this module is found sooner, and this is looked up at every call
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -57,9 +60,14 @@ def check_float(name: str, array: Any) -> np.ndarray:
     numbacnn.errors.DTypeError: x must be float32 or float64, got int64; convert it with x.astype(np.float32)
     """
     array = check_tensor_like(name, array)
-    dtype = array.dtype
+    check_float_dtype(name, array.dtype)
+    return array
+
+
+def check_float_dtype(name: str, dtype: np.dtype[Any]) -> None:
+    """Raise DTypeError unless `dtype` is native float32 or float64: see `check_float`."""
     if dtype in _FLOATS:
-        return array
+        return
     got = dtype.name if dtype.isnative else f"{dtype.name} in foreign byte order"
     hint = f"; convert it with {name}.astype(np.float32)" if dtype.kind in "biuf" else ""
     raise DTypeError(f"{name} must be float32 or float64, got {got}{hint}")
@@ -67,7 +75,7 @@ def check_float(name: str, array: Any) -> np.ndarray:
 
 def check_tensor_like(name: str, array: Any) -> np.ndarray:
     """`array` as a plain ndarray of any numeric dtype; masked arrays, whose mask would be ignored, are refused."""
-    if type(array) is np.ndarray:
+    if type(array) is _ndarray:
         return array
     if isinstance(array, np.ma.MaskedArray):
         raise DTypeError(f"{name} is a masked array, whose mask would be ignored; fill it with {name}.filled(value)")
@@ -91,20 +99,24 @@ def check_same_dtype(**arrays: np.ndarray | None) -> np.dtype[Any]:
         ...
     numbacnn.errors.DTypeError: x is float32 but weight is float64; convert one of them, e.g. weight.astype(np.float32)
     """
-    first, dtype = "", None
-    for name, array in arrays.items():
-        if array is None:
-            continue
+    return check_same_dtypes(**{name: None if array is None else array.dtype for name, array in arrays.items()})
+
+
+def check_same_dtypes(**dtypes: np.dtype[Any] | None) -> np.dtype[Any]:
+    """As `check_same_dtype`, of dtypes."""
+    first, common = "", None
+    for name, dtype in dtypes.items():
         if dtype is None:
-            first, dtype = name, array.dtype
-        elif array.dtype != dtype:
+            continue
+        if common is None:
+            first, common = name, dtype
+        elif dtype != common:
             raise DTypeError(
-                f"{first} is {dtype} but {name} is {array.dtype}; "
-                f"convert one of them, e.g. {name}.astype(np.{dtype.name})"
+                f"{first} is {common} but {name} is {dtype}; convert one of them, e.g. {name}.astype(np.{common.name})"
             )
-    if dtype is None:
+    if common is None:
         raise TypeError("check_same_dtype needs at least one array")
-    return dtype
+    return common
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ never changes; only the strides do.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,7 @@ from . import memory
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
-__all__ = ["channels_first", "channels_last", "empty_channels_last", "is_channels_last", "memory_view"]
+__all__ = ["channels_first", "channels_last", "empty_channels_last", "is_channels_last", "memory_of", "memory_view"]
 
 # By number of axes: from (N, C, *spatial) to (N, *spatial, C), and back.
 _CHANNELS_TO_END = {ndim: (0, *range(2, ndim), 1) for ndim in (3, 4, 5)}
@@ -26,6 +27,8 @@ _CHANNELS_FROM_END = {ndim: (0, ndim - 1, *range(1, ndim - 1)) for ndim in (3, 4
 # Below this a NumPy copy is done before a kernel is launched.
 _KERNEL_FROM_BYTES = 8192
 _BLOCK_BYTES = 1 << 17
+# Addresses at multiples of this share the ways of a set of the L1 cache, on nearly every machine.
+_L1_WAY_BYTES, _L1_WAYS = 4096, 8
 # One core reads and writes about this much per nanosecond.
 _COPY_BYTES_PER_NS = 5.0
 
@@ -38,8 +41,7 @@ def is_channels_last(x: np.ndarray) -> bool:
     >>> is_channels_last(np.zeros((2, 5, 5, 3)).transpose(0, 3, 1, 2)), is_channels_last(np.zeros((2, 3, 5, 5)))
     (True, False)
     """
-    flags = x.transpose(_permutation(x)).flags
-    return flags.c_contiguous and flags.aligned
+    return _is_dense(x.transpose(_permutation(x)))
 
 
 def channels_last(x: np.ndarray) -> np.ndarray:
@@ -96,6 +98,22 @@ def channels_first(x: np.ndarray) -> np.ndarray:
     return out
 
 
+def memory_of(x: np.ndarray) -> np.ndarray:
+    """The C-contiguous (N, *spatial, C) array of the same values: a view where `x` is channels-last, else of a copy.
+
+    Examples
+    --------
+    >>> memory_of(np.zeros((2, 3, 7))).shape
+    (2, 7, 3)
+    """
+    view = x.transpose(_permutation(x))
+    if _is_dense(view):
+        return view
+    out = memory.empty(view.shape, x.dtype)
+    _copy(x, out.transpose(_CHANNELS_FROM_END[x.ndim]))
+    return out
+
+
 def memory_view(x: np.ndarray) -> np.ndarray:
     """The C-contiguous (N, D, H, W, C) array that shares the memory of a channels-last array of any rank.
 
@@ -125,6 +143,11 @@ def empty_channels_last(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -
     (240, 4, 60, 12)
     """
     return memory.empty((shape[0], *shape[2:], shape[1]), dtype).transpose(_CHANNELS_FROM_END[len(shape)])
+
+
+def _is_dense(view: np.ndarray) -> bool:
+    flags = view.flags
+    return flags.c_contiguous and flags.aligned
 
 
 def _permutation(x: np.ndarray) -> tuple[int, ...]:
@@ -158,9 +181,23 @@ def _copy(src: np.ndarray, dst: np.ndarray) -> None:
         -(-units // units_per_block),
         src.view(bits),
         dst.view(bits),
-        Copy._make([d, h, w, channels, *in_elements, units, units_per_block]),
+        Copy._make([d, h, w, channels, *in_elements, units, units_per_block, _group(src_strides, dst_strides)]),
         cost=src.nbytes / _COPY_BYTES_PER_NS,
     )
+
+
+def _group(src_strides: list[int], dst_strides: list[int]) -> int:
+    """Rows that are transposed together.
+
+    A line's worth towards channels-last. Towards channels-first a whole tile, which writes longer pieces, unless the
+    rows lie at such a distance that their lines would push each other out of the L1 cache.
+    """
+    few = 16
+    if src_strides[-1] > dst_strides[-1]:
+        return few
+    distance = src_strides[-2]
+    lines = _L1_WAYS * (_L1_WAY_BYTES // math.gcd(distance, _L1_WAY_BYTES))
+    return TILE_POSITIONS if distance and lines >= 2 * TILE_POSITIONS else few
 
 
 def _merge_axes(

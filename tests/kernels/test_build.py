@@ -185,6 +185,38 @@ def test_no_block_runs_nothing():
     assert (out == 7).all()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_prepared_launch_is_the_launch(dtype):
+    x, out = np.arange(12, dtype=dtype), np.empty(12, dtype)
+    scale.prepare((np.dtype(dtype),), 3, 0.5, 4)(x, out)
+    np.testing.assert_array_equal(out, x)
+    scale.prepare((np.dtype(dtype),), 3)(out, out, 1.5, 4)
+    np.testing.assert_array_equal(out, 3 * x)
+
+
+def test_what_is_prepared_keeps_its_constants_alive():
+    out = np.empty(3)
+    launch = look_up.prepare((np.dtype(np.int32), np.dtype(float)), 1, np.array([5.0, 6.0, 7.0]), out)
+    rubbish = [np.full(3, -1.0) for _ in range(100)]  # would take the memory of a table that is gone
+    launch(np.array([2, 0, 1], np.int32))
+    assert out.tolist() == [7, 5, 6]
+    assert len(rubbish) == 100
+
+
+@pytest.mark.parametrize("driver", _launch.DRIVERS)
+@pytest.mark.parametrize("shared", [(True, True), (True, False), (False, True), (False, False)])
+def test_jobs_run_one_after_the_other(driver, shared):
+    """Each reads what the one before has written, whichever of them are shared among threads."""
+    x, between, out = np.arange(4000.0), np.zeros(4000), np.zeros(4000)
+    costs = [1e9 if share else 0.0 for share in shared]
+    launches = [scale.prepare((x.dtype,), 40, 1.5, 100, cost=cost) for cost in costs]
+    with _launch.driver(driver), _launch.threads(3):
+        for _ in range(20):
+            out[:] = between[:] = 0
+            _launch.run(launches[0].job(x, between), launches[1].job(between, out))
+            np.testing.assert_array_equal(out, 9 * x)
+
+
 # -------------------------------------------------------------------------------------------------------------- errors
 
 
@@ -200,6 +232,21 @@ def test_wrong_arguments():
         look_up(1, np.zeros(1, np.int64), x, out)
     with pytest.raises(TypeError, match="out must be int64, got float64"):
         record_fields(1, x, Extents(1, 2), 3)
+    launch = scale.prepare((x.dtype,), 1, 0.5, 4)
+    with pytest.raises(TypeError, match=r"test_build\.scale, as prepared, takes 2 arguments, got 1"):
+        launch(x)
+    with pytest.raises(TypeError, match=r"test_build\.scale: x must be float64, got float32"):
+        launch(x.astype(np.float32), out)
+
+
+def test_a_dtype_object_of_its_own_is_as_good():
+    """Arrays may carry another object than `np.dtype` gives for the name."""
+    x = np.arange(3.0)
+    unlike = np.arange(3.0).view(np.dtype(float, metadata={"unit": "m"}))
+    assert unlike.dtype is not x.dtype
+    out = np.empty(3)
+    scale(1, unlike, out, 0.5, 3)
+    np.testing.assert_array_equal(out, x)
 
 
 def test_arrays_that_do_not_fit_their_annotation():

@@ -135,12 +135,26 @@ def read_only(*arguments, **options):
 
 
 @pytest.mark.parametrize("error", [full, denied, read_only])
-@pytest.mark.parametrize("name", ["os.replace", "os.fdopen", "tempfile.mkstemp", "pathlib.Path.mkdir"])
+@pytest.mark.parametrize("name", ["os.replace", "os.write", "tempfile.mkstemp", "pathlib.Path.mkdir"])
 def test_a_disk_that_refuses(compiled, place, monkeypatch, name, error):
     monkeypatch.setattr(name, error)
     assert compiled()
     assert compiled()
     assert not list(place.glob("*"))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs /proc")
+def test_a_failed_write_leaves_no_file_open(compiled, monkeypatch):
+    monkeypatch.setattr(os, "write", full)
+    before = os.listdir("/proc/self/fd")
+    assert compiled()
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_what_is_written_in_pieces_is_whole(compiled, monkeypatch):
+    monkeypatch.setattr(os, "write", lambda handle, content, write=os.write: write(handle, content[:5]))
+    assert compiled()
+    assert not compiled()
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

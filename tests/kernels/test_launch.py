@@ -258,7 +258,7 @@ done, failures = [], []
 entry = ctypes.cast(block_that_launches, ctypes.c_void_p).value
 with _launch.driver({outer!r}), _launch.threads(3):
     work()
-    _launch.run(struct.Struct("=" + _launch.HEADER).pack, entry, [], 12)
+    _launch.run((struct.pack(_launch.HEADER, entry, 12, _launch.HEADER_SLOTS, 1), ()))
 assert not failures, failures
 assert sorted(done) == list(range(12))
 print("done", flush=True)
@@ -371,6 +371,40 @@ thread.join()
 print("done")
 """
     assert run_python(BEGIN + "work()\n" + code) == "done"
+
+
+FORK_WHILE_COMPILING = """
+import time
+from numbacnn.kernels import _build, _cache
+
+def slow(key, compile=_build.Kernel.compile):
+    started.set()
+    time.sleep(0.5)
+    return compile(fresh.sum_steps, key)
+
+from tests.kernels import fresh
+started = threading.Event()
+fresh.sum_steps.compile = slow
+thread = threading.Thread(target=work)
+thread.start()
+assert started.wait(60)
+pid = os.fork()
+if pid == 0:
+    status = 1
+    try:
+        work()  # would wait for ever for a lock that a thread holds which does not exist here
+        status = 0
+    finally:
+        os._exit(status)
+thread.join()
+assert os.waitpid(pid, 0)[1] == 0
+print("done")
+"""
+
+
+@needs_fork
+def test_a_fork_while_another_thread_compiles(tmp_path):
+    assert run_python(BEGIN + FORK_WHILE_COMPILING, timeout=60, NUMBACNN_CACHE_DIR=tmp_path) == "done"
 
 
 MULTIPROCESSING = """

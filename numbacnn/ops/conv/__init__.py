@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import ShapeError
-from .. import layout
-from .._check import check_choice, check_float, check_same_dtype
-from ..geometry import ConvGeometry, conv_geometry
-from . import bias_gradient, plan
+from .. import layout, memory
+from .._check import check_choice, check_float, check_tensor_like
+from ..geometry import conv_geometry
+from . import bias_gradient, plan, signature
 from .plan import Choice
 from .precision import resolve
 
@@ -83,18 +83,27 @@ def conv_forward(
     >>> conv_forward(x, np.array([[[1.0, 0.0, -1.0]]]), padding=1)
     array([[[-1., -2., -2., -2.,  3.]]])
     """
-    x, weight = check_float("x", x), check_float("weight", weight)
-    bias = None if bias is None else check_float("bias", bias)
-    check_same_dtype(x=x, weight=weight, bias=bias)
-    x, batched = _batched("x", x, weight.ndim)
-    geometry = conv_geometry(x.shape, weight.shape, stride, padding, dilation, groups, padding_mode, warn=warn)
-    _check_bias(bias, geometry.out_channels)
-    choice = plan.plan_conv("forward", geometry, algorithm, resolve(precision))
-    out = layout.empty_channels_last(geometry.output_shape, x.dtype)
+    x, weight = check_tensor_like("x", x), check_tensor_like("weight", weight)
+    if bias is not None:
+        bias = np.ascontiguousarray(check_tensor_like("bias", bias))
+    call = signature.find(
+        "forward",
+        (x.shape, x.dtype),
+        (weight.shape, weight.dtype),
+        None if bias is None else (bias.shape, bias.dtype),
+        stride,
+        padding,
+        dilation,
+        groups,
+        padding_mode,
+        algorithm,
+        resolve(precision),
+        warn,
+    )
+    out = memory.empty(call.shape, call.dtype)
     if out.size:
-        run = plan.module(choice.algorithm).forward
-        run(geometry, _memory(x), _contiguous(weight), bias, layout.memory_view(out))
-    return out if batched else out[0]
+        call.run(call.geometry, _memory(x, call), np.ascontiguousarray(weight), bias, out)
+    return out.transpose(call.axes)
 
 
 def conv_backward_data(
@@ -141,20 +150,27 @@ def conv_backward_data(
     >>> conv_backward_data(np.ones((1, 1, 3)), np.array([[[1.0, 2.0, 3.0]]]), (1, 1, 5))
     array([[[1., 3., 6., 5., 3.]]])
     """
-    grad_output, weight = check_float("grad_output", grad_output), check_float("weight", weight)
-    bias = None if bias is None else check_float("bias", bias)
-    check_same_dtype(grad_output=grad_output, weight=weight, bias=bias)
-    grad_output, batched = _batched("grad_output", grad_output, weight.ndim)
-    shape = tuple(input_shape) if batched else (1, *input_shape)
-    geometry = conv_geometry(shape, weight.shape, stride, padding, dilation, groups, padding_mode, warn=False)
-    _check_grad_output(grad_output, geometry)
-    _check_bias(bias, geometry.in_channels)
-    choice = plan.plan_conv("backward_data", geometry, algorithm, resolve(precision))
-    out = layout.empty_channels_last(geometry.input_shape, weight.dtype)
+    grad_output, weight = check_tensor_like("grad_output", grad_output), check_tensor_like("weight", weight)
+    if bias is not None:
+        bias = np.ascontiguousarray(check_tensor_like("bias", bias))
+    call = signature.find(
+        "backward_data",
+        (grad_output.shape, grad_output.dtype),
+        (weight.shape, weight.dtype),
+        None if bias is None else (bias.shape, bias.dtype),
+        input_shape,
+        stride,
+        padding,
+        dilation,
+        groups,
+        padding_mode,
+        algorithm,
+        resolve(precision),
+    )
+    out = memory.empty(call.shape, call.dtype)
     if out.size:
-        run = plan.module(choice.algorithm).backward_data
-        run(geometry, _memory(grad_output), _contiguous(weight), bias, layout.memory_view(out))
-    return out if batched else out[0]
+        call.run(call.geometry, _memory(grad_output, call), np.ascontiguousarray(weight), bias, out)
+    return out.transpose(call.axes)
 
 
 def conv_backward_weight(
@@ -198,20 +214,25 @@ def conv_backward_weight(
     >>> conv_backward_weight(np.ones((1, 1, 3)), np.arange(5.0).reshape(1, 1, 5), (1, 1, 3))
     array([[[3., 6., 9.]]])
     """
-    grad_output, x = check_float("grad_output", grad_output), check_float("x", x)
-    check_same_dtype(grad_output=grad_output, x=x)
-    shape = tuple(weight_shape)
-    x, _ = _batched("x", x, len(shape))
-    grad_output, _ = _batched("grad_output", grad_output, len(shape))
-    geometry = conv_geometry(x.shape, shape, stride, padding, dilation, groups, padding_mode, warn=False)
-    _check_grad_output(grad_output, geometry)
-    choice = plan.plan_conv("backward_weight", geometry, algorithm, resolve(precision))
+    grad_output, x = check_tensor_like("grad_output", grad_output), check_tensor_like("x", x)
+    call = signature.find(
+        "backward_weight",
+        (grad_output.shape, grad_output.dtype),
+        (x.shape, x.dtype),
+        weight_shape,
+        stride,
+        padding,
+        dilation,
+        groups,
+        padding_mode,
+        algorithm,
+        resolve(precision),
+    )
     if not grad_output.size:
-        return np.zeros(geometry.weight_shape, x.dtype)
-    out = np.empty((geometry.out_channels, geometry.in_per_group, geometry.taps), x.dtype)
-    if out.size:
-        plan.module(choice.algorithm).backward_weight(geometry, _memory(grad_output), _memory(x), out)
-    return out.reshape(geometry.weight_shape)
+        return np.zeros(call.shape, call.dtype)
+    out = memory.empty(call.shape, call.dtype)
+    call.run(call.geometry, _memory(grad_output, call), _memory(x, call), out)
+    return out
 
 
 def conv_backward_bias(grad_output: np.ndarray) -> np.ndarray:
@@ -235,7 +256,7 @@ def conv_backward_bias(grad_output: np.ndarray) -> np.ndarray:
     grad_output = check_float("grad_output", grad_output)
     if not 3 <= grad_output.ndim <= 5:
         raise ShapeError(f"grad_output must be (N, C_out, *output) with 3 to 5 axes, got shape {grad_output.shape}")
-    return bias_gradient.run(_memory(grad_output))
+    return bias_gradient.run(layout.memory_of(grad_output))
 
 
 def explain(
@@ -277,27 +298,6 @@ def explain(
     return plan.plan_conv(direction, geometry, algorithm, resolve(precision))
 
 
-def _batched(name: str, array: np.ndarray, ndim: int) -> tuple[np.ndarray, bool]:
-    """The array with a batch axis, and whether it had one."""
-    return (array[None], False) if array.ndim == ndim - 1 else (array, True)
-
-
-def _memory(array: np.ndarray) -> np.ndarray:
-    return layout.memory_view(layout.channels_last(array))
-
-
-def _contiguous(weight: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(weight)
-
-
-def _check_bias(bias: np.ndarray | None, channels: int) -> None:
-    if bias is not None and bias.shape != (channels,):
-        raise ShapeError(f"bias must have shape ({channels},), one value per output channel; got {bias.shape}")
-
-
-def _check_grad_output(grad_output: np.ndarray, geometry: ConvGeometry) -> None:
-    if grad_output.shape != geometry.output_shape:
-        raise ShapeError(
-            f"grad_output has shape {grad_output.shape}, but convolving input {geometry.input_shape} with weight "
-            f"{geometry.weight_shape} gives {geometry.output_shape}"
-        )
+def _memory(array: np.ndarray, call: signature.Call) -> np.ndarray:
+    """The channels-last memory of an array, with or without a batch axis."""
+    return layout.memory_of(array if call.batched else array[None])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ...kernels._launch import run
 from ...kernels.conv_depthwise import (
     TABLE_ROWS,
     TABLE_TAPS,
@@ -23,6 +24,9 @@ from .gemm import strides, zero_row
 from .strip_tables import plane_lists
 
 if TYPE_CHECKING:
+    from typing import Any
+
+    from ...kernels._build import Prepared
     from ..geometry import ConvGeometry
 
 name = "depthwise"
@@ -139,24 +143,40 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> Plan:
 
 def forward(g: ConvGeometry, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
     """Fill `out`, (N, OD, OH, OW, C) memory, from `x`, (N, D, H, W, C) memory."""
-    _run(plan(g, x.dtype.itemsize, False), x, weight, bias, out)
+    _run(g, False, x, weight, bias, out)
 
 
 def backward_data(
     g: ConvGeometry, grad_output: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray
 ) -> None:
     """Fill `out`, (N, D, H, W, C) memory, from `grad_output`, (N, OD, OH, OW, C) memory."""
-    _run(plan(g, out.dtype.itemsize, True), grad_output, weight, bias, out)
+    _run(g, True, grad_output, weight, bias, out)
 
 
-def _run(plan: Plan, source: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
-    g = plan.record
-    packed = memory.empty((g.panels * g.taps * tile_lanes(out.dtype.itemsize),), out.dtype)
-    pack_channels(
-        -(-g.panels // plan.pack_step), weight, packed, g.taps, g.channels, plan.pack_step, cost=packed.size * 0.5
+def _run(
+    g: ConvGeometry,
+    transposed: bool,
+    source: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    out: np.ndarray,
+) -> None:
+    pack, convolve, packed_elements = _launches(g, out.dtype, transposed)
+    packed = memory.empty((packed_elements,), out.dtype)
+    start = zero_row(out.dtype, out.shape[-1]) if bias is None else bias
+    run(pack.job(weight, packed), convolve.job(source, packed, start, out))
+
+
+@functools.lru_cache(maxsize=512)
+def _launches(g: ConvGeometry, dtype: np.dtype[Any], transposed: bool) -> tuple[Prepared, Prepared, int]:
+    """Packing the weights, convolving, and the elements of the packed weights."""
+    p = plan(g, dtype.itemsize, transposed)
+    record, step = p.record, p.pack_step
+    elements = record.panels * record.taps * tile_lanes(dtype.itemsize)
+    pack = pack_channels.prepare(
+        (dtype,), -(-record.panels // step), record.taps, record.channels, step, cost=0.5 * elements
     )
-    start = zero_row(out.dtype.name, g.channels) if bias is None else np.ascontiguousarray(bias)
-    conv_depthwise(plan.blocks, source, packed, start, out, *plan.tables, g, cost=plan.cost)
+    return pack, conv_depthwise.prepare((dtype,), p.blocks, *p.tables, record, cost=p.cost), elements
 
 
 def backward_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""Forward convolution and data gradient on the indirect-GEMM kernel: blocking, weight packing, launches.
+"""Forward convolution and data gradient on the indirect-GEMM kernel: how the work is cut.
 
 The caller says which memory is source and destination and which strides of the weight tensor run over the reduction
 and over the produced channels; everything else follows from the geometry and is planned once per geometry.
@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ...kernels.conv_gemm import GemmConv, conv_gemm, pack_weights
+from ...kernels.conv_gemm import GemmConv
 from ...kernels.tile import tile_lanes
-from .. import memory
 from . import blocking
 from .lattice import AxisPhase, Memory, Phase, backward_data_phases, by_axis, forward_phase, strides
 
@@ -36,6 +35,11 @@ class Launch(NamedTuple):
     record: GemmConv
     sources: Sources
     cost: float
+
+    @property
+    def constants(self) -> tuple[Any, ...]:
+        """The kernel's arguments after those that hold data."""
+        return self.record, self.sources
 
     @property
     def blocks(self) -> int:
@@ -75,9 +79,14 @@ def plan_forward(geometry: ConvGeometry, itemsize: int) -> GemmPlan:
     )
 
 
+def has_many_phases(geometry: ConvGeometry) -> bool:
+    """Whether what is planned for ``grad_input`` is too large to be kept in numbers."""
+    return math.prod(geometry.stride) > FEW_PHASES
+
+
 def plan_backward_data(geometry: ConvGeometry, itemsize: int) -> GemmPlan:
     """Plan ``grad_input``: the roles of the two sides exchanged."""
-    plan = _plan_few_phases if math.prod(geometry.stride) <= FEW_PHASES else _plan_many_phases
+    plan = _plan_many_phases if has_many_phases(geometry) else _plan_few_phases
     return plan(geometry, itemsize)
 
 
@@ -221,59 +230,6 @@ def _merges(record: GemmConv, w: AxisPhase, taps: int, channels: int) -> bool:
     return not record.dots or record.run % (2 * record.vector) == 0
 
 
-def run(plan: GemmPlan, source: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
-    """Fill `out` from `source`, both (N, D, H, W, C) memory; `weight` is the contiguous weight tensor."""
-    source, weight, out = source.reshape(-1), weight.reshape(-1), out.reshape(-1)
-    zeros = zero_row(source.dtype.name, plan.zeros)
-    for part in plan.parts:
-        g = part.launches[0].record
-        weights = weight[part.weight_start :]
-        if not g.packs:
-            weights = _packed(g, weights)
-        start = zeros if bias is None else padded_bias(g, bias[part.channels])
-        part_source, part_out = source[part.source_start :], out[part.out_start :]
-        for launch in part.launches:
-            conv_gemm(
-                launch.blocks,
-                part_source,
-                weights,
-                start,
-                part_out[launch.out_start :],
-                zeros,
-                launch.record,
-                launch.sources,
-                cost=launch.cost,
-            )
-
-
-def _packed(g: GemmConv, weight: np.ndarray) -> np.ndarray:
-    if g.dots:  # (group, lane, tap, channel): a few rows, whose order NumPy changes quickly enough
-        shape = (g.groups, g.lanes, g.weight_taps, g.run)
-        strides = (g.group_stride, g.lane_stride, 1, g.run_stride)
-        view = np.lib.stride_tricks.as_strided(weight, shape, [n * weight.itemsize for n in strides])
-        lanes = np.zeros((g.groups, g.panels * g.width, g.weight_taps, g.run), weight.dtype)
-        lanes[:, : g.lanes] = view[:, :, :: g.tap_order]
-        return lanes
-    panels = g.groups * g.panels
-    packed = memory.empty((panels * g.weight_taps * g.run * g.width,), weight.dtype)
-    pack_weights(
-        panels,
-        weight,
-        packed,
-        g.weight_taps,
-        g.tap_order,
-        g.run,
-        g.run_stride,
-        g.lanes,
-        g.lane_stride,
-        g.group_stride,
-        g.width,
-        g.panels,
-        cost=packed.size * 1.0,
-    )
-    return packed
-
-
 def padded_bias(g: Any, bias: np.ndarray) -> np.ndarray:
     """The bias with every group padded to whole panels; `g` is any kernel's record that has these sizes."""
     if g.lanes == g.panels * g.width:
@@ -283,10 +239,10 @@ def padded_bias(g: Any, bias: np.ndarray) -> np.ndarray:
     return padded
 
 
-_zero_rows: dict[str, np.ndarray] = {}
+_zero_rows: dict[np.dtype[Any], np.ndarray] = {}
 
 
-def zero_row(dtype: str, channels: int) -> np.ndarray:
+def zero_row(dtype: np.dtype[Any], channels: int) -> np.ndarray:
     """A row of zeros for padding taps to read: kept, and grown when more channels are asked for."""
     row = _zero_rows.get(dtype)
     if row is None or row.size < channels:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import gemm, weight_gradient
+from . import gemm_launch, weight_gradient
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,16 +21,16 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
 
 def forward(g: ConvGeometry, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
     """Fill `out` (N, D, H, W, C_out) from `x` (N, D, H, W, C_in)."""
-    gemm.run(gemm.plan_forward(g, x.dtype.itemsize), x, weight, bias, out)
+    gemm_launch.run(gemm_launch.prepare("forward", g, x.dtype), x, weight, bias, out)
 
 
 def backward_data(
     g: ConvGeometry, grad_output: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray
 ) -> None:
     """Fill `out`, the gradient of the input, from `grad_output`."""
-    gemm.run(gemm.plan_backward_data(g, out.dtype.itemsize), grad_output, weight, bias, out)
+    gemm_launch.run(gemm_launch.prepare("backward_data", g, out.dtype), grad_output, weight, bias, out)
 
 
 def backward_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
     """Fill `out`, the (C_out, C_in / groups, taps) gradient of the weight."""
-    weight_gradient.run(weight_gradient.plan(g, x.dtype.itemsize), grad_output, x, out)
+    weight_gradient.run(weight_gradient.prepare(g, x.dtype), grad_output, x, out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,7 @@ def backward_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out
     indirect.backward_weight(_one_line(g), grad_output, x, out)
 
 
+@functools.lru_cache(maxsize=512)
 def _one_line(g: ConvGeometry) -> ConvGeometry:
     """The same products with every position a batch entry: memory is identical, and there is no lattice to walk."""
     points = g.batch * math.prod(g.output)

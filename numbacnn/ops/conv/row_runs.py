@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ...kernels._launch import run
 from ...kernels.conv_rows import (
     COMBINE_ROWS,
     MAX_POINTS,
@@ -25,9 +26,11 @@ from ...kernels.sources import MODES
 from ...kernels.tile import tile_lanes
 from .. import memory
 from . import blocking
+from .gemm import zero_row
 from .lattice import by_axis, strides
 
 if TYPE_CHECKING:
+    from ...kernels._build import Prepared
     from ..geometry import ConvGeometry
 
 name = "row_runs"
@@ -74,23 +77,43 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
 
 def forward(g: ConvGeometry, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
     """Fill `out`, (N, OD, OH, OW, C_out) memory, from `x`, (N, D, H, W, C_in) memory."""
-    p = plan(g, x.dtype.itemsize)
-    record = p.forward
-    panels, count, lanes, width = record.panels, record.count, record.lanes, record.width
-    packed = memory.empty((panels, 1 + count, width), x.dtype)
-    has_bias = bias is not None
-    pack_rows(panels, weight, bias if has_bias else weight, packed, has_bias, count, lanes, width, cost=packed.size)
-    conv_rows(record.chunks * record.panel_blocks, x, packed, out, p.offsets, record, cost=p.cost)
+    pack, convolve, packed_shape = _forward_launches(g, x.dtype)
+    packed = memory.empty(packed_shape, x.dtype)
+    if bias is None:
+        bias = zero_row(x.dtype, g.out_channels)
+    run(pack.job(weight, bias, packed), convolve.job(x, packed, out))
 
 
 def backward_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
-    """Fill `out`, a contiguous (C_out, C_in, taps) array, from two channels-last memories."""
-    p = plan(g, x.dtype.itemsize)
-    record = p.backward_weight
-    partial = memory.empty((record.chunks, record.panels, record.count, record.width), x.dtype)
+    """Fill `out`, the contiguous (C_out, C_in, *kernel) weight, from two channels-last memories."""
+    add, combine, partial_shape = _weight_launches(g, x.dtype)
+    partial = memory.empty(partial_shape, x.dtype)
+    run(add.job(x, grad_output, partial), combine.job(partial, out))
+
+
+@functools.lru_cache(maxsize=64)
+def _forward_launches(g: ConvGeometry, dtype: np.dtype[Any]) -> tuple[Prepared, Prepared, tuple[int, int, int]]:
+    """Packing the weights, convolving, and the shape of the packed weights."""
+    p = plan(g, dtype.itemsize)
+    record = p.forward
+    shape = record.panels, 1 + record.count, record.width
+    pack = pack_rows.prepare(
+        (dtype,), record.panels, record.count, record.lanes, record.width, cost=float(math.prod(shape))
+    )
     blocks = record.chunks * record.panel_blocks
-    conv_rows_weight(blocks, x, grad_output, partial, p.offsets, record, cost=p.cost)
-    combine_rows(-(-record.count // COMBINE_ROWS) * record.panels, partial, out, record, cost=partial.size * 0.5)
+    return pack, conv_rows.prepare((dtype,), blocks, p.offsets, record, cost=p.cost), shape
+
+
+@functools.lru_cache(maxsize=64)
+def _weight_launches(g: ConvGeometry, dtype: np.dtype[Any]) -> tuple[Prepared, Prepared, tuple[int, int, int, int]]:
+    """Summing chunks, adding those up, and the shape of the sums."""
+    p = plan(g, dtype.itemsize)
+    record = p.backward_weight
+    shape = record.chunks, record.panels, record.count, record.width
+    blocks = record.chunks * record.panel_blocks
+    add = conv_rows_weight.prepare((dtype,), blocks, p.offsets, record, cost=p.cost)
+    blocks = -(-record.count // COMBINE_ROWS) * record.panels
+    return add, combine_rows.prepare((dtype,), blocks, record, cost=0.5 * math.prod(shape)), shape
 
 
 @functools.lru_cache(maxsize=64)  # at most 256 KiB each; most take far less

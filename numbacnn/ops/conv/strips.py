@@ -7,22 +7,24 @@ scratch memory, cut into blocks and launched.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ...kernels import conv_strips as kernels
 from ...kernels import conv_strips_weight as weight_kernels
+from ...kernels._launch import run
 from ...kernels._target import target
 from ...kernels.depthwise_tile import LONGEST_RUN
 from .. import memory
 from . import blocking
 from . import strip_tables as strip_tables
-from .gemm import strides
+from .gemm import strides, zero_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ...kernels._build import Prepared
     from ..geometry import ConvGeometry
 
 name = "strips"
@@ -278,46 +280,72 @@ def _cost(g: ConvGeometry, itemsize: int) -> float:
 
 def forward(g: ConvGeometry, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
     """Fill `out`, (N, OD, OH, OW, C_out) memory, from `x`, (N, D, H, W, C_in) memory."""
-    _run(plan_data(g, x.dtype.itemsize, "forward"), x, weight, bias, out)
+    _run(_launches(g, x.dtype, "forward"), x, weight, bias, out)
 
 
 def backward_data(
     g: ConvGeometry, grad_output: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray
 ) -> None:
     """Fill `out`, (N, D, H, W, C_in) memory, from `grad_output`, (N, OD, OH, OW, C_out) memory."""
-    _run(plan_data(g, out.dtype.itemsize, "backward_data"), grad_output, weight, bias, out)
+    _run(_launches(g, out.dtype, "backward_data"), grad_output, weight, bias, out)
 
 
-def _run(plan: Plan, source: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
-    s = plan.strips
-    lanes = target().lanes(out.dtype.itemsize)
-    vectors = -(-s.channels // lanes)
-    packed = memory.empty((vectors * s.vector_weights,), out.dtype)
-    kernels.pack_strips(
-        vectors,
-        weight,
-        packed,
-        plan.order,
-        len(plan.order),
-        s.channels,
-        s.parts,
-        s.group,
-        *plan.strides,
-        cost=packed.size * 1.0,
-    )
-    start = np.zeros(vectors * lanes, out.dtype)
-    if bias is not None:
-        start[: s.channels] = bias
-    kernels.conv_strips(plan.blocks, source, packed, start, out, *plan.tables, s, plan.launch, cost=plan.cost)
+def _run(launches: Launches, source: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
+    packed = memory.empty(launches.workspace, out.dtype)
+    if bias is None:
+        start = zero_row(out.dtype, launches.lanes)
+    elif bias.size == launches.lanes:
+        start = bias
+    else:
+        start = np.zeros(launches.lanes, out.dtype)
+        start[: bias.size] = bias
+    run(launches.first.job(weight, packed), launches.second.job(source, packed, start, out))
 
 
 def backward_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
-    """Fill `out`, a contiguous (C_out, 1, taps) array, from two (N, D, H, W, C) memories."""
-    plan = plan_backward_weight(g, x.dtype.itemsize)
+    """Fill `out`, the contiguous weight, from two channels-last memories."""
+    launches = _weight_launches(g, x.dtype)
+    partial = memory.empty(launches.workspace, x.dtype)
+    run(launches.first.job(x, grad_output, partial), launches.second.job(partial, out))
+
+
+class Launches(NamedTuple):
+    """Two launches that follow on each other, the shape of what passes between them, and the lanes of all vectors."""
+
+    first: Prepared
+    second: Prepared
+    workspace: tuple[int, ...]
+    lanes: int
+
+
+@functools.lru_cache(maxsize=512)
+def _launches(g: ConvGeometry, dtype: np.dtype[Any], direction: str) -> Launches:
+    """Packing the weights, and convolving with them."""
+    plan = plan_data(g, dtype.itemsize, direction)
+    s = plan.strips
+    lanes = target().lanes(dtype.itemsize)
+    vectors = -(-s.channels // lanes)
+    elements = vectors * s.vector_weights
+    constants = (plan.order, len(plan.order), s.channels, s.parts, s.group, *plan.strides)
+    return Launches(
+        kernels.pack_strips.prepare((dtype,), vectors, *constants, cost=float(elements)),
+        kernels.conv_strips.prepare((dtype,), plan.blocks, *plan.tables, s, plan.launch, cost=plan.cost),
+        (elements,),
+        vectors * lanes,
+    )
+
+
+@functools.lru_cache(maxsize=512)
+def _weight_launches(g: ConvGeometry, dtype: np.dtype[Any]) -> Launches:
+    """Partial sums, and adding them up."""
+    plan = plan_backward_weight(g, dtype.itemsize)
     s, launch = plan.strips, plan.launch
     assert isinstance(launch, weight_kernels.StripsWeight)
-    partial = memory.empty((launch.chunks * launch.vectors * s.vector_weights,), x.dtype)
-    weight_kernels.conv_strips_weight(plan.blocks, x, grad_output, partial, *plan.tables, s, launch, cost=plan.cost)
-    weight_kernels.combine_strips(
-        launch.vectors, partial, out, plan.order, g.taps, s.parts, s.channels, launch.chunks, cost=partial.size / 8
+    elements = launch.chunks * launch.vectors * s.vector_weights
+    constants = (plan.order, g.taps, s.parts, s.channels, launch.chunks)
+    return Launches(
+        weight_kernels.conv_strips_weight.prepare((dtype,), plan.blocks, *plan.tables, s, launch, cost=plan.cost),
+        weight_kernels.combine_strips.prepare((dtype,), launch.vectors, *constants, cost=elements / 8),
+        (elements,),
+        launch.vectors * target().lanes(dtype.itemsize),
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...kernels import conv_weight
+from ...kernels._launch import run as run_jobs
 from ...kernels.tile import tile_lanes
 from .. import memory
 from . import blocking
@@ -16,6 +17,7 @@ from .lattice import Memory, forward_phase
 if TYPE_CHECKING:
     import numpy as np
 
+    from ...kernels._build import Prepared
     from ...kernels.sources import Sources
     from ..geometry import ConvGeometry
 
@@ -71,20 +73,31 @@ def plan(g: ConvGeometry, itemsize: int) -> WeightPlan:
     return WeightPlan(sources, record, blocks * chunks, cost)
 
 
-def run(plan: WeightPlan, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
-    """Fill `out`, a contiguous (C_out, C_in / groups, taps) array, from two (N, D, H, W, C) memories."""
-    chunks = plan.record.chunks
-    partial = memory.empty((chunks, *out.shape), x.dtype) if chunks > 1 else out
-    conv_weight.conv_weight(
-        plan.blocks,
-        x,
-        grad_output,
-        partial,
-        zero_row(x.dtype.name, x.shape[-1]),
-        plan.record,
-        plan.sources,
-        cost=plan.cost,
-    )
-    if chunks > 1:
-        blocks = -(-out.size // ADD_STEP)
-        conv_weight.add_chunks(blocks, partial, out.reshape(-1), chunks, ADD_STEP, cost=partial.size * 0.5)
+class Launches(NamedTuple):
+    """The weight gradient of a convolution, ready to run."""
+
+    sum_points: Prepared
+    chunks: int
+    add_chunks: Prepared | None  # None: there is one chunk, and nothing to add up
+
+
+@functools.lru_cache(maxsize=512)
+def prepare(g: ConvGeometry, dtype: np.dtype[Any]) -> Launches:
+    """The launches of `plan`."""
+    p = plan(g, dtype.itemsize)
+    chunks, size = p.record.chunks, g.out_channels * g.in_per_group * g.taps
+    sum_points = conv_weight.conv_weight.prepare((dtype,), p.blocks, p.record, p.sources, cost=p.cost)
+    if chunks == 1:
+        return Launches(sum_points, 1, None)
+    blocks, cost = -(-size // ADD_STEP), 0.5 * chunks * size
+    return Launches(sum_points, chunks, conv_weight.add_chunks.prepare((dtype,), blocks, chunks, ADD_STEP, cost=cost))
+
+
+def run(launches: Launches, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+    """Fill `out`, the contiguous (C_out, C_in / groups, *kernel) weight, from two channels-last memories."""
+    zeros = zero_row(x.dtype, x.shape[-1])
+    if launches.add_chunks is None:
+        launches.sum_points(x, grad_output, out, zeros)
+        return
+    partial = memory.empty((launches.chunks, *out.shape), x.dtype)
+    run_jobs(launches.sum_points.job(x, grad_output, partial, zeros), launches.add_chunks.job(partial, out.reshape(-1)))

@@ -323,7 +323,7 @@ def backward_data(
 
 def _run(plan: Plan, source: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
     source, weight, out = source.reshape(-1), weight.reshape(-1), out.reshape(-1)
-    zeros = zero_row(source.dtype.name, plan.zeros)
+    zeros = zero_row(source.dtype, plan.zeros)
     for part in plan.parts:
         g = part.record
         weights = weight[part.weight_start :]

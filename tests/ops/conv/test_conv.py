@@ -166,6 +166,16 @@ def test_blocking(case, algorithm):
     check(case, algorithm)
 
 
+@pytest.mark.parametrize("channels", [(3, 4), (40, 4), (4, 4)], ids=["row_runs", "indirect", "depthwise"])
+def test_bias_of_any_strides(channels):
+    in_channels, out_channels = channels
+    groups = 4 if in_channels == 4 else 1
+    x, weight = integers((2, in_channels, 5, 5), "float32", 1), integers((4, in_channels // groups, 3, 3), "float32", 2)
+    bias = integers((2 * out_channels,), "float32", 3)[::-2]
+    expected = conv_forward(x, weight, bias.copy(), groups=groups)
+    np.testing.assert_array_equal(conv_forward(x, weight, bias, groups=groups), expected)
+
+
 def test_the_cases_meet_both_ways_of_packing():
     plans = [gemm.plan_forward(conv_geometry(c.input_shape, c.weight_shape, **c.options), 4) for c in BLOCKED[4:6]]
     few, many = (plan.parts[0].launches[0].record for plan in plans)

@@ -1,0 +1,110 @@
+"""Carrying out a plan of `gemm`: weights packed, launches prepared once per geometry and dtype."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ...kernels._launch import run as run_jobs
+from ...kernels.conv_gemm import GemmConv, conv_gemm, pack_weights
+from .. import memory
+from . import gemm
+
+if TYPE_CHECKING:
+    from ...kernels._build import Prepared
+    from ..geometry import ConvGeometry
+
+
+class Part(NamedTuple):
+    """A `gemm.Part` whose launches are prepared."""
+
+    plan: gemm.Part
+    pack: Prepared | None  # None: the launches pack what they need, or NumPy does it
+    packed_elements: int
+    phases: tuple[tuple[int, Prepared], ...]  # where in the destination each phase begins, and its launch
+
+
+class Launches(NamedTuple):
+    """One direction of a convolution, ready to run."""
+
+    parts: tuple[Part, ...]
+    zeros: int  # elements of the row of zeros that padding taps read
+
+
+def prepare(direction: str, geometry: ConvGeometry, dtype: np.dtype[Any]) -> Launches:
+    """The launches of "forward" or "backward_data"."""
+    if direction == "backward_data" and gemm.has_many_phases(geometry):
+        return _prepare_many_phases(direction, geometry, dtype)
+    return _prepare_few_phases(direction, geometry, dtype)
+
+
+def _prepare(direction: str, geometry: ConvGeometry, dtype: np.dtype[Any]) -> Launches:
+    planner = gemm.plan_forward if direction == "forward" else gemm.plan_backward_data
+    plan = planner(geometry, dtype.itemsize)
+    return Launches(tuple([_prepare_part(part, dtype) for part in plan.parts]), plan.zeros)
+
+
+_prepare_few_phases = functools.lru_cache(maxsize=512)(_prepare)
+_prepare_many_phases = functools.lru_cache(maxsize=16)(_prepare)
+
+
+def _prepare_part(part: gemm.Part, dtype: np.dtype[Any]) -> Part:
+    g = part.launches[0].record
+    panels = g.groups * g.panels
+    elements = panels * g.weight_taps * g.run * g.width
+    pack = None
+    if not g.packs and not g.dots:
+        layout = (g.weight_taps, g.tap_order, g.run, g.run_stride, g.lanes, g.lane_stride, g.group_stride)
+        pack = pack_weights.prepare((dtype,), panels, *layout, g.width, g.panels, cost=float(elements))
+    phases = [
+        (
+            part.out_start + launch.out_start,
+            conv_gemm.prepare((dtype,), launch.blocks, *launch.constants, cost=launch.cost),
+        )
+        for launch in part.launches
+    ]
+    return Part(part, pack, elements, tuple(phases))
+
+
+def run(launches: Launches, source: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
+    """Fill `out` from `source`, both channels-last memory; `weight` is the contiguous weight tensor."""
+    zeros = gemm.zero_row(source.dtype, launches.zeros)
+    for part in launches.parts:
+        _run_part(part, source, weight, bias, out, zeros)
+
+
+def _run_part(
+    part: Part, source: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray, zeros: np.ndarray
+) -> None:
+    """A function of its own so that the packed weights of one part are gone before the next part's are made."""
+    plan, pack, packed_elements, phases = part
+    g = plan.launches[0].record
+    weight, jobs = _from(weight, plan.weight_start), []
+    if pack is not None:
+        packed = memory.empty((packed_elements,), weight.dtype)
+        jobs.append(pack.job(weight, packed))
+        weight = packed
+    elif g.dots:
+        weight = _rows_of_dots(g, weight)
+    start = zeros if bias is None else gemm.padded_bias(g, bias[plan.channels])
+    source = _from(source, plan.source_start)
+    for out_start, launch in phases:
+        jobs.append(launch.job(source, weight, start, _from(out, out_start), zeros))
+    run_jobs(*jobs)
+
+
+def _from(array: np.ndarray, element: int) -> np.ndarray:
+    """A contiguous array from some element on."""
+    return array.reshape(-1)[element:] if element else array
+
+
+def _rows_of_dots(g: GemmConv, weight: np.ndarray) -> np.ndarray:
+    """(group, lane, tap, channel): a few rows, whose order NumPy changes quickly enough."""
+    shape = (g.groups, g.lanes, g.weight_taps, g.run)
+    strides = (g.group_stride, g.lane_stride, 1, g.run_stride)
+    view = np.lib.stride_tricks.as_strided(weight, shape, [n * weight.itemsize for n in strides])
+    lanes = np.zeros((g.groups, g.panels * g.width, g.weight_taps, g.run), weight.dtype)
+    lanes[:, : g.lanes] = view[:, :, :: g.tap_order]
+    return lanes

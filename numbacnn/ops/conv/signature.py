@@ -1,0 +1,172 @@
+"""What a convolution's arguments decide before any element is looked at: checked and planned once per signature.
+
+A *signature* is the shapes and dtypes of the arrays together with the options. Everything that can be wrong with a call
+is wrong with its signature, so a signature that was met before needs no more checks: a small convolution takes less
+time than they do.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ...errors import NumbacnnError, ShapeError
+from .._check import check_float_dtype, check_same_dtypes
+from .._sizes import Shape, as_hashable
+from ..geometry import ConvGeometry, conv_geometry
+from . import plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Shape and dtype of an array.
+Operand = tuple[Shape, np.dtype[Any]]
+
+
+class Call(NamedTuple):
+    """How to carry out the calls of one signature."""
+
+    geometry: ConvGeometry
+    run: Callable[..., None]  # the algorithm: (geometry, two arrays, bias unless a weight gradient, result)
+    batched: bool  # whether the arrays have a batch axis
+    shape: Shape  # of the result in memory
+    axes: Shape  # of the memory in the order of the result's axes
+    dtype: np.dtype[Any]
+
+
+def find(direction: str, first: Operand, second: Operand, *rest: Any) -> Call:
+    """The call of a signature: see `_forward`, `_backward_data` and `_backward_weight` for its parts.
+
+    Raises
+    ------
+    ShapeError, DTypeError, OptionError
+        The call is illegal.
+    """
+    plan_call = _DIRECTIONS[direction]
+    try:
+        return plan_call(first, second, *rest)
+    except TypeError as error:  # a list or an array among the options cannot be a key
+        if isinstance(error, NumbacnnError):
+            raise
+        hashable = tuple(map(as_hashable, rest))
+    return plan_call(first, second, *hashable)
+
+
+# typed: so that True and 1.0 are refused even after 1 was accepted.
+_cached = functools.lru_cache(maxsize=4096, typed=True)
+
+
+@_cached
+def _forward(
+    x: Operand,
+    weight: Operand,
+    bias: Operand | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    padding_mode: Any,
+    algorithm: str,
+    precision: str,
+    warn: bool,
+) -> Call:
+    dtype = _check_dtypes(x=x, weight=weight, bias=bias)
+    shape, batched = _with_batch(x[0], len(weight[0]))
+    geometry = conv_geometry(shape, weight[0], stride, padding, dilation, groups, padding_mode, warn=warn)
+    _check_bias(bias, geometry.out_channels)
+    choice = plan.plan_conv("forward", geometry, algorithm, precision)
+    return _call(choice, batched, geometry.output_shape, dtype)
+
+
+@_cached
+def _backward_data(
+    grad_output: Operand,
+    weight: Operand,
+    bias: Operand | None,
+    input_shape: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    padding_mode: Any,
+    algorithm: str,
+    precision: str,
+) -> Call:
+    dtype = _check_dtypes(grad_output=grad_output, weight=weight, bias=bias)
+    grad_shape, batched = _with_batch(grad_output[0], len(weight[0]))
+    shape = tuple(input_shape) if batched else (1, *input_shape)
+    geometry = conv_geometry(shape, weight[0], stride, padding, dilation, groups, padding_mode, warn=False)
+    _check_grad_output(grad_shape, geometry)
+    _check_bias(bias, geometry.in_channels)
+    choice = plan.plan_conv("backward_data", geometry, algorithm, precision)
+    return _call(choice, batched, geometry.input_shape, dtype)
+
+
+@_cached
+def _backward_weight(
+    grad_output: Operand,
+    x: Operand,
+    weight_shape: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    padding_mode: Any,
+    algorithm: str,
+    precision: str,
+) -> Call:
+    dtype = _check_dtypes(grad_output=grad_output, x=x)
+    weight_shape = tuple(weight_shape)
+    x_shape, batched = _with_batch(x[0], len(weight_shape))
+    grad_shape, _ = _with_batch(grad_output[0], len(weight_shape))
+    geometry = conv_geometry(x_shape, weight_shape, stride, padding, dilation, groups, padding_mode, warn=False)
+    _check_grad_output(grad_shape, geometry)
+    choice = plan.plan_conv("backward_weight", geometry, algorithm, precision)
+    run = plan.module(choice.algorithm).backward_weight
+    return Call(geometry, run, batched, geometry.weight_shape, tuple(range(len(weight_shape))), dtype)
+
+
+_DIRECTIONS: dict[str, Callable[..., Call]] = {
+    "forward": _forward,
+    "backward_data": _backward_data,
+    "backward_weight": _backward_weight,
+}
+
+
+def _call(choice: plan.Choice, batched: bool, shape: Shape, dtype: np.dtype[Any]) -> Call:
+    """The call that produces (N, C, *spatial), or (C, *spatial), in channels-last memory."""
+    run = getattr(plan.module(choice.algorithm), choice.direction)
+    batch, channels, *spatial = shape
+    memory_shape, rank = (*spatial, channels), len(spatial)
+    axes: tuple[int, ...] = (rank, *range(rank))
+    if batched:
+        memory_shape, axes = (batch, *memory_shape), (0, *(1 + axis for axis in axes))
+    return Call(choice.geometry, run, batched, memory_shape, axes, dtype)
+
+
+def _check_dtypes(**operands: Operand | None) -> np.dtype[Any]:
+    dtypes = {name: None if operand is None else operand[1] for name, operand in operands.items()}
+    for name, dtype in dtypes.items():
+        if dtype is not None:
+            check_float_dtype(name, dtype)
+    return check_same_dtypes(**dtypes)
+
+
+def _with_batch(shape: Shape, ndim: int) -> tuple[Shape, bool]:
+    """The shape with a batch axis, and whether it had one."""
+    return ((1, *shape), False) if len(shape) == ndim - 1 else (shape, True)
+
+
+def _check_bias(bias: Operand | None, channels: int) -> None:
+    if bias is not None and bias[0] != (channels,):
+        raise ShapeError(f"bias must have shape ({channels},), one value per output channel; got {bias[0]}")
+
+
+def _check_grad_output(shape: Shape, geometry: ConvGeometry) -> None:
+    if shape != geometry.output_shape:
+        raise ShapeError(
+            f"grad_output has shape {shape}, but convolving input {geometry.input_shape} with weight "
+            f"{geometry.weight_shape} gives {geometry.output_shape}"
+        )
