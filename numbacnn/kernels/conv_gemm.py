@@ -207,7 +207,7 @@ def conv_gemm(
                         )
                 out_offset = group * g.lanes + lane
                 if tile + 1 < tiles:
-                    new_run = run if taps == 1 and panel == first_panel else 0
+                    new_run = run if panel == first_panel else 0
                     _prefetch_tile(scratch, scratch[tile + 1] + TABLE_HEADER, source, out_offset, x_offset, new_run)
                 table = scratch[tile] + TABLE_HEADER
                 valid = scratch[table - 3]
@@ -259,13 +259,21 @@ def conv_gemm(
 
 
 @device
-def _prefetch_tile(table, slot, like, out_offset, x_offset, run):
-    """Ask for the lines that the next tile will write and, if its input rows are long and new, read."""
-    for i in range(MIN_GEMM_ROWS):
-        prefetch_write(load_pointer(table, slot + i, like), out_offset)
-        source = load_pointer(table, slot + MAX_ROWS + i, like)
-        for k in range(0, run, 64 // 4):
-            prefetch_read(source, x_offset + k)
+def _prefetch_tile(tables, table, like, out_offset, x_offset, run):
+    """Ask for the lines that the tile whose table begins at slot `table` will write and, `run` elements, newly read.
+
+    What no tile before it has read is what its last tap reads: the rest came with the rows above and to the left.
+    """
+    rows = max(tables[table - 3], MIN_GEMM_ROWS)
+    for i in range(rows):
+        prefetch_write(load_pointer(tables, table + i, like), out_offset)
+    last = table + rows + (tables[table - 2] - 1) * (rows + 1)
+    first = x_offset + (tables[table - 1] - 1) * run
+    if run > 0:
+        for i in range(rows):
+            source = load_pointer(tables, last + i, like)
+            for k in range(0, run, 64 // 4):
+                prefetch_read(source, first + k)
 
 
 @device
