@@ -41,9 +41,12 @@ OPEN = 1 << 16
 GENERATION = 1 << 17
 GENERATION_SHIFT = 17
 
-# About 50 us of waiting awake, to catch the next kernel of a network without the cost of waking (5 to 50 us).
-SPINS_BEFORE_SLEEP = 3000
+# Waiting awake catches the next kernel of a network. Waking a thread costs its caller and itself some 20 us each, and
+# between two kernels there may be 100 us of Python: so for about 50 us a worker only spins, and for about 300 more it
+# offers its core to whoever wants it between looks. After that it sleeps.
 SPINS_BEFORE_YIELD = 2000
+YIELDS_BEFORE_SLEEP = 400
+SPINS_PER_YIELD = 20
 
 
 @device
@@ -54,11 +57,13 @@ def is_new(gate, seen):
 @device
 def wait_for_job(state, seen):
     """Wait, awake and then asleep, for an open gate of another generation than `seen`; return it."""
-    for _ in range(SPINS_BEFORE_SLEEP):
+    for spin in range(SPINS_BEFORE_YIELD + SPINS_PER_YIELD * YIELDS_BEFORE_SLEEP):
         gate = atomic_load(state, GATE)
         if is_new(gate, seen):
             return gate
         spin_pause()
+        if spin > SPINS_BEFORE_YIELD and spin % SPINS_PER_YIELD == 0:
+            sched_yield(state, ())
     pthread_mutex_lock(state, (MUTEX,))
     atomic_add(state, SLEEPERS, 1)  # before the last look at the gate: the caller opens it, then looks for sleepers
     gate = atomic_load(state, GATE)
