@@ -200,13 +200,33 @@ def accumulate(leaf: Tensor, gradient: np.ndarray, private: bool) -> None:
 
 def _is_private(gradient: np.ndarray, grad_output: np.ndarray, results: Gradients) -> bool:
     """Whether a closure's result shares memory with neither its argument nor another result."""
-    if not gradient.flags.writeable or np.may_share_memory(gradient, grad_output):
+    if not gradient.flags.writeable:
+        return False
+    owner = _owner(gradient)
+    if _shares(gradient, owner, grad_output):
         return False
     others = 0
     for result in results:
-        if result is not None and np.may_share_memory(gradient, np.asarray(result)):
+        if result is not None and (result is gradient or _shares(gradient, owner, np.asarray(result))):
             others += 1
     return others == 1
+
+
+def _owner(array: np.ndarray) -> np.ndarray | None:
+    """The array that owns the memory that this one is a view of; None if something else does."""
+    base: Any = array.base
+    while base is not None:
+        if not isinstance(base, np.ndarray):
+            return None
+        array, base = base, base.base
+    return array if array.flags.owndata else None
+
+
+def _shares(array: np.ndarray, owner: np.ndarray | None, other: np.ndarray) -> bool:
+    """Whether two arrays may share memory, given the first one's owner: usually both have one, and it decides."""
+    if owner is not None and (other_owner := _owner(other)) is not None:
+        return owner is other_owner
+    return np.may_share_memory(array, other)
 
 
 class _GradMode(contextlib.ContextDecorator):

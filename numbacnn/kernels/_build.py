@@ -487,10 +487,22 @@ def _check(kernel: str, rules: list[_Rule], *arguments: Any) -> None:
 # The address of an array's first element is read from the array object, seven times quicker than by `ndarray.ctypes`:
 # PyArrayObject is the object header, then `char *data`.
 _size_at = ctypes.c_size_t.from_address
-_ADDRESS = f"size_at(id({{0}}) + {object.__basicsize__}).value"
+_DATA_OFFSET = object.__basicsize__
+_ADDRESS = f"size_at(id({{0}}) + {_DATA_OFFSET}).value"
+
+
+def address(array: np.ndarray) -> int:
+    """The address of an array's first element."""
+    return _size_at(id(array) + _DATA_OFFSET).value
+
+
 _probe = np.zeros(2)[1:]
-if eval(_ADDRESS.format("probe"), {"size_at": _size_at, "probe": _probe}) != _probe.ctypes.data:
-    _ADDRESS = "{0}.ctypes.data"  # an implementation that lays its arrays out otherwise
+if address(_probe) != _probe.ctypes.data:  # an implementation that lays its arrays out otherwise
+    _ADDRESS = "{0}.ctypes.data"
+
+    def address(array: np.ndarray) -> int:
+        """The address of an array's first element."""
+        return array.ctypes.data
 
 
 def _resolve(annotation: Any, function: Callable[..., Any]) -> Any:

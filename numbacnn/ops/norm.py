@@ -7,6 +7,7 @@ Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by R
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -219,14 +220,19 @@ def _empty(x: np.ndarray) -> np.ndarray:
 
 
 def _wide_rows(x: np.ndarray) -> _WideRows:
+    return _plan_wide_rows(x.shape[1], x.size, x.itemsize)
+
+
+@functools.lru_cache(maxsize=512)
+def _plan_wide_rows(channels: int, size: int, itemsize: int) -> _WideRows:
     """Whole positions side by side until they fill vectors and are long enough to be worth a loop."""
-    channels = max(x.shape[1], 1)
-    lanes = target().lanes(x.itemsize)
+    channels = max(channels, 1)
+    lanes = target().lanes(itemsize)
     fold = lanes // math.gcd(lanes, channels)
     fold *= -(-kernels.WIDE_ROW // (fold * channels))
     width = fold * channels
-    rows, rest = divmod(x.size, width)
-    step = max(1, BLOCK_BYTES // (width * x.itemsize))
+    rows, rest = divmod(size, width)
+    step = max(1, BLOCK_BYTES // (width * itemsize))
     return _WideRows(rows, width, rest, step, max(1, -(-rows // step)))
 
 
@@ -283,10 +289,13 @@ def _running_statistics(
     running_var: np.ndarray,
     eps: float,
 ) -> np.ndarray:
-    stats = np.zeros((kernels.STATS_ROWS, weight.size), weight.dtype)
+    # Every channel as often as a wide row has it.
+    fold = plan.width // max(weight.size, 1)
+    stats = empty((kernels.STATS_ROWS, fold, weight.size), weight.dtype)
     inv_std = 1.0 / np.sqrt(running_var.astype(np.float64) + eps)
     stats[kernels.MEAN] = running_mean
+    stats[kernels.OFFSET] = 0
     stats[kernels.INV_STD] = inv_std
     stats[kernels.SCALE] = inv_std * weight
     stats[kernels.SHIFT] = bias
-    return np.tile(stats, plan.width // max(weight.size, 1))
+    return stats.reshape(kernels.STATS_ROWS, fold * weight.size)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..autograd import Tensor, enable_grad
 from ..errors import OptionError, StateDictError
+from ..kernels._build import address
 
 __all__ = ["Optimizer"]
 
@@ -220,7 +221,7 @@ def _run(kernel: Any, dtype: np.dtype[Any], updates: list[Update]) -> None:
         assert parameter.grad is not None
         arrays = [_contiguous(data), _contiguous(parameter.grad), *buffers]
         keep_alive.append(arrays)
-        pointers += [array.__array_interface__["data"][0] for array in arrays]
+        pointers += [address(array) for array in arrays]
         sizes.append(data.size)
     settings = np.array([update.settings for update in updates], dtype)
     blocks, chunks = _chunks(tuple(sizes))

@@ -229,6 +229,17 @@ def test_gradients_are_writable_and_private(function):
     np.testing.assert_array_equal(x.grad, 2 * first)
 
 
+@pytest.mark.parametrize("owner", [np.ones(4), bytearray(np.ones(4).tobytes())], ids=["array", "buffer"])
+def test_memory_that_two_results_share_is_found_whoever_owns_it(owner):
+    """Two views of one array, or two arrays over one buffer of somebody else's."""
+    x, y = leaf(np.ones(4)), leaf(np.ones(4))
+    view = owner.view if isinstance(owner, np.ndarray) else lambda: np.frombuffer(owner)
+    apply("shares", (x, y), np.ones(4), lambda grad, needs: (view(), view())).backward(np.ones(4))
+    assert not np.may_share_memory(x.grad, y.grad)
+    x.grad += 1
+    assert y.grad.tolist() == [1, 1, 1, 1]
+
+
 def test_adding_gradients_never_writes_into_an_array_that_is_still_read():
     # The two operands of the sum get the same array; the sum at x must not change what the other branch still reads.
     x = leaf(np.ones(3))
