@@ -19,11 +19,11 @@ from typing import NamedTuple
 
 from ._build import device, kernel
 from ._serial import SCRATCH_SLOTS
-from .depthwise_tile import LONGEST_RUN, copy_positions, points_4, points_8, spread_1, spread_2, spread_4
+from .depthwise_tile import LONGEST_RUN, copy_positions, points_4, points_8, points_12, spread_1, spread_2, spread_4
 from .pointer import cast, load_pointer, offset, store_pointer
 from .simd import lanes, splat, store
 
-MAX_POINTS = 8
+MAX_POINTS = 12
 
 # How a thread's scratch memory is divided, in slots.
 RING_ROWS = 1024  # source rows in the ring: their tags
@@ -278,14 +278,16 @@ def _phase(entries, threes, twos, ones, tile, phase, first, panel, weight, bias,
         a = 0
         while a < count:
             left = count - a
-            points = 8 if left > 4 else 4
+            points = 12 if left > 8 else 8 if left > 4 else 4
             if left < points <= count:
                 a = count - points  # laps over the tile before: the same values once more
             wanted = min(points, count - a)
             target = offset(column, a * out_step)
             direct = valid == n and wanted == points
             place, step = (target, out_step) if direct else (tile, n)
-            if points == 8:
+            if points == 12:
+                points_12(entries, threes, twos, ones, (a + strip) * n, weights, start, place, step)
+            elif points == 8:
                 points_8(entries, threes, twos, ones, (a + strip) * n, weights, start, place, step)
             else:
                 points_4(entries, threes, twos, ones, (a + strip) * n, weights, start, place, step)
