@@ -144,3 +144,66 @@ def weight_points(points, source, first, step, target, target_first, target_step
         store(y3, c, fma(w1, B * AT_B, even))
         store(y4, c, fma(w1, -B * AT_B, even))
         store(y5, c, w2)
+
+
+@device
+def gradient_points(points, source, first, step, target, target_first, target_step, count, like):
+    """``A y`` for `count` channels, at least one vector of them."""
+    x0 = load_pointer(source, first, like)
+    x1 = load_pointer(source, first + step, like)
+    y0 = load_pointer(target, target_first, like)
+    y1 = load_pointer(target, target_first + target_step, like)
+    y2 = load_pointer(target, target_first + 2 * target_step, like)
+    y3 = load_pointer(target, target_first + 3 * target_step, like)
+    if points == 4:
+        for i in range(0, count, lanes(like)):
+            c = min(i, count - lanes(like))
+            d0, d1 = load(x0, c), load(x1, c)
+            store(y0, c, d0)
+            store(y1, c, d0 + d1)
+            store(y2, c, d0 - d1)
+            store(y3, c, d1)
+        return
+    x2 = load_pointer(source, first + 2 * step, like)
+    x3 = load_pointer(source, first + 3 * step, like)
+    y4 = load_pointer(target, target_first + 4 * target_step, like)
+    y5 = load_pointer(target, target_first + 5 * target_step, like)
+    for i in range(0, count, lanes(like)):
+        c = min(i, count - lanes(like))
+        d0, d1, d2, d3 = load(x0, c), load(x1, c), load(x2, c), load(x3, c)
+        store(y0, c, d0)
+        even, odd = fma(d2, A2, d0), fma(d3, A2, d1)
+        store(y1, c, fma(odd, A, even))
+        store(y2, c, fma(odd, -A, even))
+        even, odd = fma(d2, B2, d0), fma(d3, B2, d1)
+        store(y3, c, fma(odd, B, even))
+        store(y4, c, fma(odd, -B, even))
+        store(y5, c, d3)
+
+
+@device
+def weight_gradient(points, source, first, step, target, target_first, target_step, count, like):
+    """``G^T m`` for `count` channels; rows are whole vectors long."""
+    x0 = load_pointer(source, first, like)
+    x1 = load_pointer(source, first + step, like)
+    x2 = load_pointer(source, first + 2 * step, like)
+    x3 = load_pointer(source, first + 3 * step, like)
+    y0 = load_pointer(target, target_first, like)
+    y1 = load_pointer(target, target_first + target_step, like)
+    y2 = load_pointer(target, target_first + 2 * target_step, like)
+    if points == 4:
+        for c in range(0, count, lanes(like)):
+            m0, m1, m2 = load(x0, c), load(x1, c), load(x2, c)
+            half = (m1 + m2) * 0.5
+            store(y0, c, half - m0)
+            store(y1, c, (m1 - m2) * 0.5)
+            store(y2, c, half + load(x3, c))
+        return
+    x4 = load_pointer(source, first + 4 * step, like)
+    x5 = load_pointer(source, first + 5 * step, like)
+    for c in range(0, count, lanes(like)):
+        m1, m2, m3, m4 = load(x1, c), load(x2, c), load(x3, c), load(x4, c)
+        sum_a, sum_b, difference_a, difference_b = m1 + m2, m3 + m4, m1 - m2, m3 - m4
+        store(y0, c, fma(load(x0, c), AT_0, fma(sum_a, AT_A, sum_b * AT_B)))
+        store(y1, c, fma(difference_a, A * AT_A, difference_b * (B * AT_B)))
+        store(y2, c, fma(sum_a, A2 * AT_A, fma(sum_b, B2 * AT_B, load(x5, c))))

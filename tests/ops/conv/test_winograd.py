@@ -11,7 +11,7 @@ from numbacnn.errors import OptionError
 from numbacnn.kernels import winograd_domain
 from numbacnn.kernels.tile import MAX_ROWS
 from numbacnn.ops import conv_backward_data, conv_backward_weight, conv_forward, explain
-from numbacnn.ops.conv import winograd
+from numbacnn.ops.conv import winograd, winograd_tiles, winograd_weight
 from numbacnn.ops.geometry import conv_geometry
 from tests import naive
 from tests.bits import assert_same_bits
@@ -23,7 +23,7 @@ TOLERANCE = {"float32": 1e-5, "float64": 2e-14}
 
 
 def geometry_of(case):
-    return conv_geometry(case.input_shape, case.weight_shape, **case.options)
+    return conv_geometry(case.input_shape, case.weight_shape, **case.options, warn=False)
 
 
 def directions(case):
@@ -147,8 +147,12 @@ CUT = [
 
 @pytest.mark.parametrize("case", CUT, ids=lambda case: case.name.replace(" ", "-"))
 def test_cutting_changes_no_bit(case, monkeypatch):
-    def bits():
+    def forget_plans():
         winograd.plan.cache_clear()
+        winograd_weight.plan.cache_clear()
+
+    def bits():
+        forget_plans()
         return [result.tobytes() for result in results(case)]
 
     try:
@@ -158,13 +162,18 @@ def test_cutting_changes_no_bit(case, monkeypatch):
         monkeypatch.setattr(winograd, "OWN_TILES", ())
         assert bits() == usual
         monkeypatch.setattr(winograd, "OWN_WEIGHT_TILES", 0)
+        monkeypatch.setattr(winograd_weight, "AT_ONCE_BYTES", 0)
         assert bits() == usual
         monkeypatch.setattr(winograd, "TILES", 7)
         monkeypatch.setattr(winograd, "STEP_PANELS", 1)
         monkeypatch.setattr(winograd, "BLOCKS", 3)
+        monkeypatch.setattr(winograd_tiles, "BLOCKS", 5)
+        monkeypatch.setattr(winograd_weight, "BLOCKS", 7)
+        monkeypatch.setattr(winograd_weight, "TILES", 5)
+        monkeypatch.setattr(winograd_weight, "PORTION_BYTES", 1 << 20)
         assert bits() == usual
     finally:
-        winograd.plan.cache_clear()
+        forget_plans()
 
 
 def test_the_cases_meet_every_cut():
@@ -175,6 +184,13 @@ def test_the_cases_meet_every_cut():
     assert len(plans[6].parts) > 1
     assert len(plans[7].parts) > 1
     assert plans[7].parts[0].record.groups < 3
+    plans = [winograd_weight.plan(geometry_of(case), np.dtype(case.dtype).itemsize) for case in CUT]
+    at_once = [plan.parts[0].portions[0].sums.point_blocks == 0 for plan in plans]
+    portions = [len(plan.parts[0].portions) for plan in plans]
+    assert at_once == [True] * 6 + [False] * 2
+    assert portions[6] > 1
+    assert len(plans[6].parts) > 1
+    assert len(plans[7].parts) > 1
 
 
 def test_tables_fit_the_scratch():
@@ -274,6 +290,25 @@ def test_what_does_not_pay(input_shape, weight_shape, reason, batch):
     assert choice.algorithm == "indirect"
     assert dict(choice.refused)[ALGORITHM] == reason
     assert explain(input_shape, weight_shape, algorithm=ALGORITHM).algorithm == ALGORITHM
+
+
+@pytest.mark.parametrize(
+    ("input_shape", "weight_shape", "reason"),
+    [
+        ((8, 64, 56, 56), (64, 64, 3, 3), "64 channels per group and 25088 positions are few"),
+        ((1, 512, 7, 7), (512, 512, 3, 3), "512 channels per group and 49 positions are few"),
+        ((1, 40, 16, 16, 16), (64, 40, 3, 3, 3), "40 channels per group and 4096 positions are few"),
+        ((8, 128, 4096), (128, 128, 3), "128 channels per group and 32768 positions are few"),
+        ((8, 512, 7, 7), (512, 512, 3, 3), None),
+        ((1, 128, 28, 28), (128, 128, 3, 3), None),
+        ((1, 64, 8, 28, 28), (64, 64, 3, 3, 3), None),
+        ((8, 256, 512), (256, 256, 3), None),
+    ],
+)
+def test_which_weight_gradients_pay(input_shape, weight_shape, reason):
+    choice = explain(input_shape, weight_shape, padding=1, direction="backward_weight")
+    assert choice.algorithm == (ALGORITHM if reason is None else "indirect")
+    assert dict(choice.refused).get(ALGORITHM) == reason
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,259 @@
+"""The weight gradient in Winograd's domain: per point, outer products of transformed input and transformed gradient.
+
+Tiles are taken a portion at a time. All input under them and all their gradients are transformed into two buffers (the
+input by `winograd_inputs`); then every point, tap along D, and tile of channels adds its outer products over the
+portion's tiles to sums in memory. At the end the sums are transformed back to taps. Where one portion is all, a block
+takes all points of a few channels, and their sums stay in its scratch.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ._build import device, kernel
+from .layout import copy_transposed
+from .pointer import as_integers, cast, load_pointer, offset, store_pointer
+from .simd import lanes, splat, store
+from .tile import MAX_ROWS, outer_tile
+from .winograd_domain import (
+    BETWEEN,
+    FIRST_PASS,
+    FIRST_PRODUCT,
+    MAX_POINTS,
+    PASS_VECTORS,
+    PRODUCT_SLOTS,
+    SOURCES,
+    TARGETS,
+    Winograd,
+    columns_of,
+    planes_of,
+    put_between,
+)
+from .winograd_transform import gradient_points, weight_gradient
+
+MAX_TILES = PRODUCT_SLOTS  # pointers to a portion's tiles
+# Where one portion is all: so many source channels and panels have their sums in the scratch, behind the pointers.
+AT_ONCE_TILES, AT_ONCE_RUN, AT_ONCE_PANELS = 1024, 12, 4
+
+
+class WinogradSums(NamedTuple):
+    """What the weight gradient needs beside `Winograd`; strides in elements."""
+
+    blocks: int  # blocks of tiles in the portion
+    tiles: int  # tiles in the portion
+    gradient_n: int  # elements of the gradient between samples and positions, by axis
+    gradient_d: int
+    gradient_h: int
+    gradient_w: int
+    gradients_row: int  # elements of a row of transformed gradient
+    slices: int  # into how many parts the destination channels are cut for the transform
+    row: int  # lanes of a row of sums: those of all panels of a group
+    point_blocks: int  # into how many parts points, source channels and (all tiles at once) panels are cut
+    run_blocks: int
+    panel_blocks: int
+
+
+@device
+def _first_tile(tile_block, g):
+    """Number of the block's first tile among all tiles in the order of blocks."""
+    column, columns, depth, _ = columns_of(tile_block, g)
+    return column * g.out_d + columns * depth
+
+
+@device
+def _transform_gradient(scratch, corner, zeros, target, point_stride, h, w, count, g, s):
+    """``target[point * point_stride]`` receives `count` channels of one tile."""
+    for i in range(g.outputs_h):
+        for j in range(g.outputs_w):
+            inside = h + i < g.out_h and w + j < g.out_w
+            place = offset(corner, i * s.gradient_h + j * s.gradient_w)
+            store_pointer(scratch, SOURCES + i * g.outputs_w + j, place if inside else zeros)
+    for i in range(g.points_h * g.points_w):
+        store_pointer(scratch, TARGETS + i, offset(target, i * point_stride))
+    first = SOURCES
+    if g.points_h > 1:
+        first = BETWEEN if g.points_w > 1 else TARGETS
+        for j in range(g.outputs_w):
+            gradient_points(
+                g.points_h, scratch, SOURCES + j, g.outputs_w, scratch, first + j, g.outputs_w, count, target
+            )
+    if g.points_w > 1:
+        for i in range(g.points_h):
+            row = first + i * g.outputs_w
+            gradient_points(g.points_w, scratch, row, 1, scratch, TARGETS + i * g.points_w, 1, count, target)
+
+
+@kernel
+def winograd_gradients(block, scratch, gradient: "T*", zeros: "T*", gradients: "T*", g: "Winograd", s: "WinogradSums"):
+    """One block: a slice of the channels of one group for one block of tiles."""
+    part = block % s.slices
+    block //= s.slices
+    group = block % g.groups
+    tile_block = g.first_block + block // g.groups
+    put_between(scratch, cast(offset(scratch, FIRST_PASS), gradients))
+    column, columns, depth, depths = columns_of(tile_block, g)
+    tile = _first_tile(tile_block, g) - _first_tile(g.first_block, g)
+    first, last = part * g.lanes // s.slices, (part + 1) * g.lanes // s.slices
+    most = PASS_VECTORS * lanes(gradients)
+    parts = (last - first + most - 1) // most
+    point_stride = s.tiles * s.gradients_row
+    for i in range(columns * depths):
+        col = column + i // depths
+        w = col % g.tiles_w * g.outputs_w
+        h = col // g.tiles_w % g.tiles_h * g.outputs_h
+        n = col // (g.tiles_w * g.tiles_h)
+        place = n * s.gradient_n + (depth + i % depths) * s.gradient_d + h * s.gradient_h + w * s.gradient_w
+        target = offset(gradients, (tile + i) * s.gradients_row + group * s.row)
+        for k in range(parts):
+            c = first + k * (last - first) // parts
+            count = first + (k + 1) * (last - first) // parts - c
+            corner = offset(gradient, place + group * g.lanes + c)
+            _transform_gradient(scratch, corner, zeros, offset(target, c), point_stride, h, w, count, g, s)
+        if last == g.lanes:
+            for point in range(g.points_h * g.points_w):
+                for lane in range(last, s.row):
+                    target[point * point_stride + lane] = 0
+
+
+@device
+def _put_tiles(table, values, tap, g, s):
+    """Pointers to the rows of transformed input that tap `tap` along D reads for all tiles of the portion."""
+    slot = 0
+    region = g.points_h * g.points_w * g.values_point
+    for block in range(s.blocks):
+        _, columns, depth, depths = columns_of(g.first_block + block, g)
+        plane, planes = planes_of(depth, depths, g)
+        for col in range(columns):
+            for i in range(depths):
+                d = depth + i + tap - g.pad_d
+                row = col * planes + d - plane if 0 <= d and d < g.in_d else columns * planes
+                store_pointer(table, slot, offset(values, block * region + row * g.values_row))
+                slot += 1
+
+
+@device
+def _add_products(table, values, gradients, target, row, count, panels, g, s):
+    """``target[r * row + lane]`` += the outer products of one point, for `count` source channels."""
+    row_tiles = (count + MAX_ROWS - 1) // MAX_ROWS
+    for panel in range(panels):
+        for row_tile in range(row_tiles):
+            r = row_tile * count // row_tiles
+            outer_tile(
+                (row_tile + 1) * count // row_tiles - r,
+                table,
+                s.tiles,
+                values + r,
+                offset(gradients, panel * g.width),
+                s.gradients_row,
+                offset(target, r * row + panel * g.width),
+                row,
+            )
+
+
+@device
+def _set_zero(target, row, count, width):
+    zero = splat(target, 0.0)
+    for r in range(count):
+        for lane in range(0, width, lanes(target)):
+            store(target, r * row + lane, zero)
+
+
+@device
+def _transform_back(scratch, sums, point_stride, out, width, valid, g):
+    """Taps of one plane of the kernel, one source channel and up to eight vectors of lanes, from their sums."""
+    points = g.points_h * g.points_w
+    taps_h, taps_w = min(g.points_h, 3), min(g.points_w, 3)
+    row = PASS_VECTORS * lanes(sums)
+    buffer = load_pointer(scratch, BETWEEN + MAX_POINTS // 2, sums)  # between two passes are half as many rows
+    for tap in range(taps_h * taps_w):
+        store_pointer(scratch, TARGETS + tap, offset(buffer, tap * row))
+    for i in range(points):
+        store_pointer(scratch, SOURCES + i, offset(sums, i * point_stride))
+    first = SOURCES
+    if g.points_h > 1:
+        first = BETWEEN if g.points_w > 1 else TARGETS
+        for j in range(g.points_w):
+            weight_gradient(g.points_h, scratch, SOURCES + j, g.points_w, scratch, first + j, g.points_w, width, sums)
+    if g.points_w > 1:
+        for i in range(taps_h):
+            weight_gradient(
+                g.points_w, scratch, first + i * g.points_w, 1, scratch, TARGETS + i * taps_w, 1, width, sums
+            )
+    copy_transposed(as_integers(buffer), 0, row, as_integers(out), 0, g.weight_lane, taps_h * taps_w, valid)
+
+
+@kernel
+def winograd_sums(block, scratch, values: "T*", gradients: "T*", sums: "T*", g: "Winograd", s: "WinogradSums"):
+    """One block: some points and source channels of one group; ``sums[group][tap_d][point][r][lane]``."""
+    run_block = block % s.run_blocks
+    block //= s.run_blocks
+    point_block = block % s.point_blocks
+    group = block // s.point_blocks
+    points = g.points_h * g.points_w
+    first = run_block * g.run // s.run_blocks
+    count = (run_block + 1) * g.run // s.run_blocks - first
+    table = offset(scratch, FIRST_PRODUCT)
+    for tap in range(g.taps_d):
+        _put_tiles(table, values, tap, g, s)
+        for point in range(point_block * points // s.point_blocks, (point_block + 1) * points // s.point_blocks):
+            target = offset(sums, (((group * g.taps_d + tap) * points + point) * g.run + first) * s.row)
+            if g.first_block == 0:
+                _set_zero(target, s.row, count, s.row)
+            source = offset(gradients, point * s.tiles * s.gradients_row + group * s.row)
+            place = point * g.values_point + group * g.run + first
+            _add_products(table, place, source, target, s.row, count, g.panels, g, s)
+
+
+@kernel
+def winograd_sums_to_taps(block, scratch, sums: "T*", out: "T*", g: "Winograd", s: "WinogradSums"):
+    """One block: one source channel of one group; `out` has the strides of the weights."""
+    group = block // g.run
+    r = block - group * g.run
+    points = g.points_h * g.points_w
+    taps = min(g.points_h, 3) * min(g.points_w, 3)
+    put_between(scratch, cast(offset(scratch, FIRST_PASS), sums))
+    row = PASS_VECTORS * lanes(sums)
+    for tap in range(g.taps_d):
+        source = offset(sums, ((group * g.taps_d + tap) * points * g.run + r) * s.row)
+        for lane in range(0, g.lanes, row):
+            place = group * g.weight_group + lane * g.weight_lane + r * g.weight_run + tap * taps
+            width, valid = min(row, s.row - lane), min(row, g.lanes - lane)
+            _transform_back(scratch, offset(source, lane), g.run * s.row, offset(out, place), width, valid, g)
+
+
+@kernel
+def winograd_weight(block, scratch, values: "T*", gradients: "T*", out: "T*", g: "Winograd", s: "WinogradSums"):
+    """One block: some source channels and panels of one group, whose sums over all tiles stay in the scratch."""
+    panel_block = block % s.panel_blocks
+    block //= s.panel_blocks
+    run_block = block % s.run_blocks
+    group = block // s.run_blocks
+    points = g.points_h * g.points_w
+    taps = min(g.points_h, 3) * min(g.points_w, 3)
+    first = run_block * g.run // s.run_blocks
+    count = (run_block + 1) * g.run // s.run_blocks - first
+    panel = panel_block * g.panels // s.panel_blocks
+    panels = (panel_block + 1) * g.panels // s.panel_blocks - panel
+    width, lane = panels * g.width, panel * g.width
+    put_between(scratch, cast(offset(scratch, FIRST_PASS), out))
+    table = offset(scratch, FIRST_PRODUCT)
+    sums = cast(offset(table, AT_ONCE_TILES), out)
+    for tap in range(g.taps_d):
+        _put_tiles(table, values, tap, g, s)
+        for point in range(points):
+            target = offset(sums, point * count * width)
+            _set_zero(target, width, count, width)
+            source = offset(gradients, point * s.tiles * s.gradients_row + group * s.row + lane)
+            place = point * g.values_point + group * g.run + first
+            _add_products(table, place, source, target, width, count, panels, g, s)
+        for r in range(count):
+            place = group * g.weight_group + lane * g.weight_lane + (first + r) * g.weight_run + tap * taps
+            _transform_back(
+                scratch,
+                offset(sums, r * width),
+                count * width,
+                offset(out, place),
+                width,
+                min(width, g.lanes - lane),
+                g,
+            )

@@ -1,0 +1,197 @@
+"""What all directions of Winograd convolution share: tiles, their tables, the kernels' record, parts of the weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ...kernels.tile import tile_lanes
+from ...kernels.winograd_domain import Winograd
+from ..padding import source_index
+from . import blocking
+from .gemm import strides
+
+if TYPE_CHECKING:
+    from ..geometry import ConvGeometry
+
+# Enough blocks of a launch that the cores finish together.
+BLOCKS = 16
+
+
+class Side(NamedTuple):
+    """Which way a direction runs: what is read and written, and the weights' order."""
+
+    source: tuple[int, int, int]
+    source_channels: int
+    out: tuple[int, int, int]
+    out_channels: int
+    run: int  # source channels of one group
+    lanes: int  # destination channels of one group
+    pad: tuple[int, ...]
+    weight_run: int
+    weight_lane: int
+    backwards: bool
+
+
+class Cut(NamedTuple):
+    """How tiles are cut into blocks; see `winograd_Winograd`."""
+
+    columns: int
+    depth: int
+    rows: int
+    step_panels: int
+    own_values: bool
+    own_run: int
+
+
+class Part(NamedTuple):
+    """Some groups, or some panels of one group, whose transformed weights fit the limit on extra memory."""
+
+    channels: slice  # of the destination
+    source_start: int  # elements to skip in a sample of the source, the weights and the destination
+    weight_start: int
+    out_start: int
+    record: Winograd
+
+
+def side_of(g: ConvGeometry, direction: str) -> Side:
+    """What a direction reads and writes; the weight gradient runs over the tiles of the forward direction."""
+    if direction != "backward_data":
+        weight = (g.taps, g.in_per_group * g.taps)
+        channels = (g.in_per_group, g.out_per_group)
+        return Side(g.input, g.in_channels, g.output, g.out_channels, *channels, g.pad_low, *weight, False)
+    weight = (g.in_per_group * g.taps, g.taps)
+    channels = (g.out_per_group, g.in_per_group)
+    pad = tuple(k - 1 - p for k, p in zip(g.kernel, g.pad_low, strict=True))
+    return Side(g.output, g.out_channels, g.input, g.in_channels, *channels, pad, *weight, True)
+
+
+def points_of(out: tuple[int, int, int], kernel: tuple[int, int, int]) -> tuple[int, int]:
+    """Points of a tile along H and W: 6 for 4 outputs, or 4 for 2 where that takes no more multiplications."""
+    h, w = (
+        1 if taps == 1 else 4 if -(-size // 2) * 4 <= -(-size // 4) * 6 else 6
+        for size, taps in zip(out[1:], kernel[1:], strict=True)
+    )
+    return h, w
+
+
+def _outputs(points: int) -> int:
+    return max(1, points - 2)
+
+
+def _offsets(g: ConvGeometry, side: Side, axis: int, points: int, stride: int) -> np.ndarray:
+    """What each point of each tile along an axis reads, in elements; -1: a zero."""
+    outputs, step = side.out[axis], _outputs(points)
+    tiles = -(-outputs // step)
+    index = source_index(side.source[axis], tiles, points, step, 1, side.pad[axis], g.padding_mode[axis])
+    # Inputs that only outputs beyond the edge would read: they may hold infinities.
+    needed = np.arange(tiles)[:, None] * step + np.arange(points) < outputs + points - step
+    return np.ascontiguousarray(np.where(needed & (index >= 0), index * stride, -1))
+
+
+class Tiles(NamedTuple):
+    """The tiles of a problem."""
+
+    points_h: int
+    points_w: int
+    index_h: np.ndarray
+    index_w: np.ndarray
+    columns: int
+
+    @property
+    def points(self) -> int:
+        return self.points_h * self.points_w
+
+
+def tiles_of(g: ConvGeometry, side: Side) -> Tiles:
+    """The tiles of a direction and what their points read."""
+    points_h, points_w = points_of(side.out, g.kernel)
+    source = strides(side.source, side.source_channels)
+    index_h = _offsets(g, side, 1, points_h, source[2])
+    index_w = _offsets(g, side, 2, points_w, source[3])
+    return Tiles(points_h, points_w, index_h, index_w, g.batch * len(index_h) * len(index_w))
+
+
+def shape_of(g: ConvGeometry, side: Side, columns: int, tiles: int) -> tuple[int, int, int]:
+    """Columns and depth of a block of at most so many tiles, and how many rows of transformed input it reads."""
+    depth = blocking.split_evenly(side.out[0], tiles)
+    few = blocking.split_evenly(columns, tiles // depth)
+    return few, depth, few * min(side.source[0], depth + g.kernel[0] - 1) + (g.kernel[0] > 1)
+
+
+def record(g: ConvGeometry, side: Side, tiles: Tiles, cut: Cut, width: int, values_row: int, itemsize: int) -> Winograd:
+    """The kernels' record, all tiles in one launch."""
+    line = 64 // itemsize  # rows of different points begin in different sets of the caches
+    source_strides = strides(side.source, side.source_channels)
+    return Winograd(
+        points_h=tiles.points_h,
+        points_w=tiles.points_w,
+        outputs_h=_outputs(tiles.points_h),
+        outputs_w=_outputs(tiles.points_w),
+        tiles_h=len(tiles.index_h),
+        tiles_w=len(tiles.index_w),
+        columns=tiles.columns,
+        in_d=side.source[0],
+        out_d=side.out[0],
+        out_h=side.out[1],
+        out_w=side.out[2],
+        taps_d=g.kernel[0],
+        pad_d=side.pad[0],
+        source_n=source_strides[0],
+        source_d=source_strides[1],
+        **dict(zip(("out_sn", "out_sd", "out_sh", "out_sw"), strides(side.out, side.out_channels), strict=True)),
+        groups=g.groups,
+        run=side.run,
+        lanes=side.lanes,
+        vector=tile_lanes(itemsize) // 2,
+        width=width,
+        panels=-(-side.lanes // width),
+        block_columns=cut.columns,
+        block_depth=cut.depth,
+        depth_blocks=-(-side.out[0] // cut.depth),
+        first_block=0,
+        panel_blocks=1,
+        step_panels=cut.step_panels,
+        own_values=int(cut.own_values),
+        slices=1,
+        values_row=values_row,
+        values_point=-(-cut.rows * values_row // line) * line + line,
+        products_point=cut.columns * cut.depth * cut.step_panels * width + line,
+        weight_point=(cut.own_run or side.run) * width + line,
+        weight_run=side.weight_run,
+        weight_lane=side.weight_lane,
+        weight_group=g.out_per_group * g.in_per_group * g.taps,
+        backwards=int(side.backwards),
+        weight_blocks=1,
+        own_run=cut.own_run,
+    )
+
+
+def parts_of(g: Winograd, itemsize: int) -> list[Part]:
+    """Cut groups and panels so that at most `blocking.PACKED_BYTES` of weights are transformed at a time."""
+    groups, panel_parts = g.groups, 1
+    if not g.own_run:
+        panel_bytes = g.taps_d * g.points_h * g.points_w * g.weight_point * itemsize
+        portion = max(1, blocking.PACKED_BYTES // panel_bytes)
+        groups, panel_parts = max(1, portion // g.panels), -(-g.panels // portion)
+    parts = []
+    for group in range(0, g.groups, groups):
+        for i in range(panel_parts):
+            # As even as possible, the last part the largest: if its last panel is ragged, it has another.
+            panel, end = i * g.panels // panel_parts, (i + 1) * g.panels // panel_parts
+            lane = panel * g.width
+            few_groups, few_panels = min(groups, g.groups - group), end - panel
+            lanes = min(g.lanes, end * g.width) - lane
+            first = group * g.lanes + lane
+            part = g._replace(
+                groups=few_groups,
+                panels=few_panels,
+                lanes=lanes,
+                panel_blocks=min(g.panel_blocks, few_panels),
+                weight_blocks=max(1, min(g.run // 16, -(-2 * BLOCKS // (few_groups * few_panels)))),
+            )
+            channels = slice(first, first + (few_groups - 1) * g.lanes + lanes)
+            weight_start = group * g.weight_group + lane * g.weight_lane
+            parts.append(Part(channels, group * g.run, weight_start, first, part))
+    return parts
