@@ -161,18 +161,18 @@ def conv_winograd(
     table = offset(scratch, TABLES)
     own_weights = offset(products, points * g.products_point)
     row_tiles = _put_tables(table, tile_block, region, own_weights if g.own_run else weight, products, g)
+    run_step = g.own_run if g.own_run else g.run
     panel = panel_block * g.panels // g.panel_blocks
     end = (panel_block + 1) * g.panels // g.panel_blocks
     while panel < end:
         panels = min(g.step_panels, end - panel)
         this = group * g.panels + panel
-        if g.own_run:
-            for r in range(0, g.run, g.own_run):
-                run = min(g.own_run, g.run - r)
+        for r in range(0, g.run, run_step):
+            run = min(run_step, g.run - r)
+            if g.own_run:
                 transform_weights(scratch, weight, own_weights, this, r, r + run, g)
-                _multiply(table, row_tiles, columns * depths, x_offset + r, run, 0, panels, zeros, r, g)
-        else:
-            _multiply(table, row_tiles, columns * depths, x_offset, g.run, this, panels, zeros, 0, g)
+            first_panel = 0 if g.own_run else this
+            _multiply(table, row_tiles, columns * depths, x_offset + r, run, first_panel, panels, zeros, r, g)
         lane = panel * g.width
         _transform_back(
             scratch,
