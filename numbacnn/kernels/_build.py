@@ -100,7 +100,22 @@ class device(_LazyNumba):
 
         # Kept: a Numba type holds its object weakly.
         self._compiled = numba.njit(**_OPTIONS, forceinline=self._force_inline)(self._function)
+        _forget_literals(self._compiled)
         return numba.typeof(self._compiled)
+
+
+def _forget_literals(dispatcher: Any) -> None:
+    """Keep Numba from compiling a helper once more for every number that a call writes out."""
+    from numba.core import types
+
+    resolve = dispatcher.get_call_template
+
+    def without_literals(args: Any, kws: Any) -> Any:
+        return resolve(
+            tuple(types.unliteral(arg) for arg in args), {name: types.unliteral(arg) for name, arg in kws.items()}
+        )
+
+    dispatcher.get_call_template = without_literals
 
 
 class inlined(device):
@@ -120,6 +135,50 @@ class intrinsic(_LazyNumba):
         self._compiled = extending.intrinsic(self._function)
         cpu_target.typing_context.refresh()
         return cpu_target.typing_context.resolve_value_type(self._compiled)
+
+
+@functools.cache
+def _record_class() -> Any:
+    """Numba's type of a record: a pointer to its slots, which never change (made at first use, because it needs Numba).
+
+    As a tuple, Numba would take it apart and put it together again at every call: seconds, for dozens of fields.
+    """
+    from llvmlite import ir
+    from numba.core import types
+    from numba.core.imputils import lower_getattr_generic
+    from numba.core.registry import cpu_target
+    from numba.core.typing.templates import AttributeTemplate, infer_getattr
+    from numba.extending import models, register_model
+
+    class Record(types.Type):
+        """The integers of the NamedTuple `kind`, by name."""
+
+        def __init__(self, kind: Any) -> None:
+            self.kind = kind
+            super().__init__(name=f"Record({kind.__module__}.{kind.__qualname__})")
+
+    @register_model(Record)
+    class RecordModel(models.PrimitiveModel):
+        def __init__(self, manager: Any, record: Any) -> None:
+            super().__init__(manager, record, ir.IntType(64).as_pointer())
+
+    @infer_getattr
+    class RecordAttributes(AttributeTemplate):
+        key = Record
+
+        def generic_resolve(self, record: Any, name: str) -> Any:
+            return types.int64 if name in record.kind._fields else None
+
+    @lower_getattr_generic(Record)
+    def load_field(context: Any, builder: Any, record: Any, value: Any, name: str) -> Any:
+        place = builder.gep(value, [ir.Constant(ir.IntType(64), record.kind._fields.index(name))])
+        field = builder.load(place)
+        field.set_metadata("invariant.load", builder.module.add_metadata([]))
+        return field
+
+    cpu_target.target_context.refresh()
+    cpu_target.typing_context.refresh()
+    return Record
 
 
 class _Parameter:
@@ -156,7 +215,7 @@ class _Parameter:
         if self.kind == "array":
             return types.Array(element, self.ndim, "C")
         if self.kind == "record":
-            return types.NamedUniTuple(types.int64, len(self.record._fields), self.record)
+            return _record_class()(self.record)
         return element
 
     def format(self, binding: dict[str, str]) -> str:
@@ -355,7 +414,8 @@ class Kernel:
                 builder.ret_void()
                 library.add_ir_module(module)
                 library.add_linking_library(body.library)
-            library.finalize()
+            with _replaced(_without_machine_code()):
+                library.finalize()
         missing = [f.name for f in library._final_module.functions if f.is_declaration]
         missing = [name for name in missing if not name.startswith(("llvm.", *_C_SYMBOLS))]
         if missing:
@@ -363,32 +423,47 @@ class Kernel:
         return library
 
 
-@contextlib.contextmanager
-def _intermediate() -> Iterator[None]:
+def _intermediate() -> contextlib.AbstractContextManager[None]:
     """Let Numba produce plain LLVM IR for a function and its helpers: no optimisation, no machine code of their own.
 
     All of it is linked into the kernel's entry point and optimised there, once. Without this, every helper is optimised
-    and compiled by itself, again in each caller, and compilation takes twice as long. (The methods replaced are private
-    to Numba; where they are missing, nothing is gained or lost.) Only under the global compiler lock.
+    and compiled by itself, again in each caller, and compilation takes several times as long.
     """
     from numba.core.codegen import CPUCodeLibrary
     from numba.core.registry import cpu_target
 
-    context = cpu_target.target_context
-    replaced: list[tuple[Any, str, Any]] = [
-        (CPUCodeLibrary, "_optimize_final_module", lambda self: None),
-        (CPUCodeLibrary, "_optimize_functions", lambda self, module: None),
-        # The dispatcher keeps a built-in per function, as a key; it is never called.
-        (type(context), "get_executable", lambda self, library, fndesc, env: [].append),
-    ]
-    replaced = [item for item in replaced if hasattr(item[0], item[1])]
-    originals = [getattr(owner, name) for owner, name, _ in replaced]
-    for owner, name, stand_in in replaced:
+    return _replaced(
+        [
+            *_without_machine_code(),
+            (CPUCodeLibrary, "_optimize_final_module", lambda self: None),
+            (CPUCodeLibrary, "_optimize_functions", lambda self, module: None),
+            # The dispatcher keeps a built-in per function, as a key; it is never called.
+            (type(cpu_target.target_context), "get_executable", lambda self, library, fndesc, env: [].append),
+        ]
+    )
+
+
+def _without_machine_code() -> list[tuple[Any, str, Any]]:
+    """What keeps Numba from loading a module into its execution engine: here modules become object files."""
+    from numba.core.codegen import CPUCodeLibrary
+
+    return [(CPUCodeLibrary, "_finalize_final_module", lambda self: setattr(self, "_finalized", True))]
+
+
+@contextlib.contextmanager
+def _replaced(stand_ins: list[tuple[Any, str, Any]]) -> Iterator[None]:
+    """Replace methods ``owner.name`` for a while; only under the global compiler lock.
+
+    The methods are private to Numba; where one is missing, nothing is gained or lost.
+    """
+    stand_ins = [item for item in stand_ins if hasattr(item[0], item[1])]
+    originals = [getattr(owner, name) for owner, name, _ in stand_ins]
+    for owner, name, stand_in in stand_ins:
         setattr(owner, name, stand_in)
     try:
         yield
     finally:
-        for (owner, name, _), original in zip(replaced, originals, strict=True):
+        for (owner, name, _), original in zip(stand_ins, originals, strict=True):
             setattr(owner, name, original)
 
 
@@ -423,8 +498,10 @@ def _unpack(
             array = context.make_array(ty)(context, builder)
             populate_array(array, data, shape, strides, itemsize, meminfo=None)
             values.append(array._getvalue())
-        elif isinstance(ty, types.BaseTuple):
-            values.append(context.make_tuple(builder, ty, [slot(i64) for _ in range(len(ty))]))
+        elif parameter.kind == "record":
+            values.append(builder.gep(slots, [ir.Constant(i64, next(position))]))
+            for _ in parameter.record._fields[1:]:
+                next(position)
         else:
             values.append(slot(context.get_data_type(ty)))
     return values

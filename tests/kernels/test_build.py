@@ -313,3 +313,33 @@ def test_a_kernel_that_needs_the_runtime_of_python_is_refused():
 def test_every_kernel_is_registered():
     assert scale in _build.registry()
     assert len(set(map(id, _build.registry()))) == len(_build.registry())
+
+
+@device
+def shifted(value, by):
+    return value + by
+
+
+@kernel
+def shift_thrice(block, out: "int64[:]", e: "Extents"):
+    out[0] = shifted(e.rows, 1)
+    out[1] = shifted(e.rows, 2)
+    out[2] = shifted(e.columns, e.rows)
+
+
+def test_a_helper_is_compiled_once_whatever_numbers_a_call_writes_out():
+    shift_thrice.compile(())
+    assert len(shifted._compiled.overloads) == 1
+    out = np.zeros(3, np.int64)
+    shift_thrice(1, out, Extents(3, 5))
+    assert out.tolist() == [4, 5, 8]
+
+
+@kernel
+def unknown_field(block, out: "int64[:]", e: "Extents"):
+    out[0] = e.depth
+
+
+def test_a_field_that_the_record_lacks():
+    with pytest.raises(Exception, match="Unknown attribute 'depth' of type Record"):
+        unknown_field.compile(())
