@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import ops
 from ..autograd import Tensor, apply, as_tensor
 from ..errors import DTypeError, ShapeError
 
@@ -337,10 +338,7 @@ def matmul(input: Any, other: Any) -> Tensor:
     Tensor([3., 7.], dtype=float32)
     """
     a, b = _operands("matmul", input, other)
-    try:
-        value = np.matmul(a.data, b.data)
-    except ValueError:
-        raise ShapeError(f"matmul: operands of shapes {a.shape} and {b.shape} do not fit") from None
+    value = ops.matmul.matmul(a.data, b.data)
 
     def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> tuple[Gradient, ...]:
         # One-axis operands as matrices: a row on the left, a column on the right.
@@ -350,9 +348,9 @@ def matmul(input: Any, other: Any) -> Tensor:
         grad = grad if a.ndim > 1 else grad[..., None, :]
         grad_a = grad_b = None
         if needs[0]:
-            grad_a = unbroadcast(np.matmul(grad, np.swapaxes(right, -1, -2)), left.shape).reshape(a.shape)
+            grad_a = unbroadcast(ops.matmul.matmul(grad, np.swapaxes(right, -1, -2)), left.shape).reshape(a.shape)
         if needs[1]:
-            grad_b = unbroadcast(np.matmul(np.swapaxes(left, -1, -2), grad), right.shape).reshape(b.shape)
+            grad_b = unbroadcast(ops.matmul.matmul(np.swapaxes(left, -1, -2), grad), right.shape).reshape(b.shape)
         return grad_a, grad_b
 
     return apply("matmul", (a, b), value, backward)

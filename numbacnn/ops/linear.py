@@ -1,4 +1,4 @@
-"""Fully connected layers on arrays, forward and backward."""
+"""Fully connected layers on arrays, forward and backward: the bits do not depend on threads or on the batch."""
 
 from __future__ import annotations
 
@@ -8,31 +8,9 @@ import numpy as np
 
 from ..errors import ShapeError
 from ._check import check_float, check_same_dtype
-from .memory import empty
+from .matmul import product
 
-__all__ = ["linear_backward_input", "linear_backward_weight", "linear_forward", "matmul"]
-
-
-def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The product of two matrices: the one place where this module multiplies.
-
-    Parameters
-    ----------
-    a : ndarray, shape (m, k)
-    b : ndarray, shape (k, n)
-        Either may be a transposed view.
-
-    Returns
-    -------
-    ndarray, shape (m, n)
-
-    Examples
-    --------
-    >>> matmul(np.ones((2, 3)), np.ones((3, 1)))
-    array([[3.],
-           [3.]])
-    """
-    return np.matmul(a, b, out=empty((a.shape[0], b.shape[1]), a.dtype))
+__all__ = ["linear_backward_input", "linear_backward_weight", "linear_forward"]
 
 
 def linear_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
@@ -73,9 +51,7 @@ def linear_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = 
         raise ShapeError(
             f"bias must have shape {weight.shape[:1]} for a weight of shape {weight.shape}, got {bias.shape}"
         )
-    out = matmul(_rows(x), weight.T)
-    if bias is not None:
-        out += bias
+    out = product(_rows(x), weight.T, bias=bias)
     return out.reshape(*x.shape[:-1], weight.shape[0])
 
 
@@ -89,7 +65,7 @@ def linear_backward_input(grad_output: np.ndarray, weight: np.ndarray) -> np.nda
     """
     grad = check_float("grad_output", grad_output)
     check_same_dtype(grad_output=grad, weight=weight)
-    out = matmul(_rows(grad), weight)
+    out = product(_rows(grad), weight)
     return out.reshape(*grad.shape[:-1], weight.shape[1])
 
 
@@ -104,7 +80,7 @@ def linear_backward_weight(grad_output: np.ndarray, x: np.ndarray) -> np.ndarray
     """
     grad = check_float("grad_output", grad_output)
     check_same_dtype(grad_output=grad, x=x)
-    return matmul(_rows(grad).T, _rows(x))
+    return product(_rows(grad).T, _rows(x))
 
 
 def _rows(x: np.ndarray) -> np.ndarray:

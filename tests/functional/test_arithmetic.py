@@ -149,7 +149,7 @@ def test_where():
 )
 def test_matmul(a, b):
     a, b = normal(*a), normal(*b)
-    np.testing.assert_array_equal(F.matmul(a, b).data, a @ b)
+    np.testing.assert_allclose(F.matmul(a, b).data, a @ b, rtol=1e-12, atol=1e-14)
     assert gradcheck(lambda a, b: a @ b, [a, b])
 
 

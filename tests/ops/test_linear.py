@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from numbacnn.errors import DTypeError, ShapeError
-from numbacnn.ops.linear import linear_backward_input, linear_backward_weight, linear_forward, matmul
+from numbacnn.ops.linear import linear_backward_input, linear_backward_weight, linear_forward
+from tests.bits import assert_same_bits
 
 DTYPES = (np.float32, np.float64)
 
@@ -32,7 +33,27 @@ def test_any_memory_order():
     expected = x @ weight.T
     for a, w in ((np.asfortranarray(x), weight), (x[::-1].copy()[::-1], np.asfortranarray(weight))):
         assert (linear_forward(a, w) == expected).all()
-    assert (matmul(x.T, x) == x.T @ x).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("features", [(70, 1), (70, 90), (600, 10)], ids=str)
+def test_bits_depend_on_neither_threads_nor_batch(features, dtype):
+    rng = np.random.default_rng(0)
+    inputs, outputs = features
+    x, weight = rng.standard_normal((90, inputs)).astype(dtype), rng.standard_normal((outputs, inputs)).astype(dtype)
+    bias, grad = rng.standard_normal(outputs).astype(dtype), rng.standard_normal((90, outputs)).astype(dtype)
+    assert_same_bits(
+        lambda: (
+            linear_forward(x, weight, bias),
+            linear_backward_input(grad, weight),
+            linear_backward_weight(grad, x),
+        )
+    )
+    for part in (slice(0, 1), slice(1, 6), slice(6, 90)):
+        for b in (None, bias):
+            assert linear_forward(x, weight, b)[part].tobytes() == linear_forward(x[part], weight, b).tobytes()
+        whole = linear_backward_input(grad, weight)[part]
+        assert whole.tobytes() == linear_backward_input(grad[part], weight).tobytes()
 
 
 def test_no_features():

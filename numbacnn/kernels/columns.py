@@ -1,0 +1,162 @@
+"""Reading a matrix column by column where its rows lie in memory: a vector takes an element of each of several rows.
+
+16 bytes of each row are loaded, and squares are transposed inside the vectors' 16-byte parts, where shuffles are
+cheapest. `pack_columns` stores what is read, `columns_dot` multiplies it at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._build import intrinsic
+from .tile import _choose, _Emitter, _loop
+
+PART_BYTES = 16
+LINE_BYTES = 64
+AHEAD_BYTES = 512
+
+
+class _Columns:
+    """One vector's worth of rows, and the columns read from them a few at a time."""
+
+    def __init__(self, e: _Emitter, rows: list[Any]) -> None:
+        self.e, self.rows = e, rows
+        self.step = PART_BYTES // e.itemsize  # columns that one reading yields
+
+    def read(self, place: Any) -> list[Any]:
+        """`step` vectors: the columns from element `place` of the rows on."""
+        e, step = self.e, self.step
+        part = e.ir.VectorType(e.scalar, step)
+        parts = [e.builder.bitcast(e.at(row, place), part.as_pointer()) for row in self.rows]
+        parts = [e.builder.load(pointer, align=e.itemsize) for pointer in parts]
+        vectors = [self._join(parts[i::step]) for i in range(step)]
+        low, high = (self._interleaved(first) for first in (0, step // 2))
+        for _ in range(step.bit_length() - 1):
+            pairs = list(zip(vectors[: step // 2], vectors[step // 2 :], strict=True))
+            vectors = [e.builder.shuffle_vector(a, b, order) for a, b in pairs for order in (low, high)]
+        return vectors
+
+    def one(self, place: Any) -> Any:
+        """The column at element `place`."""
+        e = self.e
+        vector = e.ir.Constant(e.vector, e.ir.Undefined)
+        for i, row in enumerate(self.rows):
+            element = e.builder.load(e.at(row, place), align=e.itemsize)
+            vector = e.builder.insert_element(vector, element, e.ir.Constant(e.i32, i))
+        return vector
+
+    def _prefetch(self, place: Any) -> None:
+        """Ask for the lines that will be read `AHEAD_BYTES` later: more rows than the machine follows by itself."""
+        e, i8 = self.e, self.e.ir.IntType(8).as_pointer()
+        ahead = e.builder.add(place, e.constant(AHEAD_BYTES // e.itemsize))
+        for row in self.rows:
+            line = e.builder.bitcast(e.at(row, ahead), i8)
+            e.call("llvm.prefetch.p0", e.ir.VoidType(), [line, *(e.ir.Constant(e.i32, n) for n in (0, 3, 1))])
+
+    def walk(self, count: Any, values: list[Any], several: Any, single: Any) -> list[Any]:
+        """``values = several(k, values)`` for whole readings from column k on, then ``single(k, values)`` for the rest.
+
+        A cache line of each row is used up before the next: the rows may share few places of the cache.
+        """
+        e, builder = self.e, self.e.builder
+        step, line = e.constant(self.step), e.constant(LINE_BYTES // e.itemsize)
+        lines = builder.sdiv(count, line)
+
+        def of_line(n, values):
+            begin = builder.mul(n, line)
+            self._prefetch(begin)
+            parts = e.constant(LINE_BYTES // PART_BYTES)
+            return _loop(e, "parts", parts, values, lambda m, v: several(builder.add(begin, builder.mul(m, step)), v))
+
+        values = _loop(e, "lines", lines, values, of_line)
+        done = builder.mul(lines, line)
+        left = builder.sub(count, done)
+        return _loop(e, "single", left, values, lambda n, v: single(builder.add(done, n), v))
+
+    def _join(self, parts: list[Any]) -> Any:
+        while len(parts) > 1:
+            lanes = parts[0].type.count
+            order = self._order(range(2 * lanes))
+            parts = [self.e.builder.shuffle_vector(a, b, order) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+        return parts[0]
+
+    def _interleaved(self, first: int) -> Any:
+        """Half of each part of two vectors, in turn, from element `first` of the parts on."""
+        lanes, step = self.e.lanes, self.step
+        return self._order(
+            part + first + i // 2 + lanes * (i % 2) for part in range(0, lanes, step) for i in range(step)
+        )
+
+    def _order(self, numbers: Any) -> Any:
+        ir, numbers = self.e.ir, list(numbers)
+        return ir.Constant(ir.VectorType(self.e.i32, len(numbers)), numbers)
+
+
+@intrinsic
+def pack_columns(typingctx, source, row, columns, packed, packed_row):
+    """``packed[k * packed_row + i] = source[i * row + k]`` for ``k < columns`` and a vector's worth of rows `i`."""
+    from numba.core import types
+
+    def codegen(context, builder, signature, args):
+        source, row, columns, packed, packed_row = args
+        e = _Emitter(builder, signature.args[0].dtype)
+        rows = [e.at(source, builder.mul(row, e.constant(i))) for i in range(e.lanes)]
+        group = _Columns(e, rows)
+
+        def put(k, column):
+            e.store(column, e.at(packed, builder.mul(k, packed_row)))
+
+        def several(k, _):
+            for i, column in enumerate(group.read(k)):
+                put(builder.add(k, e.constant(i)), column)
+            return []
+
+        def single(k, _):
+            put(k, group.one(k))
+            return []
+
+        group.walk(columns, [], several, single)
+        return context.get_dummy_value()
+
+    return types.void(source, types.int64, types.int64, packed, types.int64), codegen
+
+
+@intrinsic
+def columns_dot(typingctx, x, w, row, count, start, out, valid):
+    """``out[i] = start[i] + sum over k < count of x[k] * w[i * row + k]`` for the first `valid` of a vector's `i`.
+
+    As many rows as a vector has lanes, one chain of additions: rows whose distance is a power of two share one place
+    of the first cache, and more of them would not fit. `start` is read as a whole vector.
+    """
+    from numba.core import types
+
+    i64 = types.int64
+
+    def codegen(context, builder, signature, args):
+        x, w, row, count, start, out, valid = args
+        e = _Emitter(builder, signature.args[0].dtype)
+        last = builder.sub(valid, e.constant(1))  # rows that do not exist are the last one again
+        numbers = [e.constant(i) for i in range(e.lanes)]
+        numbers = [builder.select(builder.icmp_signed("<", i, last), i, last) for i in numbers]
+        columns = _Columns(e, [e.at(w, builder.mul(row, i)) for i in numbers])
+
+        def add(k, column, total):
+            return e.multiply_add(e.broadcast(builder.load(e.at(x, k), align=e.itemsize)), column, total)
+
+        def several(k, totals):
+            (total,) = totals
+            for i, column in enumerate(columns.read(k)):
+                total = add(builder.add(k, e.constant(i)), column, total)
+            return [total]
+
+        sums = columns.walk(count, [e.load(start)], several, lambda k, totals: [add(k, columns.one(k), totals[0])])
+
+        def put(mask):
+            e.store(sums[0], out, mask)
+            return []
+
+        full = builder.icmp_signed(">=", valid, e.constant(e.lanes))
+        _choose(e, "store", full, lambda: put(None), lambda: put(e.mask(valid, 0)))
+        return context.get_dummy_value()
+
+    return types.void(x, w, i64, i64, start, out, i64), codegen

@@ -1,0 +1,232 @@
+"""Matrix products on the register tile: ``out = a @ b + bias`` for operands of any strides.
+
+Every sum runs over the depth in order, one fused multiply-add after the other, however the work is cut. So results do
+not depend on the number of rows or threads, and blocks can be chosen for speed alone.
+
+After Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008): copies of what is in use lie
+in caches in the order in which the tile reads them; the names of the loops are BLIS's.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ._build import device, kernel
+from ._serial import SCRATCH_SLOTS
+from .columns import columns_dot, pack_columns
+from .layout import copy_transposed
+from .pointer import as_integers, cast, offset, store_pointer
+from .simd import fma, load, splat, store
+from .tile import MAX_ROWS, MIN_GEMM_ROWS, gemm_tile
+
+# The scratch: a table per row tile; the initial values of a block's columns; copies of some rows of `a`, of which
+# `ROW_GROUP` at a time stay in L1; copies of columns of `b`, which stay in L2.
+ROW_GROUP, ROW_COPIES = 12, 48
+ROW_SLOTS = 128  # a row's stretch of one block of the depth: 1 KiB
+TABLE_STEP = 16
+START = TABLE_STEP * ROW_GROUP // MAX_ROWS
+START_SLOTS = 2048
+ROWS = START + START_SLOTS
+COLUMNS = ROWS + ROW_COPIES * ROW_SLOTS
+COLUMN_SLOTS = SCRATCH_SLOTS - COLUMNS
+
+
+class Gemm(NamedTuple):
+    """Extents, strides (in elements) and block sizes of one launch."""
+
+    rows: int  # of one product
+    columns: int
+    depth: int
+    a_row: int  # elements between rows and between columns
+    a_depth: int
+    b_depth: int
+    b_column: int
+    vector: int  # lanes of one vector
+    width: int  # columns of a panel
+    panel: (
+        int  # elements of a copied panel; a cache line more than it needs, for a power of two would be a bad distance
+    )
+    row_blocks: int
+    column_blocks: int
+    depth_block: int
+    has_bias: int
+    direct: int  # 1: a single row, and columns of `b` are read where they lie; 0: copies of them
+
+
+@device
+def _part(i, parts, total):
+    """First element and size of part `i` when `total` is cut evenly."""
+    first = i * total // parts
+    return first, (i + 1) * total // parts - first
+
+
+@device
+def _copy(source, row, column, target, target_row, rows, columns):
+    """``target[i * target_row + j] = source[i * row + j * column]``."""
+    if column == 1:
+        for i in range(rows):
+            for j in range(columns):
+                target[i * target_row + j] = source[i * row + j]
+    elif row == 1:
+        copy_transposed(as_integers(source), 0, column, as_integers(target), 0, target_row, columns, rows)
+    else:
+        for i in range(rows):
+            for j in range(columns):
+                target[i * target_row + j] = source[i * row + j * column]
+
+
+@device
+def _pack_columns(source, packed, depth, columns, g):
+    """Columns as panels, ``packed[panel][k][lane]``; the last panel's missing lanes are zero."""
+    whole = columns - columns % g.width
+    if g.b_column == 1:  # as they lie in memory
+        for k in range(depth):
+            row, place = offset(source, k * g.b_depth), k * g.width
+            for column in range(0, whole, g.width):
+                for lane in range(0, g.width, g.vector):
+                    store(packed, place + lane, load(row, column + lane))
+                place += g.panel
+    elif g.b_depth == 1:
+        for column in range(0, whole, g.vector):
+            target = offset(packed, column // g.width * g.panel + column % g.width)
+            pack_columns(offset(source, column * g.b_column), g.b_column, depth, target, g.width)
+    else:
+        for column in range(0, whole, g.width):
+            target = offset(packed, column // g.width * g.panel)
+            _copy(offset(source, column * g.b_column), g.b_depth, g.b_column, target, g.width, depth, g.width)
+    if whole < columns:
+        target = offset(packed, whole // g.width * g.panel)
+        for i in range(depth * g.width):
+            target[i] = 0
+        _copy(offset(source, whole * g.b_column), g.b_depth, g.b_column, target, g.width, depth, columns - whole)
+
+
+@device
+def _vector_times_columns(a, b, start, out, columns, g):
+    """One row of `a`; columns of `b` that lie in memory as rows. Each element of `b` is needed once: no copies."""
+    for column in range(0, columns, g.vector):
+        columns_dot(
+            a,
+            offset(b, column * g.b_column),
+            g.b_column,
+            g.depth,
+            offset(start, column),
+            offset(out, column),
+            min(g.vector, columns - column),
+        )
+
+
+@device
+def _vector_times_rows(a, b, start, out, columns, g):
+    """One row of `a`; rows of `b`. Returns how many columns are done: whole vectors of them."""
+    whole = columns - columns % g.vector
+    for j in range(0, whole, g.vector):
+        store(out, j, load(start, j))
+    few = g.depth - g.depth % 4
+    for d in range(0, few, 4):  # four rows are as many streams as any machine follows by itself
+        b0 = offset(b, d * g.b_depth)
+        b1 = offset(b0, g.b_depth)
+        b2 = offset(b1, g.b_depth)
+        b3 = offset(b2, g.b_depth)
+        a0, a1, a2, a3 = splat(out, a[d]), splat(out, a[d + 1]), splat(out, a[d + 2]), splat(out, a[d + 3])
+        for j in range(0, whole, g.vector):
+            total = fma(a1, load(b1, j), fma(a0, load(b0, j), load(out, j)))
+            store(out, j, fma(a3, load(b3, j), fma(a2, load(b2, j), total)))
+    for d in range(few, g.depth):
+        row = offset(b, d * g.b_depth)
+        for j in range(0, whole, g.vector):
+            store(out, j, fma(splat(out, a[d]), load(row, j), load(out, j)))
+    return whole
+
+
+@device
+def _put_tables(table, rows, tiles, packed, pitch, columns, out, out_row):
+    """A table for each row tile, as `gemm_tile` reads it; too few rows: the last is repeated."""
+    for tile in range(tiles):
+        first, valid = _part(tile, tiles, rows)
+        slot = tile * TABLE_STEP
+        count = max(valid, MIN_GEMM_ROWS)
+        for i in range(count):
+            row = first + min(i, valid - 1)
+            store_pointer(table, slot + i, offset(out, row * out_row))
+            store_pointer(table, slot + count + i, offset(packed, row * pitch))
+        store_pointer(table, slot + 2 * count, columns)
+
+
+@device
+def _multiply(table, rows, columns, start, out, row_count, column_count, depth, d, g):
+    """A few copied rows times copied columns, added to `out` unless `d` is 0, when it begins at `start`."""
+    tiles = (row_count + MAX_ROWS - 1) // MAX_ROWS
+    _put_tables(table, row_count, tiles, rows, g.depth_block, columns, out, g.columns)
+    for lane in range(0, column_count, g.width):  # 2nd loop: panels of columns
+        lanes = min(g.width, column_count - lane)
+        for tile in range(tiles):  # 1st loop: row tiles
+            gemm_tile(
+                max(_part(tile, tiles, row_count)[1], MIN_GEMM_ROWS),
+                lanes > g.vector,
+                offset(table, tile * TABLE_STEP),
+                1,
+                0,
+                depth,
+                lane // g.width * g.panel,
+                g.width,
+                lane,
+                offset(start, lane),
+                d,
+                lanes,
+            )
+
+
+@kernel
+def gemm(block, scratch, a: "T*", b: "T*", bias: "T*", out: "T*", places: "int64*", g: "Gemm"):
+    """One block: some rows and some panels of columns of one product.
+
+    ``places[2 * product]`` and ``places[2 * product + 1]`` say at which elements the operands of a product begin.
+    """
+    row_block = block % g.row_blocks
+    block //= g.row_blocks
+    column_block = block % g.column_blocks
+    product = block // g.column_blocks
+    panels = (g.columns + g.width - 1) // g.width
+    first_row, rows = _part(row_block, g.row_blocks, g.rows)
+    first_panel, panels = _part(column_block, g.column_blocks, panels)
+    column = first_panel * g.width
+    columns = min(panels * g.width, g.columns - column)
+    a = offset(a, places[2 * product] + first_row * g.a_row)
+    b = offset(b, places[2 * product + 1] + column * g.b_column)
+    out = offset(out, (product * g.rows + first_row) * g.columns + column)
+    start, packed_rows, packed_columns = (
+        cast(offset(scratch, START), a),
+        cast(offset(scratch, ROWS), a),
+        cast(offset(scratch, COLUMNS), a),
+    )
+    for i in range(panels * g.width):
+        start[i] = bias[column + i] if g.has_bias and i < columns else 0
+
+    if g.direct and g.b_depth == 1:
+        _vector_times_columns(a, b, start, out, columns, g)
+        return
+    if g.direct:
+        done = _vector_times_rows(a, b, start, out, columns, g)
+        b, start, out, columns = offset(b, done), offset(start, done), offset(out, done), columns - done
+        panels = (columns + g.width - 1) // g.width
+
+    for d in range(0, g.depth, g.depth_block):  # 4th loop: blocks of the depth
+        depth = min(g.depth_block, g.depth - d)
+        _pack_columns(offset(b, d * g.b_depth), packed_columns, depth, columns, g)
+        for r in range(0, rows, ROW_COPIES):
+            count = min(ROW_COPIES, rows - r)
+            _copy(offset(a, r * g.a_row + d * g.a_depth), g.a_row, g.a_depth, packed_rows, g.depth_block, count, depth)
+            for first in range(0, count, ROW_GROUP):  # 3rd loop: rows that stay in L1
+                _multiply(
+                    scratch,
+                    offset(packed_rows, first * g.depth_block),
+                    packed_columns,
+                    start,
+                    offset(out, (r + first) * g.columns),
+                    min(ROW_GROUP, count - first),
+                    columns,
+                    depth,
+                    d,
+                    g,
+                )

@@ -1,0 +1,194 @@
+"""Matrix products of arrays, in NumPy's shapes: the bits are the same for any number of threads, rows or strides."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ..errors import ShapeError
+from ..kernels import gemm
+from ..kernels.tile import tile_lanes
+from ._check import check_same_dtype
+from .memory import empty
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["matmul"]
+
+# Enough blocks that two to eight cores finish together, as long as each is worth a thread.
+MANY_BLOCKS, OPERATIONS_PER_BLOCK = 32, 1 << 22
+# A block copies its rows and its columns, which costs least where it is as high as it is wide; this is low.
+FEW_ROWS = 48
+# Few rows are multiplied as fast as `b` is read: elements of it per block, and panels, where they lie along rows of
+# memory (short stretches are read slowly).
+ELEMENTS_PER_BLOCK, PANELS_PER_STREAM = 1 << 16, 40
+# Products whose places are tabulated at a time: half a megabyte.
+PLACES = 1 << 15
+# One core, conservatively: decides only whether a launch is worth a second core.
+OPERATIONS_PER_NS, BYTES_PER_NS = 60.0, 10.0
+
+
+def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The matrix product ``a @ b``, with NumPy's rules for one-axis operands and for batches.
+
+    Each sum runs over its terms in order. dtypes other than float32 and float64 are left to NumPy.
+
+    Parameters
+    ----------
+    a : ndarray, shape (..., m, k) or (k,)
+    b : ndarray, shape (..., k, n) or (k,)
+        Of any strides.
+
+    Returns
+    -------
+    ndarray, shape (..., m, n)
+        C-contiguous.
+
+    Raises
+    ------
+    ShapeError
+        The inner extents differ, the batches do not broadcast, or an operand has no axis.
+    DTypeError
+        The dtypes differ.
+
+    Examples
+    --------
+    >>> matmul(np.ones((2, 3)), np.ones((3, 1)))
+    array([[3.],
+           [3.]])
+    """
+    check_same_dtype(a=a, b=b)
+    floats = a.dtype in _FLOATS
+    if floats and a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0]:
+        return product(a, b)
+    left = a if a.ndim != 1 else a[None, :]
+    right = b if b.ndim != 1 else b[:, None]
+    try:
+        batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+        fits = left.shape[-1] == right.shape[-2]
+    except (ValueError, IndexError):
+        fits = False
+    if not fits:
+        raise ShapeError(f"matmul: operands of shapes {a.shape} and {b.shape} do not fit")
+    if not floats:
+        return np.matmul(a, b)
+    if left.ndim > 2 == right.ndim and left.flags.c_contiguous:  # one product of more rows
+        out = product(left.reshape(-1, left.shape[-1]), right)
+    else:
+        out = product(left, right, batch)
+    kept = (left.shape[-2],) * (a.ndim > 1) + (right.shape[-1],) * (b.ndim > 1)
+    return out.reshape(batch + kept)
+
+
+def product(a: np.ndarray, b: np.ndarray, batch: tuple[int, ...] = (), bias: np.ndarray | None = None) -> np.ndarray:
+    """``a @ b + bias`` of matrices, or of batches of them that broadcast to `batch`; float32 or float64, valid shapes.
+
+    Returns
+    -------
+    ndarray, shape (*batch, m, n)
+    """
+    rows, depth = a.shape[-2:]
+    columns = b.shape[-1]
+    out = empty((*batch, rows, columns), a.dtype)
+    if not out.size or not depth:
+        out[...] = 0 if bias is None else bias
+        return out
+    if not (_is_whole(a) and _is_whole(b)):
+        a, b = a.copy(), b.copy()
+    if columns == 1 and bias is None:  # a column of results is a row of them as well, and fills vectors
+        a, b, rows, columns = b.swapaxes(-1, -2), a.swapaxes(-1, -2), 1, rows
+    count = math.prod(batch)
+    p = _plan(rows, columns, depth, a.itemsize, count, a.strides[-2:] + b.strides[-2:], bias is not None)
+    start = a if bias is None else np.ascontiguousarray(bias)
+    if not batch:
+        gemm.gemm(p.blocks, a, b, start, out, _NO_PLACES, p.record, cost=p.cost)
+        return out
+    flat = out.reshape(count, rows, columns)
+    for first, places in _places(a, b, batch):
+        size = len(places)
+        gemm.gemm(p.blocks * size, a, b, start, flat[first:], places, p.record, cost=p.cost * size)
+    return out
+
+
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_NO_PLACES = np.zeros(2, np.int64)
+
+
+def _is_whole(x: np.ndarray) -> bool:
+    """Whether elements lie at multiples of their size from each other, and are aligned."""
+    misses = 0
+    for stride in x.strides:
+        misses |= stride
+    return not misses & (x.itemsize - 1) and x.flags.aligned
+
+
+def _places(a: np.ndarray, b: np.ndarray, batch: tuple[int, ...]) -> Iterator[tuple[int, np.ndarray]]:
+    """Where the operands of successive products begin, in elements: the first product's number, and a table."""
+    shapes = [np.broadcast_to(x, (*batch, *x.shape[-2:])).strides[:-2] for x in (a, b)]
+    count = math.prod(batch)
+    for first in range(0, count, PLACES):
+        index = np.unravel_index(np.arange(first, min(first + PLACES, count)), batch)
+        places = [sum(i * (s // a.itemsize) for i, s in zip(index, strides, strict=True)) for strides in shapes]
+        yield first, np.stack(places, axis=1).astype(np.int64)
+
+
+class Plan(NamedTuple):
+    """How one product is cut."""
+
+    record: gemm.Gemm
+    blocks: int
+    cost: float
+
+
+@functools.lru_cache(maxsize=1024)
+def _plan(
+    rows: int, columns: int, depth: int, itemsize: int, count: int, strides: tuple[int, ...], has_bias: bool
+) -> Plan:
+    a_row, a_depth, b_depth, b_column = (stride // itemsize for stride in strides)
+    direct = rows == a_depth == 1 and 1 in (b_depth, b_column)
+    full = tile_lanes(itemsize)
+    width = full if columns > full // 2 else full // 2
+    panels = -(-columns // width)
+    streams = b_column == 1 and rows <= gemm.ROW_COPIES  # what is read is read once: long stretches of memory, then
+    depth_block = _even(depth, gemm.ROW_SLOTS * 8 // itemsize // (4 if streams else 1))
+    panel = depth_block * width + 64 // itemsize
+    operations = 2.0 * rows * columns * depth
+    most = gemm.START_SLOTS * 8 // (width * itemsize)
+    if direct:
+        wanted = 1 + columns * depth // ELEMENTS_PER_BLOCK
+    else:
+        wanted = 1 + int(count * operations) // OPERATIONS_PER_BLOCK
+        most = min(most, gemm.COLUMN_SLOTS * 8 // (panel * itemsize))
+    wanted = -(-(1 << min(MANY_BLOCKS, wanted).bit_length() - 1) // count)
+    fewest = -(-panels // most)
+    row_blocks = max(1, min(round(math.sqrt(max(wanted, fewest) * rows / columns)), rows // FEW_ROWS))
+    column_blocks = min(-(-wanted // row_blocks), panels // PANELS_PER_STREAM if streams else panels)
+    column_blocks = max(column_blocks, fewest)
+    record = gemm.Gemm(
+        rows=rows,
+        columns=columns,
+        depth=depth,
+        a_row=a_row,
+        a_depth=a_depth,
+        b_depth=b_depth,
+        b_column=b_column,
+        vector=full // 2,
+        width=width,
+        panel=panel,
+        row_blocks=row_blocks,
+        column_blocks=column_blocks,
+        depth_block=depth_block,
+        has_bias=int(has_bias),
+        direct=int(direct),
+    )
+    cost = operations / OPERATIONS_PER_NS + (rows + columns) * depth * itemsize / BYTES_PER_NS
+    return Plan(record, row_blocks * column_blocks, cost)
+
+
+def _even(total: int, largest: int) -> int:
+    """Size of the blocks when `total` is cut into as few, as even blocks of at most `largest` as possible."""
+    return -(-total // -(-total // largest))
