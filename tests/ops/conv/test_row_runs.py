@@ -119,7 +119,7 @@ def test_nan_and_infinity_stay_where_they_are():
     ("direction", "shapes", "options", "reason"),
     [
         ("backward_data", ((1, 3, 8, 8), (4, 3, 3, 3)), {}, "backward_data"),
-        ("forward", ((1, 16, 8, 8), (16, 8, 3, 3)), {"groups": 2}, "groups is 2"),
+        ("forward", ((1, 24, 8, 8), (24, 12, 3, 3)), {"groups": 2}, "groups is 2"),
         ("forward", ((1, 64, 8, 8), (4, 64, 3, 3)), {}, "64 input channels"),
         ("forward", ((1, 8, 300000), (4, 8, 200000)), {}, "patch"),
         ("backward_weight", ((1, 8, 64, 64), (1000, 8, 30, 30)), {}, "packed weights"),
