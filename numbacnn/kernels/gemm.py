@@ -43,9 +43,7 @@ class Gemm(NamedTuple):
     b_column: int
     vector: int  # lanes of one vector
     width: int  # columns of a panel
-    panel: (
-        int  # elements of a copied panel; a cache line more than it needs, for a power of two would be a bad distance
-    )
+    panel: int  # elements of a copied panel: a cache line more than it needs, lest they are a power of two apart
     row_blocks: int
     column_blocks: int
     depth_block: int

@@ -156,7 +156,7 @@ def winograd_inputs(
     put_between(scratch, cast(offset(scratch, FIRST_PASS), values))
     region = offset(values, tile_block * g.points_h * g.points_w * g.values_point)
     transform_columns(
-        scratch, offset(source, 0), zeros, region, index_h, index_w, g.first_block + tile_block,
+        scratch, source, zeros, region, index_h, index_w, g.first_block + tile_block,
         first, (part + 1) * channels // g.slices - first, g,
     )  # fmt: skip
 

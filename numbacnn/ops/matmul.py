@@ -12,6 +12,7 @@ from ..errors import ShapeError
 from ..kernels import gemm
 from ..kernels.tile import tile_lanes
 from ._check import check_same_dtype
+from .conv.blocking import split_evenly
 from .memory import empty
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def _plan(
     width = full if columns > full // 2 else full // 2
     panels = -(-columns // width)
     streams = b_column == 1 and rows <= gemm.ROW_COPIES  # what is read is read once: long stretches of memory, then
-    depth_block = _even(depth, gemm.ROW_SLOTS * 8 // itemsize // (4 if streams else 1))
+    depth_block = split_evenly(depth, gemm.ROW_SLOTS * 8 // itemsize // (4 if streams else 1))
     panel = depth_block * width + 64 // itemsize
     operations = 2.0 * rows * columns * depth
     most = gemm.START_SLOTS * 8 // (width * itemsize)
@@ -187,8 +188,3 @@ def _plan(
     )
     cost = operations / OPERATIONS_PER_NS + (rows + columns) * depth * itemsize / BYTES_PER_NS
     return Plan(record, row_blocks * column_blocks, cost)
-
-
-def _even(total: int, largest: int) -> int:
-    """Size of the blocks when `total` is cut into as few, as even blocks of at most `largest` as possible."""
-    return -(-total // -(-total // largest))

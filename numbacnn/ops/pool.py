@@ -326,6 +326,7 @@ def offset_dtype(geometry: PoolGeometry) -> np.dtype[Any]:
 
 
 def max_forward(x: np.ndarray, geometry: PoolGeometry, with_offsets: bool) -> tuple[np.ndarray, Any]:
+    """The largest values of a pool whose geometry is known, and their offsets in the windows or None."""
     values, restore = _comparable(x)
     out = empty_channels_last(geometry.output_shape, values.dtype)
     offsets = empty_channels_last(geometry.output_shape, offset_dtype(geometry)) if with_offsets else None
@@ -337,6 +338,7 @@ def max_forward(x: np.ndarray, geometry: PoolGeometry, with_offsets: bool) -> tu
 
 
 def max_backward(grad_output: np.ndarray, offsets: np.ndarray, geometry: PoolGeometry) -> np.ndarray:
+    """The gradient of the input of a max pool whose geometry is known."""
     grad = _check_gradient(grad_output, geometry)
     expected = offset_dtype(geometry)
     if offsets.dtype != expected or offsets.shape != geometry.output_shape:

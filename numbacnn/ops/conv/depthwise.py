@@ -20,8 +20,9 @@ from ...kernels.tile import tile_lanes
 from .. import memory
 from . import blocking, depthwise_weight, strips
 from .depthwise_zones import plan_zones, weight_zones
-from .gemm import strides, zero_row
-from .strip_tables import plane_lists
+from .gemm import zero_row
+from .lattice import strides
+from .strip_tables import large_plane_lists, plane_lists
 
 if TYPE_CHECKING:
     from typing import Any
@@ -65,6 +66,9 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
         return f"{g.groups} channels do not fill a panel of vectors"
     if 8 * g.groups * g.taps > blocking.PACKED_BYTES:
         return f"{g.groups * g.taps} weights are more than it packs at a time"
+    large = large_plane_lists(g)
+    if large:
+        return large
     if strips.accepts(direction, g) is None:
         if g.kernel[2] > WIDEST_KERNEL[direction]:
             return f"rows of {g.kernel[2]} taps are worth copying into strips"

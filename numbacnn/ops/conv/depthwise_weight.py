@@ -13,7 +13,7 @@ from ...kernels.conv_depthwise_weight import ChannelSums, combine_channels, conv
 from .. import memory
 from . import blocking
 from .depthwise_zones import weight_zones
-from .gemm import strides
+from .lattice import strides
 from .strip_tables import plane_lists
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...kernels.conv_depthwise import COLUMN_FIELDS, ZONE_FIELDS
 from ..padding import source_index
-from .strip_tables import Class, backward_classes, forward_classes
+from .strip_tables import Class, backward_classes, forward_classes, pairs_inside, pairs_through_padding
 
 if TYPE_CHECKING:
     from ..geometry import ConvGeometry
@@ -39,7 +39,7 @@ class Zones(NamedTuple):
 def plan_zones(g: ConvGeometry, transposed: bool, most_picks: int) -> Zones | None:
     """The tables of the forward convolution or (`transposed`) its data gradient; None if columns list more taps."""
     classes = backward_classes(g) if transposed else forward_classes(g)
-    extra = _from_padding(g) if transposed else {}
+    extra = pairs_through_padding(g) if transposed else {}
     zones: list[list[int]] = []
     columns: list[list[int]] = []
     picks: list[tuple[int, int]] = []
@@ -52,7 +52,7 @@ def plan_zones(g: ConvGeometry, transposed: bool, most_picks: int) -> Zones | No
             covered[first:last] = True
         for point in np.flatnonzero(~covered).tolist():
             q = c.start + c.stride * point
-            pairs = _sources_backward(g, q) + extra.get(q, []) if transposed else _sources_forward(g, q)
+            pairs = pairs_inside(g, q) + extra.get(q, []) if transposed else _sources_forward(g, q)
             columns.append([q, len(picks), len(pairs)])
             picks += pairs
             if len(picks) > most_picks:
@@ -83,34 +83,6 @@ def _sources_forward(g: ConvGeometry, q: int) -> list[tuple[int, int]]:
     low = g.pad_low[2] - g.stride[2] * q
     row = source_index(g.input[2], 1, g.kernel[2], g.stride[2], g.dilation[2], low, g.padding_mode[2])[0]
     return [(tap, source) for tap, source in enumerate(row.tolist()) if source >= 0]
-
-
-def _sources_backward(g: ConvGeometry, q: int) -> list[tuple[int, int]]:
-    """The (tap, output) pairs that read input coordinate `q` itself, in the order of growing outputs."""
-    pairs = []
-    for tap in reversed(range(g.kernel[2])):
-        output, rest = divmod(q + g.pad_low[2] - g.dilation[2] * tap, g.stride[2])
-        if rest == 0 and 0 <= output < g.output[2]:
-            pairs.append((tap, output))
-    return pairs
-
-
-def _from_padding(g: ConvGeometry) -> dict[int, list[tuple[int, int]]]:
-    """The (tap, output) pairs that read an input coordinate through the padding."""
-    extra: dict[int, list[tuple[int, int]]] = {}
-    mode, size, low, stride = g.padding_mode[2], g.input[2], g.pad_low[2], g.stride[2]
-    if mode == "zeros":
-        return extra
-    span = g.dilation[2] * (g.kernel[2] - 1)
-    inside = range(-(-low // stride), min(g.output[2], (size - 1 - span + low) // stride + 1))  # they read no padding
-    outputs = [*range(min(g.output[2], inside.start)), *range(max(inside.start, inside.stop), g.output[2])]
-    for output in outputs:
-        row = source_index(size, 1, g.kernel[2], stride, g.dilation[2], low - stride * output, mode)[0].tolist()
-        for tap, source in enumerate(row):
-            position = stride * output + g.dilation[2] * tap - low
-            if not 0 <= position < size:
-                extra.setdefault(source, []).append((tap, output))
-    return extra
 
 
 @functools.lru_cache(maxsize=512)

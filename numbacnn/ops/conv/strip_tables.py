@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from ..geometry import ConvGeometry
 
 
+# Entries of a list: 768 KiB of them in a plan.
+MOST_ENTRIES = 32 * 1024
+
+
 class AxisList(NamedTuple):
     """What meets each destination coordinate of an axis: ``entries[starts[q]:starts[q + 1]]``, (tap, source) pairs."""
 
@@ -62,12 +66,19 @@ def axis_list(table: np.ndarray, extent: int | None = None) -> AxisList:
 
 def plane_lists(g: ConvGeometry, transposed: bool) -> tuple[AxisList, AxisList]:
     """The lists of depth and height."""
-    d, h = (axis_list(_axis_sources(g, i, g.padding_mode[i]), g.input[i] if transposed else None) for i in (0, 1))
+    d, h = (axis_list(_sources(g, i), g.input[i] if transposed else None) for i in (0, 1))
     return d, h
 
 
-def _axis_sources(g: ConvGeometry, i: int, mode: str) -> np.ndarray:
-    return source_index(g.input[i], g.output[i], g.kernel[i], g.stride[i], g.dilation[i], g.pad_low[i], mode)
+def _sources(g: ConvGeometry, i: int) -> np.ndarray:
+    args = (g.input[i], g.output[i], g.kernel[i], g.stride[i], g.dilation[i], g.pad_low[i])
+    return source_index(*args, g.padding_mode[i])
+
+
+def large_plane_lists(g: ConvGeometry) -> str | None:
+    """Why the lists would take too much memory, if they do: they have an entry per row and kernel row."""
+    rows = max(g.output[i] * g.kernel[i] for i in (0, 1))
+    return f"{rows} rows times kernel rows are more than it lists" if rows > MOST_ENTRIES else None
 
 
 def ring_extent(lists: AxisList, extent: int, group: int = 1) -> int:
@@ -205,17 +216,40 @@ def _parts(c: Class) -> list[tuple[int, ...]]:
     return [c.taps[i::parts] for i in range(parts)]
 
 
+def pairs_inside(g: ConvGeometry, q: int) -> list[tuple[int, int]]:
+    """The (tap, output) pairs along the width that read input coordinate `q` itself, outputs growing."""
+    pairs = []
+    for tap in reversed(range(g.kernel[2])):
+        output, rest = divmod(q + g.pad_low[2] - g.dilation[2] * tap, g.stride[2])
+        if rest == 0 and 0 <= output < g.output[2]:
+            pairs.append((tap, output))
+    return pairs
+
+
+def pairs_through_padding(g: ConvGeometry) -> dict[int, list[tuple[int, int]]]:
+    """The (tap, output) pairs along the width that read an input coordinate through the padding."""
+    pairs: dict[int, list[tuple[int, int]]] = {}
+    mode, size, low, stride = g.padding_mode[2], g.input[2], g.pad_low[2], g.stride[2]
+    if mode == "zeros":
+        return pairs
+    span = g.dilation[2] * (g.kernel[2] - 1)
+    inside = range(-(-low // stride), min(g.output[2], (size - 1 - span + low) // stride + 1))  # they read no padding
+    for output in (*range(min(g.output[2], inside.start)), *range(max(inside.start, inside.stop), g.output[2])):
+        row = source_index(size, 1, g.kernel[2], stride, g.dilation[2], low - stride * output, mode)[0].tolist()
+        for tap, source in enumerate(row):
+            if not 0 <= stride * output + g.dilation[2] * tap - low < size:
+                pairs.setdefault(source, []).append((tap, output))
+    return pairs
+
+
 def irregular_coordinates(g: ConvGeometry) -> dict[int, np.ndarray]:
     """Input coordinates along the width whose gradient is not what it would be with padding by zeros."""
-    if g.padding_mode[2] == "zeros":
-        return {}
-    actual, plain = (axis_list(_axis_sources(g, 2, mode), g.input[2]) for mode in (g.padding_mode[2], "zeros"))
-    return {q: actual.of(q) for q in range(g.input[2]) if not np.array_equal(actual.of(q), plain.of(q))}
+    return {q: np.array(sorted(pairs_inside(g, q) + pairs)) for q, pairs in sorted(pairs_through_padding(g).items())}
 
 
 def outside_sources(g: ConvGeometry) -> tuple[int, int, np.ndarray]:
     """What the padding of the width reads, forward: how many positions before and after it, and their sources."""
-    low, high = (0, 0) if g.padding_mode[2] == "zeros" else (max(g.pad_low[2], 0), max(g.pad_high[2], 0))
-    width = g.input[2]
-    every = source_index(width, low + width + high, 1, 1, 1, low, g.padding_mode[2])[:, 0]
-    return low, high, np.concatenate([every[:low], every[low + width :], [-1]])
+    width, mode = g.input[2], g.padding_mode[2]
+    low, high = (0, 0) if mode == "zeros" else (max(g.pad_low[2], 0), max(g.pad_high[2], 0))
+    before, after = (source_index(width, n, 1, 1, 1, begin, mode)[:, 0] for n, begin in ((low, low), (high, -width)))
+    return low, high, np.concatenate([before, after, [-1]])

@@ -17,9 +17,9 @@ from ...kernels._launch import run
 from ...kernels._target import target
 from ...kernels.depthwise_tile import LONGEST_RUN
 from .. import memory
-from . import blocking
-from . import strip_tables as strip_tables
-from .gemm import strides, zero_row
+from . import blocking, strip_tables
+from .gemm import zero_row
+from .lattice import strides
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,6 +90,11 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     most = MOST_SHARING_CHANNELS if shares else MOST_CHANNELS
     if min(g.in_per_group, g.out_per_group) > most:
         return f"each group has {g.in_per_group} input and {g.out_per_group} output channels, more than {most}"
+    if 8 * g.out_channels * g.in_per_group * g.taps > blocking.PACKED_BYTES:
+        return f"{g.out_channels * g.in_per_group * g.taps} weights are more than it packs at a time"
+    large = strip_tables.large_plane_lists(g)
+    if large:
+        return large
     if _fit(g, direction, 8) is None or _fit(g, direction, 4) is None:
         return "the rows under its kernel do not fit into a thread's scratch memory"
     return None

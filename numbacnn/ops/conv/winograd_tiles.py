@@ -10,7 +10,7 @@ from ...kernels.tile import tile_lanes
 from ...kernels.winograd_domain import Winograd
 from ..padding import source_index
 from . import blocking
-from .gemm import strides
+from .lattice import strides
 
 if TYPE_CHECKING:
     from ..geometry import ConvGeometry
@@ -35,7 +35,7 @@ class Side(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """How tiles are cut into blocks; see `winograd_Winograd`."""
+    """How tiles are cut into blocks; see `winograd_domain.Winograd`."""
 
     columns: int
     depth: int

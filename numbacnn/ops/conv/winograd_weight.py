@@ -11,7 +11,8 @@ from ...kernels.tile import tile_lanes
 from ...kernels.winograd_domain import Winograd, winograd_inputs
 from .. import memory
 from . import blocking
-from .gemm import strides, zero_row
+from .gemm import zero_row
+from .lattice import strides
 from .winograd_tiles import BLOCKS, Cut, Part, Tiles, parts_of, record, shape_of, side_of, tiles_of
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def _portions(g: ConvGeometry, part: Winograd, tiles: Tiles, cut: Cut, itemsize:
 def run(plan: WeightPlan, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
     """Fill `out`, a contiguous (C_out, C_in / groups, taps) array, from two (N, D, H, W, C) memories."""
     dtype, points = x.dtype, plan.tiles.points
-    zeros = zero_row(dtype.name, plan.zeros)
+    zeros = zero_row(dtype, plan.zeros)
     source, gradient, target = x.reshape(-1), grad_output.reshape(-1), out.reshape(-1)
     for part, portions in plan.parts:
         g, s = portions[0]

@@ -239,6 +239,9 @@ def test_choice():
         ("depthwise", (1, 15, 9, 9), (15, 1, 3, 3), 15, "15 channels do not fill a panel of vectors"),
         ("depthwise", (1, 16, 3, 9), (16, 1, 1, 3), 16, "3 rows are too few to share out"),
         ("depthwise", (1, 16, 9, 9), (16, 1, 7, 7), 16, "rows of 7 taps are worth copying into strips"),
+        ("strips", (1, 16, 300, 300), (16, 1, 300, 300), 16, "1440000 weights are more than it packs at a time"),
+        ("strips", (1, 8, 40000, 1), (8, 1, 5, 1), 8, "199980 rows times kernel rows are more than it lists"),
+        ("depthwise", (1, 16, 40000, 1), (16, 1, 5, 1), 16, "199980 rows times kernel rows are more than it lists"),
         ("depthwise", (1, 16, 300, 300), (16, 1, 300, 300), 16, "1440000 weights are more than it packs at a time"),
     ],
 )

@@ -24,6 +24,10 @@ LARGE = [
     ConvCase(1, 2, 3, (1 << 20,), (63,), 2, 31, padding_mode="replicate", name="long signal replicated"),
     ConvCase(1, 20, 5, (1 << 18,), (31,), padding=15, padding_mode="reflect", name="long signal of many channels"),
     ConvCase(1, 2, 20, (900, 1000), (9, 9), padding=4, padding_mode="reflect", name="reflected image"),
+    ConvCase(1, 16, 16, (1 << 20, 1), (3, 1), padding=(1, 0), groups=16, name="depthwise of many rows"),
+    ConvCase(1, 16, 16, (1 << 18,), (31,), padding=15, padding_mode="circular", groups=16, name="circular strips"),
+    ConvCase(1, 8, 8, (40000, 2), (5, 1), padding=(2, 0), groups=4, name="groups of many rows"),
+    ConvCase(1, 1 << 17, 1 << 17, (5, 5), (3, 3), padding=1, groups=1 << 17, name="depthwise of many channels"),
     ConvCase(1, 17, 2, (50, 60, 70), (5, 5, 5), padding=2, padding_mode="circular", name="circular 3-D"),
 ]
 LIMIT = 16 << 20
