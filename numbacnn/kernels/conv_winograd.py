@@ -135,8 +135,6 @@ def conv_winograd(
     bias: "T*",
     zeros: "T*",
     out: "T*",
-    index_h: "int64*",
-    index_w: "int64*",
     g: "Winograd",
 ):
     """One block: some panels of one group for one block of tiles."""
@@ -154,7 +152,7 @@ def conv_winograd(
     if g.own_values:
         own = offset(products, points * g.products_point)
         own_source = offset(source, group * g.run)
-        transform_columns(scratch, own_source, zeros, own, index_h, index_w, tile_block, 0, g.run, g)
+        transform_columns(scratch, own_source, zeros, own, tile_block, 0, g.run, g)
         region, x_offset = own, 0
     else:
         region, x_offset = offset(values, block * points * g.values_point), group * g.run

@@ -9,14 +9,16 @@ from ._serial import SCRATCH_SLOTS
 from .layout import copy_transposed
 from .pointer import as_integers, cast, load_pointer, offset, store_pointer
 from .simd import lanes, splat, store
+from .sources import source_at
 from .tile import MAX_ROWS
 from .winograd_transform import input_points, weight_points
 
 MAX_POINTS = 36
 MAX_TAPS_D = 7
-# The scratch: pointers of transforms (sources of a tile, rows between its two passes, destinations), the tables of
-# matrix products; rows between two passes, so many vectors of channels; then products and transformed input.
-SOURCES, BETWEEN, TARGETS, TABLES = 0, 36, 76, 112
+# The scratch: pointers of transforms (sources of a tile, rows between its two passes, destinations); where the lines
+# and places on a line are that a tile reads; the tables of matrix products; rows between two passes, so many vectors
+# of channels; then products and transformed input.
+SOURCES, BETWEEN, TARGETS, LINES, PLACES, TABLES = 0, 36, 76, 112, 118, 124
 TABLE_SLOTS = 8 * (MAX_ROWS + MAX_TAPS_D * (MAX_ROWS + 1))
 PASS_VECTORS = 8
 PASS_SLOTS = (MAX_POINTS + 1) * PASS_VECTORS * 64 // 8
@@ -36,13 +38,21 @@ class Winograd(NamedTuple):
     tiles_w: int
     columns: int  # tiles of the whole batch that do not differ in D alone
     in_d: int
+    in_h: int
+    in_w: int
     out_d: int
     out_h: int
     out_w: int
     taps_d: int
     pad_d: int
+    pad_h: int
+    pad_w: int
+    mode_h: int  # what is read outside: an index into `sources.MODES`
+    mode_w: int
     source_n: int
     source_d: int
+    source_h: int
+    source_w: int
     out_sn: int  # destination elements between samples and between positions, by axis
     out_sd: int
     out_sh: int
@@ -96,13 +106,25 @@ def put_between(scratch, rows):
 
 
 @device
-def _transform_tile(scratch, image, zeros, index_h, index_w, tile_h, tile_w, target, count, g):
-    """Transform `count` channels of one tile: ``target[point * values_point]`` receives them."""
+def _put_places(scratch, slot, tile, points, outputs, needed, pad, size, mode, stride):
+    """How far along one axis, in elements, each point of a tile reads; -1: a zero.
+
+    So are inputs that only outputs beyond the edge would read, from `needed` on: they may hold infinities.
+    """
+    first = tile * outputs
+    for i in range(points):
+        at = source_at(first + i - pad, size, mode) if first + i < needed else -1
+        scratch[slot + i] = at * stride if at >= 0 else -1
+
+
+@device
+def _transform_tile(scratch, image, zeros, target, count, g):
+    """Transform `count` channels of the tile at `LINES` and `PLACES`: ``target[point * values_point]`` gets them."""
     points = g.points_h * g.points_w
     for i in range(g.points_h):
-        line = index_h[tile_h * g.points_h + i]
+        line = scratch[LINES + i]
         for j in range(g.points_w):
-            place = index_w[tile_w * g.points_w + j]
+            place = scratch[PLACES + j]
             inside = line >= 0 and place >= 0
             store_pointer(scratch, SOURCES + i * g.points_w + j, offset(image, line + place) if inside else zeros)
     for i in range(points):
@@ -119,23 +141,27 @@ def _transform_tile(scratch, image, zeros, index_h, index_w, tile_h, tile_w, tar
 
 
 @device
-def transform_columns(scratch, source, zeros, values, index_h, index_w, tile_block, channel, channels, g):
+def transform_columns(scratch, source, zeros, values, tile_block, channel, channels, g):
     """Transform the input under a block of tiles, `channels` channels from `channel` on, a few at a time."""
     column, columns, depth, depths = columns_of(tile_block, g)
     plane, planes = planes_of(depth, depths, g)
     most = PASS_VECTORS * lanes(values)
     parts = (channels + most - 1) // most
-    for i in range(columns * planes):
-        col = column + i // planes
-        tile_w = col % g.tiles_w
-        tile_h = col // g.tiles_w % g.tiles_h
-        n = col // (g.tiles_w * g.tiles_h)
-        image = offset(source, n * g.source_n + (plane + i % planes) * g.source_d + channel)
-        for part in range(parts):
-            c = part * channels // parts
-            count = (part + 1) * channels // parts - c
-            target = offset(values, i * g.values_row + channel + c)
-            _transform_tile(scratch, offset(image, c), zeros, index_h, index_w, tile_h, tile_w, target, count, g)
+    needed_h, needed_w = g.out_h + g.points_h - g.outputs_h, g.out_w + g.points_w - g.outputs_w
+    for i in range(columns):
+        line = (column + i) // g.tiles_w
+        tile_w = column + i - line * g.tiles_w
+        n = line // g.tiles_h
+        tile_h = line - n * g.tiles_h
+        _put_places(scratch, LINES, tile_h, g.points_h, g.outputs_h, needed_h, g.pad_h, g.in_h, g.mode_h, g.source_h)
+        _put_places(scratch, PLACES, tile_w, g.points_w, g.outputs_w, needed_w, g.pad_w, g.in_w, g.mode_w, g.source_w)
+        for d in range(planes):
+            image = offset(source, n * g.source_n + (plane + d) * g.source_d + channel)
+            row = offset(values, (i * planes + d) * g.values_row + channel)
+            for part in range(parts):
+                c = part * channels // parts
+                count = (part + 1) * channels // parts - c
+                _transform_tile(scratch, offset(image, c), zeros, offset(row, c), count, g)
     if g.taps_d > 1:  # what padding planes read
         zero = splat(values, 0.0)
         for point in range(g.points_h * g.points_w):
@@ -145,9 +171,7 @@ def transform_columns(scratch, source, zeros, values, index_h, index_w, tile_blo
 
 
 @kernel
-def winograd_inputs(
-    block, scratch, source: "T*", zeros: "T*", values: "T*", index_h: "int64*", index_w: "int64*", g: "Winograd"
-):
+def winograd_inputs(block, scratch, source: "T*", zeros: "T*", values: "T*", g: "Winograd"):
     """One block: a slice of the channels of one block of tiles."""
     tile_block = block // g.slices
     part = block - tile_block * g.slices
@@ -155,10 +179,8 @@ def winograd_inputs(
     first = part * channels // g.slices
     put_between(scratch, cast(offset(scratch, FIRST_PASS), values))
     region = offset(values, tile_block * g.points_h * g.points_w * g.values_point)
-    transform_columns(
-        scratch, source, zeros, region, index_h, index_w, g.first_block + tile_block,
-        first, (part + 1) * channels // g.slices - first, g,
-    )  # fmt: skip
+    last = (part + 1) * channels // g.slices
+    transform_columns(scratch, source, zeros, region, g.first_block + tile_block, first, last - first, g)
 
 
 @device

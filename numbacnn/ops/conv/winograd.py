@@ -9,8 +9,6 @@ import functools
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from ...kernels import winograd_domain as domain
 from ...kernels.conv_winograd import conv_winograd
 from ...kernels.tile import tile_lanes
@@ -20,6 +18,8 @@ from .gemm import padded_bias, zero_row
 from .winograd_tiles import BLOCKS, Cut, Part, Side, parts_of, points_of, record, shape_of, side_of, tiles_of
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..geometry import ConvGeometry
 
 name = "winograd"
@@ -49,8 +49,6 @@ MIN_RUN, MIN_LANES = 16, 16
 class Plan(NamedTuple):
     """How one direction of a convolution runs."""
 
-    index_h: np.ndarray
-    index_w: np.ndarray
     parts: tuple[Part, ...]
     tile_blocks: int
     portion: int  # blocks of tiles per launch
@@ -127,7 +125,7 @@ def plan(g: ConvGeometry, direction: str, itemsize: int) -> Plan:
     zeros = max(side.source_channels, g.groups * panels * width)
     cost = 2.0 * tiles.points * cut.columns * cut.depth * g.kernel[0] * side.run * g.groups * panels * width
     parts = tuple(parts_of(whole, itemsize))
-    return Plan(tiles.index_h, tiles.index_w, parts, tile_blocks, portion, zeros, cost / blocking.FLOPS_PER_NS)
+    return Plan(parts, tile_blocks, portion, zeros, cost / blocking.FLOPS_PER_NS)
 
 
 def _cut(g: ConvGeometry, side: Side, columns: int, points: int, lanes: int, width: int, itemsize: int) -> Cut:
@@ -185,10 +183,9 @@ def _run(plan: Plan, source: np.ndarray, weight: np.ndarray, bias: np.ndarray | 
         for first in range(0, plan.tile_blocks, plan.portion):
             blocks = min(plan.portion, plan.tile_blocks - first)
             launch = g._replace(first_block=first)
-            tables = (plan.index_h, plan.index_w, launch)
             if not g.own_values:
                 cost = blocks * g.points_h * g.points_w * g.values_point * 0.5
-                domain.winograd_inputs(blocks * g.slices, part_source, zeros, values, *tables, cost=cost)
+                domain.winograd_inputs(blocks * g.slices, part_source, zeros, values, launch, cost=cost)
             conv_winograd(
                 blocks * g.groups * g.panel_blocks,
                 part_source,
@@ -197,7 +194,7 @@ def _run(plan: Plan, source: np.ndarray, weight: np.ndarray, bias: np.ndarray | 
                 start,
                 zeros,
                 part_out,
-                *tables,
+                launch,
                 cost=blocks * plan.cost,
             )
 

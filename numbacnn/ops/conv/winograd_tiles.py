@@ -1,14 +1,12 @@
-"""What all directions of Winograd convolution share: tiles, their tables, the kernels' record, parts of the weights."""
+"""What all directions of Winograd convolution share: tiles, the kernels' record, parts of the weights."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
+from ...kernels.sources import MODES
 from ...kernels.tile import tile_lanes
 from ...kernels.winograd_domain import Winograd
-from ..padding import source_index
 from . import blocking
 from .lattice import strides
 
@@ -80,23 +78,13 @@ def _outputs(points: int) -> int:
     return max(1, points - 2)
 
 
-def _offsets(g: ConvGeometry, side: Side, axis: int, points: int, stride: int) -> np.ndarray:
-    """What each point of each tile along an axis reads, in elements; -1: a zero."""
-    outputs, step = side.out[axis], _outputs(points)
-    tiles = -(-outputs // step)
-    index = source_index(side.source[axis], tiles, points, step, 1, side.pad[axis], g.padding_mode[axis])
-    # Inputs that only outputs beyond the edge would read: they may hold infinities.
-    needed = np.arange(tiles)[:, None] * step + np.arange(points) < outputs + points - step
-    return np.ascontiguousarray(np.where(needed & (index >= 0), index * stride, -1))
-
-
 class Tiles(NamedTuple):
     """The tiles of a problem."""
 
     points_h: int
     points_w: int
-    index_h: np.ndarray
-    index_w: np.ndarray
+    tiles_h: int
+    tiles_w: int
     columns: int
 
     @property
@@ -105,12 +93,10 @@ class Tiles(NamedTuple):
 
 
 def tiles_of(g: ConvGeometry, side: Side) -> Tiles:
-    """The tiles of a direction and what their points read."""
+    """The tiles of a direction."""
     points_h, points_w = points_of(side.out, g.kernel)
-    source = strides(side.source, side.source_channels)
-    index_h = _offsets(g, side, 1, points_h, source[2])
-    index_w = _offsets(g, side, 2, points_w, source[3])
-    return Tiles(points_h, points_w, index_h, index_w, g.batch * len(index_h) * len(index_w))
+    tiles_h, tiles_w = -(-side.out[1] // _outputs(points_h)), -(-side.out[2] // _outputs(points_w))
+    return Tiles(points_h, points_w, tiles_h, tiles_w, g.batch * tiles_h * tiles_w)
 
 
 def shape_of(g: ConvGeometry, side: Side, columns: int, tiles: int) -> tuple[int, int, int]:
@@ -123,23 +109,31 @@ def shape_of(g: ConvGeometry, side: Side, columns: int, tiles: int) -> tuple[int
 def record(g: ConvGeometry, side: Side, tiles: Tiles, cut: Cut, width: int, values_row: int, itemsize: int) -> Winograd:
     """The kernels' record, all tiles in one launch."""
     line = 64 // itemsize  # rows of different points begin in different sets of the caches
-    source_strides = strides(side.source, side.source_channels)
+    source_n, source_d, source_h, source_w = strides(side.source, side.source_channels)
     return Winograd(
         points_h=tiles.points_h,
         points_w=tiles.points_w,
         outputs_h=_outputs(tiles.points_h),
         outputs_w=_outputs(tiles.points_w),
-        tiles_h=len(tiles.index_h),
-        tiles_w=len(tiles.index_w),
+        tiles_h=tiles.tiles_h,
+        tiles_w=tiles.tiles_w,
         columns=tiles.columns,
         in_d=side.source[0],
+        in_h=side.source[1],
+        in_w=side.source[2],
         out_d=side.out[0],
         out_h=side.out[1],
         out_w=side.out[2],
         taps_d=g.kernel[0],
         pad_d=side.pad[0],
-        source_n=source_strides[0],
-        source_d=source_strides[1],
+        pad_h=side.pad[1],
+        pad_w=side.pad[2],
+        mode_h=MODES.index(g.padding_mode[1]),
+        mode_w=MODES.index(g.padding_mode[2]),
+        source_n=source_n,
+        source_d=source_d,
+        source_h=source_h,
+        source_w=source_w,
         **dict(zip(("out_sn", "out_sd", "out_sh", "out_sw"), strides(side.out, side.out_channels), strict=True)),
         groups=g.groups,
         run=side.run,

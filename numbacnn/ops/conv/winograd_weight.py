@@ -154,7 +154,7 @@ def run(plan: WeightPlan, grad_output: np.ndarray, x: np.ndarray, out: np.ndarra
             sums = memory.empty((g.groups * g.taps_d * points * g.run * s.row,), dtype)
         part_gradient, part_out = gradient[part.out_start :], target[part.weight_start :]
         for launch, s in portions:
-            inputs = (source[part.source_start :], zeros, values, plan.tiles.index_h, plan.tiles.index_w, launch)
+            inputs = (source[part.source_start :], zeros, values, launch)
             winograd_inputs(s.blocks * launch.slices, *inputs, cost=values.size * 0.5)
             blocks, cost = s.blocks * g.groups * s.slices, gradients.size * 0.5
             kernels.winograd_gradients(blocks, part_gradient, zeros, gradients, launch, s, cost=cost)

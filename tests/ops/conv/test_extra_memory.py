@@ -29,6 +29,7 @@ LARGE = [
     ConvCase(1, 8, 8, (40000, 2), (5, 1), padding=(2, 0), groups=4, name="groups of many rows"),
     ConvCase(1, 1 << 17, 1 << 17, (5, 5), (3, 3), padding=1, groups=1 << 17, name="depthwise of many channels"),
     ConvCase(1, 17, 2, (50, 60, 70), (5, 5, 5), padding=2, padding_mode="circular", name="circular 3-D"),
+    ConvCase(1, 64, 64, (1 << 18,), (3,), padding=1, name="Winograd of a long signal"),
 ]
 LIMIT = 16 << 20
 
