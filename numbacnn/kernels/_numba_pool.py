@@ -12,11 +12,12 @@ from typing import Any
 
 from ._build import kernel
 from ._launch import HEADER_SLOTS, is_shared, job_blocks, run_alone
-from ._serial import JOB_BLOCKS, JOB_ENTRY, TICKET, take_blocks, thread_scratch
+from ._serial import JOB_BLOCKS, JOB_ENTRY, TICKET_SLOTS, TICKETS, take_blocks, thread_scratch
 from .pointer import load_pointer, offset
 
-# One row of slots per thread, which Numba hands to it: the job, the state that its threads share, the worker's number.
-JOB, STATE, WORKER, ROW_SLOTS = 0, 1, 2, 8
+# One row of slots per thread, which Numba hands to it: the job, the state that its threads share, the worker's number,
+# how many there are.
+JOB, STATE, WORKER, THREADS, ROW_SLOTS = 0, 1, 2, 3, 8
 
 _parallel_for: Any = None
 _unusable = False
@@ -29,7 +30,8 @@ def run_share(block, row: "int64*"):
     job = load_pointer(row, JOB, row)
     state = load_pointer(row, STATE, row)
     entry, record = load_pointer(job, JOB_ENTRY, job), offset(job, HEADER_SLOTS)
-    take_blocks(state, entry, record, job[JOB_BLOCKS], row[WORKER], thread_scratch())
+    worker = row[WORKER]
+    take_blocks(state, entry, record, job[JOB_BLOCKS], worker, worker, row[THREADS], thread_scratch())
 
 
 def run(records: list[bytes], threads: int) -> bool:
@@ -48,13 +50,14 @@ def run(records: list[bytes], threads: int) -> bool:
 
 def _run_one(parallel_for: Any, record: bytes, threads: int) -> None:
     threads = min(threads, job_blocks(record))
-    state = (ctypes.c_int64 * (TICKET + 8))()
+    state = (ctypes.c_int64 * (TICKETS + TICKET_SLOTS * threads))()
     job = ctypes.create_string_buffer(record)
     rows = (ctypes.c_int64 * (ROW_SLOTS * threads))()
     for worker in range(threads):
         rows[worker * ROW_SLOTS + JOB] = ctypes.addressof(job)
         rows[worker * ROW_SLOTS + STATE] = ctypes.addressof(state)
         rows[worker * ROW_SLOTS + WORKER] = worker
+        rows[worker * ROW_SLOTS + THREADS] = threads
     arguments = (ctypes.c_void_p * 1)(ctypes.addressof(rows))
     iterations = (ctypes.c_size_t * 1)(threads)
     steps = (ctypes.c_size_t * 1)(8 * ROW_SLOTS)

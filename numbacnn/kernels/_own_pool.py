@@ -2,7 +2,7 @@
 
 The pool serves one launch at a time. A *gate* word holds a generation, an open bit and the number of workers inside.
 The caller publishes the job and opens the gate; a worker joins by incrementing the count while the gate is open;
-everybody, the caller included, takes block numbers from a ticket counter; the caller closes the gate and waits for
+everybody, the caller included, takes blocks, its own share of them first; the caller closes the gate and waits for
 the count to fall to zero. A worker that wakes too late finds the gate closed and costs nothing.
 """
 
@@ -26,15 +26,25 @@ from ._atomic import (
 )
 from ._build import device, kernel
 from ._cache import keep_forever
-from ._launch import HEADER_SLOTS
-from ._serial import JOB_BLOCKS, JOB_ENTRY, JOB_SHARED, JOB_SIZE, TICKET, run_alone, take_blocks, thread_scratch
+from ._launch import HEADER_SLOTS, MAX_THREADS
+from ._serial import (
+    JOB_BLOCKS,
+    JOB_ENTRY,
+    JOB_SHARED,
+    JOB_SIZE,
+    TICKET_SLOTS,
+    TICKETS,
+    run_alone,
+    take_blocks,
+    thread_scratch,
+)
 from .pointer import load_pointer, offset, store_pointer
 
-# Slots of the shared state (int64), eight to a cache line so that the ticket's traffic does not disturb the gate.
-GATE, SLEEPERS = 0, 16
+# Slots of the shared state (int64), eight to a cache line so that the gate's traffic disturbs nothing else.
+GATE, WORKERS, SLEEPERS = 0, 8, 16
 ENTRY, RECORD, BLOCKS, LIMIT = 24, 25, 26, 27
 MUTEX, CONDITION = 32, 48  # 128 bytes each: larger than any platform's
-STATE_SLOTS = 64
+STATE_SLOTS = TICKETS + TICKET_SLOTS * MAX_THREADS
 
 WORKERS_MASK = 0xFFFF
 OPEN = 1 << 16
@@ -79,6 +89,7 @@ def wait_for_job(state, seen):
 def serve(block, state: "int64*"):
     """A worker's whole life."""
     seen = -1
+    number = atomic_add(state, WORKERS, 1)
     scratch = thread_scratch()
     while True:
         gate = wait_for_job(state, seen)
@@ -91,6 +102,8 @@ def serve(block, state: "int64*"):
                     load_pointer(state, RECORD, state),
                     state[BLOCKS],
                     (gate & WORKERS_MASK) + 1,
+                    number % state[LIMIT] + 1,
+                    state[LIMIT] + 1,
                     scratch,
                 )
                 atomic_add(state, GATE, -1)
@@ -102,17 +115,19 @@ def serve(block, state: "int64*"):
 def run_shared(state, helpers, job, scratch):
     """Run a job with at most `helpers` workers beside the caller; they must not be running another."""
     entry, record, blocks = load_pointer(job, JOB_ENTRY, job), offset(job, HEADER_SLOTS), job[JOB_BLOCKS]
-    atomic_store(state, TICKET, 0)
+    shares = min(helpers + 1, blocks)
+    for i in range(shares):
+        atomic_store(state, TICKETS + TICKET_SLOTS * i, 0)
     store_pointer(state, ENTRY, entry)
     store_pointer(state, RECORD, record)
     state[BLOCKS] = blocks
-    state[LIMIT] = min(helpers, blocks - 1)
+    state[LIMIT] = shares - 1
     atomic_add(state, GATE, GENERATION + OPEN)
     if atomic_load(state, SLEEPERS) > 0:
         pthread_mutex_lock(state, (MUTEX,))
         pthread_cond_broadcast(state, (CONDITION,))
         pthread_mutex_unlock(state, (MUTEX,))
-    take_blocks(state, entry, record, blocks, 0, scratch)
+    take_blocks(state, entry, record, blocks, 0, 0, shares, scratch)
     atomic_add(state, GATE, -OPEN)
     spins = 0
     while atomic_load(state, GATE) & WORKERS_MASK != 0:

@@ -10,7 +10,8 @@ from .pointer import load_pointer, offset, stack_slots
 # Slots of `_launch.HEADER`.
 JOB_ENTRY, JOB_BLOCKS, JOB_SIZE, JOB_SHARED = 0, 1, 2, 3
 
-TICKET = 8  # slot of the shared state: the next block's number, on a cache line of its own
+# Slots of the shared state: how many blocks of each share are taken, every counter on a cache line of its own.
+TICKETS, TICKET_SLOTS = 64, 8
 
 # 256 KiB of each thread's stack for its blocks' tables and packed rows: half of a typical L2 cache. It is the drivers'
 # and not the kernels' because LLVM spends seconds on a kernel's own arrays of this size.
@@ -19,12 +20,19 @@ thread_scratch = stack_slots(SCRATCH_SLOTS)
 
 
 @device
-def take_blocks(state, entry, record, blocks, worker, scratch):
-    """Run blocks until none is left."""
-    block = atomic_add(state, TICKET, 1)
-    while block < blocks:
-        call_entry(entry, record, block, worker, scratch)
-        block = atomic_add(state, TICKET, 1)
+def take_blocks(state, entry, record, blocks, worker, share, shares, scratch):
+    """Run blocks until none is left: those of this thread's own share first, then what others have not begun.
+
+    The blocks are cut into as many shares as there are threads, so that in one launch after the other a thread gets the
+    same part of a tensor as a rule, and finds it in its own core's cache.
+    """
+    for i in range(shares):
+        owner = (share + i) % shares
+        begin, end = owner * blocks // shares, (owner + 1) * blocks // shares
+        block = begin + atomic_add(state, TICKETS + TICKET_SLOTS * owner, 1)
+        while block < end:
+            call_entry(entry, record, block, worker, scratch)
+            block = begin + atomic_add(state, TICKETS + TICKET_SLOTS * owner, 1)
 
 
 @device
