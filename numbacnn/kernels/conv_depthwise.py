@@ -1,10 +1,10 @@
 """Depthwise convolution straight from channels-last memory, forward and data gradient: every channel by itself.
 
 Vectors run along the channels, so a point's taps are vectors at multiples of the distance between positions, whatever
-stride and dilation are. Along the width, destination points are of two kinds. A *zone* is a stretch of points whose
-taps all lie inside the source: tiles of six to four points. A *column* is one of the few points at the borders: its
-taps are listed one by one (fewer where the padding is zeros, elsewhere in the source where it is not), and its tile is
-one point of four vectors.
+stride and dilation are. Along the width, destination points are of two kinds. A *zone* is a stretch of points that
+share their taps: tiles of up to six points. Taps that would read outside the source are left out, for padding by zeros
+adds nothing. A *column* is one of the few points that padding of another mode lets read elsewhere in the source: its
+taps are listed one by one, and its tile is one point of four vectors.
 
 Channels are dealt out in panels of two vectors, a cache line. The last panel of a position is moved back so that it
 ends with the channels: some are computed twice, none alone.
@@ -15,19 +15,20 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ._build import device, kernel
-from .depthwise_tile import LINE_VECTORS, line_tile
 from .layout import copy_transposed
+from .line_tile import FEWEST_POINTS, LINE_POINTS, LINE_VECTORS, clipped_line_tile, line_tile
 from .pointer import as_integers, load_pointer, offset, store_pointer
 from .simd import fma, lanes, load, store
 
 # How a thread's scratch memory is divided, in slots.
 TABLE_ROWS = 2048  # source rows that one destination row reads: pairs of slots
-TABLE_TAPS = 12 * 1024  # taps of a column in all of them: pairs of slots
+TABLE_TAPS = 12 * 1024  # taps of a column in all of them, or of a row of a zone: pairs of slots
 _TAPS = 2 * TABLE_ROWS
 
 # Columns of the table of zones: destination coordinates START + STEP * point; for tap t, the kernel's tap TAP +
-# TAP_STEP * t and source coordinates SOURCE + ALPHA * point + BETA * t. Of the table of columns: destination, picks.
-START, STEP, POINTS, SOURCE, ALPHA, BETA, TAP, TAP_STEP, TAPS, ZONE_FIELDS = range(10)
+# TAP_STEP * t and source coordinates SOURCE + ALPHA * point + BETA * t, which are inside the source for the points
+# INSIDE .. INSIDE_END. Of the table of columns: destination, picks.
+START, STEP, POINTS, SOURCE, ALPHA, BETA, TAP, TAP_STEP, TAPS, INSIDE, INSIDE_END, ZONE_FIELDS = range(12)
 COLUMN, FIRST_PICK, PICKS, COLUMN_FIELDS = range(4)
 
 
@@ -48,6 +49,7 @@ class Direct(NamedTuple):
     row_taps: int
     zones: int
     columns: int
+    width: int  # positions of a source row
     source_n: int  # source elements between samples, planes, rows, positions
     source_d: int
     source_h: int
@@ -84,36 +86,50 @@ def put_rows(table, source, d, h, width, lists_d, lists_h, g):
 
 
 @device
-def _zone(table, rows, zone, first, last, weight, bias, out, g):
+def _put_inside(inside, source, zone, points, width):
+    """List per tap which of some points read inside a row: the first, and one beyond the last.
+
+    source : what the first point reads with the first tap
+    """
+    for t in range(zone[TAPS]):
+        position = source + zone[BETA] * t
+        inside[2 * t] = (max(-position, 0) + zone[ALPHA] - 1) // zone[ALPHA]
+        inside[2 * t + 1] = min((max(width - position, 0) + zone[ALPHA] - 1) // zone[ALPHA], points)
+
+
+@device
+def _zone(table, inside, rows, zone, first, last, weight, bias, out, g):
     """The points of one zone, for some panels of channels."""
     n = LINE_VECTORS * lanes(out)
-    points = zone[POINTS]
     moved = int(last * n > g.channels)  # whether the last panel is moved back
-    tiles = (points + 5) // 6
-    for i in range(tiles << moved):
-        tile, lone = i >> moved, i & moved
-        a = tile * points // tiles
-        wanted = (tile + 1) * points // tiles - a
-        if wanted < 4:
-            wanted, a = 4, min(a, points - 4)  # laps over another tile: the same values once more
-        panel = last - 1 if lone else first
-        c = g.channels - n if lone else first * n
-        line_tile(
-            wanted,
-            table,
-            rows,
-            zone[TAPS],
-            1 if lone else last - first - moved,
-            (zone[SOURCE] + zone[ALPHA] * a) * g.source_w + c,
-            zone[ALPHA] * g.source_w,
-            zone[BETA] * g.source_w,
-            offset(weight, (panel * g.taps + zone[TAP]) * n),
-            zone[TAP_STEP] * n,
-            g.taps * n,
-            offset(bias, c),
-            offset(out, (zone[START] + zone[STEP] * a) * g.out_w + c),
-            zone[STEP] * g.out_w,
-        )
+    x_step, x_tap = zone[ALPHA] * g.source_w, zone[BETA] * g.source_w
+    w_tap, w_panel = zone[TAP_STEP] * n, g.taps * n
+    tiles = (zone[POINTS] + LINE_POINTS - 1) // LINE_POINTS
+    for tile in range(tiles):
+        a = tile * zone[POINTS] // tiles
+        points = (tile + 1) * zone[POINTS] // tiles - a
+        source = zone[SOURCE] + zone[ALPHA] * a
+        clipped = points < FEWEST_POINTS or a < zone[INSIDE] or a + points > zone[INSIDE_END]
+        if clipped:
+            _put_inside(inside, source, zone, points, g.width)
+        target = offset(out, (zone[START] + zone[STEP] * a) * g.out_w)
+        out_step = zone[STEP] * g.out_w
+        for lone in range(1 + moved):
+            panel = last - 1 if lone else first
+            panels = 1 if lone else last - first - moved
+            c = g.channels - n if lone else first * n
+            x, w = source * g.source_w + c, offset(weight, (panel * g.taps + zone[TAP]) * n)
+            start, place = offset(bias, c), offset(target, c)
+            if clipped:
+                clipped_line_tile(
+                    points, inside, table, rows, zone[TAPS], panels, x, x_step, x_tap, w, w_tap, w_panel,
+                    start, place, out_step,
+                )  # fmt: skip
+            else:
+                line_tile(
+                    points, table, rows, zone[TAPS], panels, x, x_step, x_tap, w, w_tap, w_panel,
+                    start, place, out_step,
+                )  # fmt: skip
 
 
 @device
@@ -187,7 +203,7 @@ def conv_depthwise(
             row = offset(out, sample * g.out_n + d * g.out_d + h * g.out_h)
             rows = put_rows(table, offset(source, sample * g.source_n), d, h, width, lists_d, lists_h, g)
             for i in range(g.zones):
-                _zone(table, rows, offset(zones, i * ZONE_FIELDS), first, last, weight, bias, row, g)
+                _zone(table, entries, rows, offset(zones, i * ZONE_FIELDS), first, last, weight, bias, row, g)
             for i in range(g.columns):
                 column = offset(columns, i * COLUMN_FIELDS)
                 count = _put_picks(entries, table, rows, column, picks, out, g)

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from ._build import device, kernel
 from .conv_depthwise import place_of, put_rows
-from .depthwise_tile import line_weight_tile
 from .layout import copy_transposed
+from .line_tile import line_weight_tile
 from .pointer import as_integers, offset
 from .simd import lanes, load, splat, store
 

@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 from ._build import device, kernel
 from ._serial import SCRATCH_SLOTS
-from .depthwise_tile import LONGEST_RUN, copy_positions, points_4, points_8, points_12, spread_1, spread_2, spread_4
 from .pointer import cast, load_pointer, offset, store_pointer
 from .simd import lanes, splat, store
+from .strip_tile import LONGEST_RUN, copy_positions, points_tile, spread
 
 MAX_POINTS = 12
 
@@ -113,12 +113,8 @@ def copy_vector(strip, part_step, source, source_step, count, channel, valid, pa
             position = offset(source, j * source_step + first)
             for part in range(parts):
                 store(strip, part * part_step + j * n, splat(strip, position[part]))
-    elif group == 4:
-        spread_4(strip, part_step, offset(source, channel), source_step, count)
-    elif group == 2:
-        spread_2(strip, part_step, offset(source, channel), source_step, count)
     else:
-        spread_1(strip, part_step, offset(source, channel), source_step, count)
+        spread(group, strip, part_step, offset(source, channel), source_step, count)
 
 
 @device
@@ -285,12 +281,7 @@ def _phase(entries, threes, twos, ones, tile, phase, first, panel, weight, bias,
             target = offset(column, a * out_step)
             direct = valid == n and wanted == points
             place, step = (target, out_step) if direct else (tile, n)
-            if points == 12:
-                points_12(entries, threes, twos, ones, (a + strip) * n, weights, start, place, step)
-            elif points == 8:
-                points_8(entries, threes, twos, ones, (a + strip) * n, weights, start, place, step)
-            else:
-                points_4(entries, threes, twos, ones, (a + strip) * n, weights, start, place, step)
+            points_tile(points, entries, threes, twos, ones, (a + strip) * n, weights, start, place, step)
             if not direct:
                 _put_tile(target, out_step, tile, wanted, valid)
             a += points

@@ -30,9 +30,9 @@ from .conv_strips import (
     place_of,
     put_rows,
 )
-from .depthwise_tile import WEIGHT_TAPS, copy_positions, weight_tile
 from .pointer import cast, load_pointer, offset, store_pointer
 from .simd import lanes, load, store
+from .strip_tile import WEIGHT_TAPS, copy_positions, weight_tile
 
 # How a thread's scratch memory is divided, in slots.
 TABLE_PAIRS = 1024  # rows that are done together x kernel rows: pairs of slots

@@ -41,7 +41,7 @@ FEWEST_ROWS = 4
 MOST_PICKS = 16 * 1024
 # What the rows under a kernel take of L1 (32 KiB) while a panel of vectors passes over them.
 PANEL_BYTES = 16 * 1024
-FEWEST_PANELS = 8
+FEWEST_PANELS = 12
 # Enough blocks for any number of cores to finish together.
 BLOCKS = 32
 MIN_BLOCKS = 8
@@ -75,6 +75,8 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
         if g.output[0] * g.output[1] < FEWEST_ROWS:
             return f"{g.output[0] * g.output[1]} rows are too few to share out"
     transposed = direction == "backward_data"
+    if g.kernel[2] > TABLE_TAPS:
+        return f"rows of {g.kernel[2]} taps are more than the kernel's table holds"
     rows = math.prod(lists.longest for lists in plane_lists(g, transposed))
     if rows > TABLE_ROWS:
         return f"a point reads {rows} rows, more than the kernel's table holds"
@@ -124,6 +126,7 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> Plan:
         row_taps=g.kernel[2],
         zones=zone_count,
         columns=column_count,
+        width=source[2],
         source_n=source_n,
         source_d=source_d,
         source_h=source_h,

@@ -1,12 +1,14 @@
 """Which points along the width a depthwise convolution computes in tiles, and which one by one: see the kernel.
 
 A *class* is a set of destination coordinates that share their taps (one forward; one per residue of the stride in the
-data gradient). Of each, the stretches of points whose taps all lie inside the source become zones; the rest columns.
+data gradient). The points of each are a zone, but those that padding other than by zeros gives sources of their own:
+they become columns.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,9 +19,6 @@ from .strip_tables import Class, backward_classes, forward_classes, pairs_inside
 
 if TYPE_CHECKING:
     from ..geometry import ConvGeometry
-
-# Points of the smallest tile.
-SHORTEST_ZONE = 4
 
 
 class Zones(NamedTuple):
@@ -45,10 +44,15 @@ def plan_zones(g: ConvGeometry, transposed: bool, most_picks: int) -> Zones | No
     picks: list[tuple[int, int]] = []
     for c in classes:
         covered = np.zeros(c.points, bool)
-        for first, last in _stretches(g, c, transposed, extra):
+        everywhere = transposed or g.padding_mode[2] == "zeros"
+        inside = _inside(c, g.output[2] if transposed else g.input[2])
+        whole = (0, c.points) if everywhere else inside
+        special = [(q - c.start) // c.stride for q in extra if q >= c.start and (q - c.start) % c.stride == 0]
+        for first, last in _without(special, *whole):
             tap, tap_step = (c.taps[0], c.taps[-1] - c.taps[-2] if len(c.taps) > 1 else 0) if c.taps else (0, 0)
             start, source = c.start + c.stride * first, c.alpha * first + c.gamma
-            zones.append([start, c.stride, last - first, source, c.alpha, c.beta, tap, tap_step, len(c.taps)])
+            zone = [start, c.stride, last - first, source, c.alpha, c.beta, tap, tap_step, len(c.taps)]
+            zones.append([*zone, inside[0] - first, inside[1] - first])
             covered[first:last] = True
         for point in np.flatnonzero(~covered).tolist():
             q = c.start + c.stride * point
@@ -61,21 +65,18 @@ def plan_zones(g: ConvGeometry, transposed: bool, most_picks: int) -> Zones | No
     return Zones(tables[0], tables[1], tables[2], max([0, *(column[2] for column in columns)]))
 
 
-def _stretches(
-    g: ConvGeometry, c: Class, transposed: bool, extra: dict[int, list[tuple[int, int]]]
-) -> list[tuple[int, int]]:
-    """Ranges of points that need nothing outside the source, and nothing besides what the class says."""
-    size = g.output[2] if transposed else g.input[2]
-    if c.taps:
-        reach = c.gamma + c.beta * (len(c.taps) - 1)
-        first = max(0, -(-max(0, -c.gamma) // c.alpha))
-        last = min(c.points, (size - 1 - reach) // c.alpha + 1)
-    else:
-        first, last = 0, c.points
-    special = sorted((q - c.start) // c.stride for q in extra if q >= c.start and (q - c.start) % c.stride == 0)
-    cuts = [first, *(p for p in special if first <= p < last), last]
-    begins = [first, *(p + 1 for p in cuts[1:-1])]
-    return [(begin, end) for begin, end in zip(begins, cuts[1:], strict=True) if end - begin >= SHORTEST_ZONE]
+def _inside(c: Class, size: int) -> tuple[int, int]:
+    """The first point whose taps all lie inside a source of some size, and one beyond the last."""
+    if not c.taps:
+        return 0, c.points
+    reach = c.gamma + c.beta * (len(c.taps) - 1)
+    return max(0, -(c.gamma // c.alpha)), min(c.points, (size - 1 - reach) // c.alpha + 1)
+
+
+def _without(special: list[int], first: int, last: int) -> list[tuple[int, int]]:
+    """The stretches that ``first .. last`` falls into without the `special` points."""
+    cuts = [first - 1, *sorted(p for p in special if first <= p < last), last]
+    return [(before + 1, after) for before, after in itertools.pairwise(cuts) if after > before + 1]
 
 
 def _sources_forward(g: ConvGeometry, q: int) -> list[tuple[int, int]]:
@@ -91,7 +92,7 @@ def weight_zones(g: ConvGeometry, most: int) -> np.ndarray | None:
     (c,) = forward_classes(g)
     zones: list[list[int]] = []
     q = 0
-    inside = dict(_stretches(g, c, False, {}))
+    inside = dict(_without([], *_inside(c, g.input[2])))
     while q < g.output[2]:
         if q in inside:
             zones.append([q, inside[q] - q, g.stride[2] * q - g.pad_low[2], 0, g.kernel[2]])

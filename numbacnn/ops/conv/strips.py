@@ -15,7 +15,7 @@ from ...kernels import conv_strips as kernels
 from ...kernels import conv_strips_weight as weight_kernels
 from ...kernels._launch import run
 from ...kernels._target import target
-from ...kernels.depthwise_tile import LONGEST_RUN
+from ...kernels.strip_tile import LONGEST_RUN
 from .. import memory
 from . import blocking, strip_tables
 from .gemm import zero_row

@@ -242,6 +242,7 @@ def test_choice():
         ("strips", (1, 16, 300, 300), (16, 1, 300, 300), 16, "1440000 weights are more than it packs at a time"),
         ("strips", (1, 8, 40000, 1), (8, 1, 5, 1), 8, "199980 rows times kernel rows are more than it lists"),
         ("depthwise", (1, 16, 40000, 1), (16, 1, 5, 1), 16, "199980 rows times kernel rows are more than it lists"),
+        ("depthwise", (1, 16, 4, 20000), (16, 1, 1, 13000), 16, "rows of 13000 taps are more than the kernel's table"),
         ("depthwise", (1, 16, 300, 300), (16, 1, 300, 300), 16, "1440000 weights are more than it packs at a time"),
     ],
 )
@@ -254,7 +255,7 @@ def test_refusals(algorithm, shape, weight_shape, groups, reason):
     ("module", "limit", "direction", "reason"),
     [
         (depthwise, "MOST_PICKS", "forward", "points at the borders read more than 3 taps"),
-        (depthwise, "TABLE_TAPS", "backward_data", "a point at the borders reads 6 taps, more than the kernel's table"),
+        (depthwise, "TABLE_TAPS", "backward_data", "a point at the borders reads 9 taps, more than the kernel's table"),
         (depthwise, "TABLE_ROWS", "forward", "a point reads 9 rows, more than the kernel's table holds"),
         (depthwise_weight, "MOST_ZONES", "backward_weight", "points at the borders make more than 3 zones"),
     ],
@@ -263,7 +264,9 @@ def test_tables_are_bounded(monkeypatch, module, limit, direction, reason):
     monkeypatch.setattr(module, limit, 3)
     shape, kernel = ((16, 9, 9), (3, 3)) if limit != "TABLE_ROWS" else ((16, 9, 9, 9), (3, 3, 3))
     padding = [[1, 1]] * (len(kernel) - 1) + [[2, 2]]
-    geometry = conv_geometry((1, *shape), (16, 1, *kernel), 1, padding if limit == "MOST_ZONES" else 1, 1, 16)
+    mode = "circular" if limit in ("MOST_PICKS", "TABLE_TAPS") else "zeros"
+    padding = padding if limit == "MOST_ZONES" else 1
+    geometry = conv_geometry((1, *shape), (16, 1, *kernel), 1, padding, 1, 16, mode)
     assert reason in str(depthwise.accepts(direction, geometry))
 
 

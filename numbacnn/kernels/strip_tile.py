@@ -1,0 +1,205 @@
+"""Register tiles of depthwise convolution over *strips*: positions of one vector of channels, side by side.
+
+All distances are constants of the machine, so addresses cost no instruction.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._build import intrinsic
+from .emitter import Emitter
+from .simd import Value
+
+WEIGHT_TAPS = 6
+LONGEST_RUN = 3  # taps: with 12 accumulators, 3 weights and a position just the 16 registers of AVX2
+
+
+@intrinsic
+def points_tile(typingctx, points, table, threes, twos, ones, x_offset, w, start, out, out_step):
+    """Neighbouring points of one vector of channels (forward, data gradient).
+
+    ::
+
+        out[i] = start + sum over runs r, taps t of  x[r][i + t] * w[r][t]
+
+    One accumulator per point: eight cover the latency of the multiply-add (4 cycles x 2 pipes), twelve with time to
+    spare. A run is three, two or one neighbouring taps. With three, each of 14 positions is loaded once for its up to 3
+    multiply-adds: 17 loads per 36.
+
+    points : 12, 8 or 4
+    table : per run a pointer to the position of its first tap and an offset (in elements) into the weights; first
+        all runs of three taps, then those of two, then single taps
+    threes, twos, ones : how many there are of each
+    x_offset : elements from there to the position of the first point
+    w, start : weights of this vector; the vector that every sum begins with
+    out, out_step : first point of the destination, elements between points
+    """
+    from numba.core import types
+
+    i64 = types.int64
+
+    def codegen(context, builder, signature, args):
+        points, table, threes, twos, ones, x_offset, w, start, out, out_step = args
+        e = Emitter(context, builder, signature.args[6].dtype)
+
+        def tile(points):
+            first = e.load(start)
+            sums = [e.variable(first) for _ in range(points)]
+            entry = e.i64(0)
+            for taps, count in ((3, threes), (2, twos), (1, ones)):
+                with e.loop(count) as index:
+                    _add_run(e, sums, taps, table, builder.add(entry, e.times(index, 2)), x_offset, w)
+                entry = builder.add(entry, e.times(count, 2))
+            for i, place in enumerate(sums):
+                e.store(e.value(place), e.at(out, e.times(out_step, i)))
+
+        e.choose(points, (12, 8, 4), tile)
+        return context.get_dummy_value()
+
+    return types.void(i64, table, i64, i64, i64, i64, w, start, out, i64), codegen
+
+
+def _add_run(e: Emitter, sums: list[Any], taps: int, table: Any, entry: Any, x_offset: Any, w: Any) -> None:
+    """Emit what a run of some taps adds to the points' sums."""
+    x = e.at(e.slot(table, entry, e.pointer), x_offset)
+    w_run = e.at(w, e.slot(table, e.builder.add(entry, e.i64(1))))
+    weights = [e.load(w_run, t) for t in range(taps)]
+    for j in range(len(sums) + taps - 1):
+        value = e.load(x, j)
+        for i in range(max(0, j - taps + 1), min(len(sums), j + 1)):
+            e.accumulate(sums[i], value, weights[j - i])
+
+
+@intrinsic
+def weight_tile(typingctx, taps, table, rows, x_offset, y_offset, points, sums):
+    """Add to the weight gradient's `sums`, one vector per tap, of some taps of a run.
+
+    ::
+
+        sums[t] += sum over rows r, points i of  x[r][i + t] * y[r][i]
+
+    The sums stay in registers while all points pass by. With few taps several neighbouring points have sums of their
+    own, which are added at the end: enough chains for the multiply-adders.
+
+    taps : 1 to WEIGHT_TAPS
+    table, rows : per row of points a pointer to the strips of its input and one to its gradient
+    x_offset, y_offset : elements from there to what the first tap of the first point reads, and to that point
+    points : points per row
+    """
+    from numba.core import types
+
+    i64 = types.int64
+
+    def codegen(context, builder, signature, args):
+        taps, table, rows, x_offset, y_offset, points, sums = args
+        e = Emitter(context, builder, signature.args[6].dtype)
+        every = tuple(range(1, WEIGHT_TAPS + 1))
+        e.choose(taps, every, lambda taps: _weight_tile(e, taps, table, rows, x_offset, y_offset, points, sums))
+        return context.get_dummy_value()
+
+    return types.void(i64, table, i64, i64, i64, i64, sums), codegen
+
+
+def _weight_tile(
+    e: Emitter, taps: int, table: Any, rows: Any, x_offset: Any, y_offset: Any, points: Any, sums: Any
+) -> None:
+    """Emit the weight tile for a number of taps."""
+    builder = e.builder
+    sets = (6, 4, 3, 3, 2, 2)[taps - 1]  # with as many gradients and a position, 16 registers at most
+    totals = [[e.variable(e.load(sums, t) if s == 0 else e.zero) for t in range(taps)] for s in range(sets)]
+
+    def add_points(count, x, y):
+        factors = [e.load(y, i) for i in range(count)]
+        for j in range(count + taps - 1):
+            value = e.load(x, j)
+            for i in range(max(0, j - taps + 1), min(count, j + 1)):
+                e.accumulate(totals[i % sets][j - i], value, factors[i])
+
+    step = sets * e.lanes
+    groups = builder.udiv(points, e.i64(sets))
+    done = e.times(groups, step)
+    with e.loop(rows) as row:
+        entry = e.times(row, 2)
+        x = e.at(e.slot(table, entry, e.pointer), x_offset)
+        y = e.at(e.slot(table, builder.add(entry, e.i64(1)), e.pointer), y_offset)
+        with e.loop(groups) as index:
+            place = e.times(index, step)
+            add_points(sets, e.at(x, place), e.at(y, place))
+        with e.loop(builder.urem(points, e.i64(sets))) as index:
+            place = builder.add(done, e.times(index, e.lanes))
+            add_points(1, e.at(x, place), e.at(y, place))
+    for t in range(taps):
+        total = e.value(totals[0][t])
+        for s in range(1, sets):
+            total = total + e.value(totals[s][t])
+        e.store(total, sums, t)
+
+
+@intrinsic
+def copy_positions(typingctx, target, vector_step, source, source_step, count, vectors):
+    """Copy some vectors of channels from each of `count` positions, each vector to a strip of its own.
+
+    target, vector_step : the first vector's strip, elements from there to the next one's
+    source, source_step : the channels of the first position, elements between positions
+    """
+    from numba.core import types
+
+    i64 = types.int64
+
+    def codegen(context, builder, signature, args):
+        target, vector_step, source, source_step, count, vectors = args
+        e = Emitter(context, builder, signature.args[0].dtype)
+        pairs = builder.udiv(vectors, e.i64(2))
+        with e.loop(count) as index:
+            position = e.at(source, builder.mul(index, source_step))
+            place = e.at(target, e.times(index, e.lanes))
+            with e.loop(pairs) as pair:
+                here = e.at(position, e.times(pair, 2 * e.lanes))
+                there = e.at(place, builder.mul(e.times(pair, 2), vector_step))
+                values = e.load(here), e.load(here, 1)
+                e.store(values[0], there)
+                e.store(values[1], e.at(there, vector_step))
+            odd = e.times(pairs, 2)
+            with builder.if_then(builder.icmp_signed("<", odd, vectors)):
+                last = e.load(e.at(position, e.times(odd, e.lanes)))
+                e.store(last, e.at(place, builder.mul(odd, vector_step)))
+        return context.get_dummy_value()
+
+    return types.void(target, i64, source, i64, i64, i64), codegen
+
+
+@intrinsic
+def spread(typingctx, group, target, part_step, source, source_step, count):
+    """Copy vectors of channels from some positions, one copy per channel of the groups of `group` lanes.
+
+    Copy k goes to ``target + k * part_step``, position after position; each of its lanes holds channel k of its group.
+
+    group : 4, 2 or 1
+    """
+    from llvmlite import ir
+    from numba.core import types
+
+    i64 = types.int64
+
+    def codegen(context, builder, signature, args):
+        group, target, part_step, source, source_step, count = args
+        e = Emitter(context, builder, signature.args[1].dtype)
+        i32 = ir.IntType(32)
+        kind = ir.VectorType(i32, e.lanes)
+
+        def copy(group):
+            with e.loop(count) as index:
+                value = e.load(e.at(source, builder.mul(index, source_step))).llvm
+                place = e.at(target, e.times(index, e.lanes))
+                for k in range(group):
+                    order = ir.Constant(
+                        kind, [i32(min(lane // group * group + k, e.lanes - 1)) for lane in range(e.lanes)]
+                    )
+                    copied = builder.shuffle_vector(value, value, order)
+                    e.store(Value(builder, copied), e.at(place, e.times(part_step, k)))
+
+        e.choose(group, (4, 2, 1), copy)
+        return context.get_dummy_value()
+
+    return types.void(i64, target, i64, source, i64, i64), codegen
