@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 name = "depthwise"
 
 # Taps along the width: with more, strips are quicker, where three taps share a load (and, in the weight gradient, a
-# position and its gradient more multiply-adds).
+# position and its gradient more multiply-adds). Not forward with a stride, which leaves less to share.
 WIDEST_KERNEL = {"forward": 5, "backward_data": 5, "backward_weight": 3}
 # Rows of a sample, which are what blocks are made of.
 FEWEST_ROWS = 4
@@ -70,7 +70,8 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     if large:
         return large
     if strips.accepts(direction, g) is None:
-        if g.kernel[2] > WIDEST_KERNEL[direction]:
+        strided = direction == "forward" and g.stride[2] > 1
+        if g.kernel[2] > WIDEST_KERNEL[direction] and not strided:
             return f"rows of {g.kernel[2]} taps are worth copying into strips"
         if g.output[0] * g.output[1] < FEWEST_ROWS:
             return f"{g.output[0] * g.output[1]} rows are too few to share out"
@@ -107,7 +108,7 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> Plan:
     unit_blocks = min(units, BLOCKS)
     panel_blocks = 1 if unit_blocks >= MIN_BLOCKS else min(-(-MIN_BLOCKS // unit_blocks), panels)
     row_bytes = max(1, lists_d.longest * lists_h.longest) * source[2] * width * itemsize
-    pass_panels = max(FEWEST_PANELS, PANEL_BYTES // row_bytes)
+    pass_panels = blocking.split_evenly(-(-panels // panel_blocks), max(FEWEST_PANELS, PANEL_BYTES // row_bytes))
     source_n, source_d, source_h, source_w = strides(source, channels)
     out_n, out_d, out_h, out_w = strides(out, channels)
     zone_count, column_count = zones.counts
