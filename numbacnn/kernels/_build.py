@@ -27,7 +27,6 @@ All arguments travel in one record of 8-byte slots, so every kernel has the same
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import inspect
@@ -37,24 +36,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import _cache, _launch
+from . import _cache, _compile, _launch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 FLOATS = ("float32", "float64")
 
-# No nnan / ninf: NaN and infinity must survive. reassoc lets reductions be vectorised; the order it picks depends
-# on the code and the problem, not on the threads, so results stay reproducible.
-_FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
-_OPTIONS: dict[str, Any] = {
-    "nogil": True,
-    "error_model": "numpy",
-    "fastmath": _FASTMATH,
-    "no_cpython_wrapper": True,
-    "no_cfunc_wrapper": True,
-    "_nrt": False,  # no reference counting: a cached kernel must link without Numba's runtime
-}
 # What the linker finds in any process: the C library. Anything else would abort the process at load time.
 _C_SYMBOLS = (
     "mem",
@@ -99,7 +87,7 @@ class device(_LazyNumba):
         import numba
 
         # Kept: a Numba type holds its object weakly.
-        self._compiled = numba.njit(**_OPTIONS, forceinline=self._force_inline)(self._function)
+        self._compiled = numba.njit(**_compile.options(), forceinline=self._force_inline)(self._function)
         _forget_literals(self._compiled)
         return numba.typeof(self._compiled)
 
@@ -375,96 +363,50 @@ class Kernel:
 
     def compile(self, key: tuple[str, ...]) -> bytes:
         """The object file that defines this kernel's entry point for the dtypes `key`."""
-        library = self._library(key)
-        return library.codegen._tm.emit_object(library._final_module)
+        machine, module = self._module(key)
+        return machine.emit_object(module)
 
     def assembly(self, *key: str) -> str:
         """The optimised assembly for the dtypes `key` (for inspection and for tests)."""
-        library = self._library(key)
-        return library.codegen._tm.emit_assembly(library._final_module)
+        machine, module = self._module(key)
+        return machine.emit_assembly(module)
 
-    def _library(self, key: tuple[str, ...]) -> Any:
+    def _module(self, key: tuple[str, ...]) -> tuple[Any, Any]:
+        """LLVM's target machine, and the optimised module."""
         import numba
         from llvmlite import ir
         from numba.core import types
-        from numba.core.compiler_lock import global_compiler_lock
 
         binding = dict(zip(self.variables, key, strict=True))
         parameter_types = [p.numba_type(binding) for p in self.parameters]
         special_types = {"block": types.intp, "worker": types.intp, "scratch": types.CPointer(types.int64)}
         signature = (*(special_types[name] for name in self.specials), *parameter_types)
-        dispatcher = numba.njit(**_OPTIONS)(self.function)
-        with global_compiler_lock:
-            with _intermediate():
-                dispatcher.compile(types.void(*signature))
-                body = dispatcher.overloads[signature]
-                context = body.target_context
-                library = context.codegen().create_library(f"entry of {self._symbol(key)}")
-                module = library.create_ir_module(self.name)
-                i64 = ir.IntType(64)
-                record_type = ir.IntType(8).as_pointer()
-                entry_type = ir.FunctionType(ir.VoidType(), [record_type, i64, i64, i64.as_pointer()])
-                entry = ir.Function(module, entry_type, self._symbol(key))
-                builder = ir.IRBuilder(entry.append_basic_block())
-                arguments = [entry.args[1 + _SPECIAL.index(name)] for name in self.specials]
-                arguments += _unpack(context, builder, entry.args[0], self.parameters, parameter_types)
-                callee = context.declare_function(module, body.fndesc)
-                # Kernels never raise: the status that Numba's convention returns is dropped.
-                context.call_conv.call_function(builder, callee, types.void, signature, arguments)
-                builder.ret_void()
-                library.add_ir_module(module)
-                library.add_linking_library(body.library)
-            with _replaced(_without_machine_code()):
-                library.finalize()
-        missing = [f.name for f in library._final_module.functions if f.is_declaration]
+        dispatcher = numba.njit(**_compile.options())(self.function)
+        with _compile.intermediate():
+            dispatcher.compile(types.void(*signature))
+            body = dispatcher.overloads[signature]
+            context = body.target_context
+            library = context.codegen().create_library(f"entry of {self._symbol(key)}")
+            module = library.create_ir_module(self.name)
+            i64 = ir.IntType(64)
+            record_type = ir.IntType(8).as_pointer()
+            entry_type = ir.FunctionType(ir.VoidType(), [record_type, i64, i64, i64.as_pointer()])
+            entry = ir.Function(module, entry_type, self._symbol(key))
+            builder = ir.IRBuilder(entry.append_basic_block())
+            arguments = [entry.args[1 + _SPECIAL.index(name)] for name in self.specials]
+            arguments += _unpack(context, builder, entry.args[0], self.parameters, parameter_types)
+            callee = context.declare_function(module, body.fndesc)
+            # Kernels never raise: the status that Numba's convention returns is dropped.
+            context.call_conv.call_function(builder, callee, types.void, signature, arguments)
+            builder.ret_void()
+            library.add_ir_module(module)
+            library.add_linking_library(body.library)
+            linked = _compile.link(library)
+        missing = [f.name for f in linked.functions if f.is_declaration]
         missing = [name for name in missing if not name.startswith(("llvm.", *_C_SYMBOLS))]
         if missing:
             raise RuntimeError(f"{self.name} calls {', '.join(missing)}, which a kernel cannot link")
-        return library
-
-
-def _intermediate() -> contextlib.AbstractContextManager[None]:
-    """Let Numba produce plain LLVM IR for a function and its helpers: no optimisation, no machine code of their own.
-
-    All of it is linked into the kernel's entry point and optimised there, once. Without this, every helper is optimised
-    and compiled by itself, again in each caller, and compilation takes several times as long.
-    """
-    from numba.core.codegen import CPUCodeLibrary
-    from numba.core.registry import cpu_target
-
-    return _replaced(
-        [
-            *_without_machine_code(),
-            (CPUCodeLibrary, "_optimize_final_module", lambda self: None),
-            (CPUCodeLibrary, "_optimize_functions", lambda self, module: None),
-            # The dispatcher keeps a built-in per function, as a key; it is never called.
-            (type(cpu_target.target_context), "get_executable", lambda self, library, fndesc, env: [].append),
-        ]
-    )
-
-
-def _without_machine_code() -> list[tuple[Any, str, Any]]:
-    """What keeps Numba from loading a module into its execution engine: here modules become object files."""
-    from numba.core.codegen import CPUCodeLibrary
-
-    return [(CPUCodeLibrary, "_finalize_final_module", lambda self: setattr(self, "_finalized", True))]
-
-
-@contextlib.contextmanager
-def _replaced(stand_ins: list[tuple[Any, str, Any]]) -> Iterator[None]:
-    """Replace methods ``owner.name`` for a while; only under the global compiler lock.
-
-    The methods are private to Numba; where one is missing, nothing is gained or lost.
-    """
-    stand_ins = [item for item in stand_ins if hasattr(item[0], item[1])]
-    originals = [getattr(owner, name) for owner, name, _ in stand_ins]
-    for owner, name, stand_in in stand_ins:
-        setattr(owner, name, stand_in)
-    try:
-        yield
-    finally:
-        for (owner, name, _), original in zip(stand_ins, originals, strict=True):
-            setattr(owner, name, original)
+        return library.codegen._tm, linked
 
 
 def _unpack(

@@ -25,6 +25,7 @@ from ._target import target
 
 VECTORS = 2
 MAX_ROWS = 6
+UNROLL = 4  # times that hot loops are written out: one test and jump per so many steps
 MIN_GEMM_ROWS = 4
 MAX_LANES = 2 * 64 // 4  # columns of the widest tile on any machine: what packed rows are padded for
 
@@ -116,7 +117,17 @@ class _Emitter:
         return self.builder.append_basic_block(name)
 
 
-def _loop(e: _Emitter, name: str, count: Any, values: list[Any], body: Any) -> list[Any]:
+def _unrolled(module: Any, times: int) -> Any:
+    """Metadata that says so; by LLVM's rule a loop's metadata names itself first."""
+    from llvmlite import ir
+
+    count = module.add_metadata(["llvm.loop.unroll.count", ir.Constant(ir.IntType(32), times)])
+    loop = module.add_metadata([count, module.add_metadata([str(len(module.metadata))])])
+    loop.operands = (loop, count)
+    return loop
+
+
+def _loop(e: _Emitter, name: str, count: Any, values: list[Any], body: Any, unroll: int = 1) -> list[Any]:
     """``for i in range(count): values = body(i, values)`` with the values in registers; `count` may be zero."""
     builder = e.builder
     head, inside, done = e.block(name), e.block(name + "_body"), e.block(name + "_done")
@@ -136,7 +147,9 @@ def _loop(e: _Emitter, name: str, count: Any, values: list[Any], body: Any) -> l
     i.add_incoming(builder.add(i, e.constant(1)), builder.block)
     for phi, value in zip(carried, after, strict=True):
         phi.add_incoming(value, builder.block)
-    builder.branch(head)
+    back = builder.branch(head)
+    if unroll > 1:
+        back.set_metadata("llvm.loop", _unrolled(builder.module, unroll))
     builder.position_at_end(done)
     return carried
 
@@ -220,7 +233,7 @@ def _gemm_tile(rows: int, vectors: int) -> Any:
                         new += [e.multiply_add(value, weights[j], sums[i * vectors + j]) for j in steps]
                     return new
 
-                return _loop(e, "run", run, sums, step)
+                return _loop(e, "run", run, sums, step, UNROLL)
 
             sums = _loop(e, "taps", taps, start, tap)
             _store_rows(e, sums, out, vectors, lanes)
@@ -320,7 +333,7 @@ def _outer_tile(rows: int, vectors: int) -> Any:
                     new += [e.multiply_add(value, right[j], sums[i * vectors + j]) for j in steps]
                 return new
 
-            sums = _loop(e, "positions", count, start, position)
+            sums = _loop(e, "positions", count, start, position, UNROLL)
             for i in range(rows):
                 for j in steps:
                     e.store(sums[i * vectors + j], e.at(out_rows[i], j * e.lanes))
