@@ -232,7 +232,13 @@ def _train(name: str, net: str, n: str) -> TrainCase:
     return TrainCase(name, net, int(n))
 
 
-_ROWS: dict[str, Callable[..., Case]] = {"pool": _pool, "norm": _norm, "linear": _linear, "train": _train}
+_ROWS: dict[str, Callable[..., Case]] = {
+    "pool": _pool,
+    "norm": _norm,
+    "linear": _linear,
+    "train": _train,
+    "train_deep": _train,
+}
 
 
 def _tuple(text: str, rank: int | None = None) -> tuple[int, ...]:

@@ -10,12 +10,22 @@ from typing import Any
 
 import numpy as np
 
+from . import deep_nets
+
+
+# The optimiser's learning rate: so small that libraries which round differently still agree on the loss of a deep net
+# after many steps.
+RATE = 1e-7
+
 
 @dataclass(frozen=True)
 class Net:
-    """How to build a net from a module of layers, what it eats and how many classes it tells apart."""
+    """How to build a net from a module of layers, what it eats and how many classes it tells apart.
 
-    build: Callable[[Any], Any]
+    `build` gets that module, and a function that joins tensors along their channels.
+    """
+
+    build: Callable[[Any, Callable[[list[Any]], Any]], Any]
     input_shape: tuple[int, ...]
     classes: int
 
@@ -67,9 +77,14 @@ def _volume(nn: Any) -> Any:
 
 
 NETS = {
-    "digits": Net(_digits, (1, 8, 8), 10),
-    "sequence": Net(_sequence, (12, 1000), 5),
-    "volume": Net(_volume, (1, 24, 24, 24), 3),
+    "digits": Net(lambda nn, _: _digits(nn), (1, 8, 8), 10),
+    "sequence": Net(lambda nn, _: _sequence(nn), (12, 1000), 5),
+    "volume": Net(lambda nn, _: _volume(nn), (1, 24, 24, 24), 3),
+    "resnet18": Net(lambda nn, _: deep_nets.resnet18(nn), (3, 224, 224), 1000),
+    "resnet50": Net(lambda nn, _: deep_nets.resnet50(nn), (3, 224, 224), 1000),
+    "mobilenet_v2": Net(lambda nn, _: deep_nets.mobilenet_v2(nn), (3, 224, 224), 1000),
+    "unet3d": Net(deep_nets.unet3d, (1, 64, 64, 64), 2),
+    "dilated": Net(lambda nn, _: deep_nets.dilated(nn), (1, 8000), 5),
 }
 
 

@@ -98,10 +98,10 @@ class NumbaCNN:
 
 
 def _training_step(case: TrainCase, x: np.ndarray, labels: np.ndarray) -> Call:
-    net = nets.NETS[case.net].build(nc.nn)
+    net = nets.NETS[case.net].build(nc.nn, lambda tensors: nc.functional.concatenate(tensors, 1))
     start = nets.initial_state({name: array.shape for name, array in net.state_dict().items()})
     net.load_state_dict(start, strict=False)
-    optimizer = nc.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+    optimizer = nc.optim.SGD(net.parameters(), lr=nets.RATE, momentum=0.9)
 
     def step() -> np.ndarray:
         optimizer.zero_grad()

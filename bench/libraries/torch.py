@@ -159,11 +159,11 @@ def _batch_norm(rank: int, direction: str, t: Tensors) -> Call:
 
 
 def _training_step(case: TrainCase, x: torch.Tensor, labels: torch.Tensor, memory_format: torch.memory_format) -> Call:
-    net = nets.NETS[case.net].build(torch.nn)
+    net = nets.NETS[case.net].build(torch.nn, lambda tensors: torch.cat(tensors, 1))
     start = nets.initial_state({name: tuple(tensor.shape) for name, tensor in net.state_dict().items()})
     net.load_state_dict({name: torch.from_numpy(array) for name, array in start.items()}, strict=False)
     net, x = net.to(memory_format=memory_format), x.contiguous(memory_format=memory_format)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+    optimizer = torch.optim.SGD(net.parameters(), lr=nets.RATE, momentum=0.9)
 
     def step() -> torch.Tensor:
         with torch.enable_grad():
