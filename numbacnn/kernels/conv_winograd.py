@@ -12,7 +12,7 @@ together in a block, which so transforms each plane of input once for all its ta
 from __future__ import annotations
 
 from ._build import device, kernel
-from .pointer import cast, load_pointer, offset, store_pointer
+from .pointer import cast, load_pointer, offset, prefetch_read, store_pointer
 from .simd import lanes
 from .tile import MAX_ROWS, MIN_GEMM_ROWS, gemm_tile
 from .winograd_domain import (
@@ -62,8 +62,21 @@ def _put_tables(table, tile_block, values, weight, products, g):
 
 
 @device
+def _ask_for_values(table, rows, x_offset, run, line, like):
+    """Ask for what a tile reads of its rows of transformed input, tap 0 along D."""
+    for i in range(rows):
+        row = load_pointer(table, rows + i, like)
+        for k in range(0, run, line):
+            prefetch_read(row, x_offset + k)
+
+
+@device
 def _multiply(table, row_tiles, tiles, x_offset, run, panel, panels, zeros, accumulate, g):
-    """The matrix products of all points for `panels` panels, over `run` source channels."""
+    """The matrix products of all points for `panels` panels, over `run` source channels.
+
+    Rows that all blocks share come from beyond L2 and are too short for the hardware to foresee: those of the next
+    point are asked for while one is multiplied.
+    """
     points = g.points_h * g.points_w
     panel_elements = g.taps_d * points * g.weight_point
     for point in range(points):
@@ -71,6 +84,9 @@ def _multiply(table, row_tiles, tiles, x_offset, run, panel, panels, zeros, accu
             slot = 0
             for row_tile in range(row_tiles):
                 rows = max((row_tile + 1) * tiles // row_tiles - row_tile * tiles // row_tiles, MIN_GEMM_ROWS)
+                if i == 0 and not g.own_values:
+                    following = x_offset + (point + 1) * g.values_point
+                    _ask_for_values(offset(table, slot), rows, following, run, g.line, zeros)
                 gemm_tile(
                     rows,
                     g.width > g.vector,
@@ -135,14 +151,15 @@ def conv_winograd(
     bias: "T*",
     zeros: "T*",
     out: "T*",
+    first_block: "int64",
     g: "Winograd",
 ):
-    """One block: some panels of one group for one block of tiles."""
+    """One block: some panels of one group for one block of tiles, those from `first_block` on."""
     panel_block = block % g.panel_blocks
     block //= g.panel_blocks
     group = block % g.groups
     block //= g.groups
-    tile_block = g.first_block + block
+    tile_block = first_block + block
     _, columns, _, depths = columns_of(tile_block, g)
     between = cast(offset(scratch, FIRST_PASS), out)
     products = cast(offset(scratch, FIRST_PRODUCT), out)

@@ -40,7 +40,7 @@ class WinogradSums(NamedTuple):
     """What the weight gradient needs beside `Winograd`; strides in elements."""
 
     blocks: int  # blocks of tiles in the portion
-    tiles: int  # tiles in the portion
+    tiles: int  # tiles in the largest portion
     gradient_n: int  # elements of the gradient between samples and positions, by axis
     gradient_d: int
     gradient_h: int
@@ -84,15 +84,24 @@ def _transform_gradient(scratch, corner, zeros, target, point_stride, h, w, coun
 
 
 @kernel
-def winograd_gradients(block, scratch, gradient: "T*", zeros: "T*", gradients: "T*", g: "Winograd", s: "WinogradSums"):
-    """One block: a slice of the channels of one group for one block of tiles."""
+def winograd_gradients(
+    block,
+    scratch,
+    gradient: "T*",
+    zeros: "T*",
+    gradients: "T*",
+    first_block: "int64",
+    g: "Winograd",
+    s: "WinogradSums",
+):
+    """One block: a slice of the channels of one group for one block of tiles of the portion from `first_block` on."""
     part = block % s.slices
     block //= s.slices
     group = block % g.groups
-    tile_block = g.first_block + block // g.groups
+    tile_block = first_block + block // g.groups
     put_between(scratch, cast(offset(scratch, FIRST_PASS), gradients))
     column, columns, depth, depths = columns_of(tile_block, g)
-    tile = _first_tile(tile_block, g) - _first_tile(g.first_block, g)
+    tile = _first_tile(tile_block, g) - _first_tile(first_block, g)
     first, last = part * g.lanes // s.slices, (part + 1) * g.lanes // s.slices
     most = PASS_VECTORS * lanes(gradients)
     parts = (last - first + most - 1) // most
@@ -116,12 +125,12 @@ def winograd_gradients(block, scratch, gradient: "T*", zeros: "T*", gradients: "
 
 
 @device
-def _put_tiles(table, values, tap, g, s):
-    """Pointers to the rows of transformed input that tap `tap` along D reads for all tiles of the portion."""
+def _put_tiles(table, values, tap, first_block, g, s):
+    """Pointers to the rows of transformed input that tap `tap` along D reads for all tiles of the portion; how many."""
     slot = 0
     region = g.points_h * g.points_w * g.values_point
     for block in range(s.blocks):
-        _, columns, depth, depths = columns_of(g.first_block + block, g)
+        _, columns, depth, depths = columns_of(first_block + block, g)
         plane, planes = planes_of(depth, depths, g)
         for col in range(columns):
             for i in range(depths):
@@ -129,10 +138,11 @@ def _put_tiles(table, values, tap, g, s):
                 row = col * planes + d - plane if 0 <= d and d < g.in_d else columns * planes
                 store_pointer(table, slot, offset(values, block * region + row * g.values_row))
                 slot += 1
+    return slot
 
 
 @device
-def _add_products(table, values, gradients, target, row, count, panels, g, s):
+def _add_products(table, tiles, values, gradients, target, row, count, panels, g, s):
     """``target[r * row + lane]`` += the outer products of one point, for `count` source channels."""
     row_tiles = (count + MAX_ROWS - 1) // MAX_ROWS
     for panel in range(panels):
@@ -141,7 +151,7 @@ def _add_products(table, values, gradients, target, row, count, panels, g, s):
             outer_tile(
                 (row_tile + 1) * count // row_tiles - r,
                 table,
-                s.tiles,
+                tiles,
                 values + r,
                 offset(gradients, panel * g.width),
                 s.gradients_row,
@@ -183,7 +193,16 @@ def _transform_back(scratch, sums, point_stride, out, width, valid, g):
 
 
 @kernel
-def winograd_sums(block, scratch, values: "T*", gradients: "T*", sums: "T*", g: "Winograd", s: "WinogradSums"):
+def winograd_sums(
+    block,
+    scratch,
+    values: "T*",
+    gradients: "T*",
+    sums: "T*",
+    first_block: "int64",
+    g: "Winograd",
+    s: "WinogradSums",
+):
     """One block: some points and source channels of one group; ``sums[group][tap_d][point][r][lane]``."""
     run_block = block % s.run_blocks
     block //= s.run_blocks
@@ -194,14 +213,14 @@ def winograd_sums(block, scratch, values: "T*", gradients: "T*", sums: "T*", g: 
     count = (run_block + 1) * g.run // s.run_blocks - first
     table = offset(scratch, FIRST_PRODUCT)
     for tap in range(g.taps_d):
-        _put_tiles(table, values, tap, g, s)
+        tiles = _put_tiles(table, values, tap, first_block, g, s)
         for point in range(point_block * points // s.point_blocks, (point_block + 1) * points // s.point_blocks):
             target = offset(sums, (((group * g.taps_d + tap) * points + point) * g.run + first) * s.row)
-            if g.first_block == 0:
+            if first_block == 0:
                 _set_zero(target, s.row, count, s.row)
             source = offset(gradients, point * s.tiles * s.gradients_row + group * s.row)
             place = point * g.values_point + group * g.run + first
-            _add_products(table, place, source, target, s.row, count, g.panels, g, s)
+            _add_products(table, tiles, place, source, target, s.row, count, g.panels, g, s)
 
 
 @kernel
@@ -222,7 +241,16 @@ def winograd_sums_to_taps(block, scratch, sums: "T*", out: "T*", g: "Winograd", 
 
 
 @kernel
-def winograd_weight(block, scratch, values: "T*", gradients: "T*", out: "T*", g: "Winograd", s: "WinogradSums"):
+def winograd_weight(
+    block,
+    scratch,
+    values: "T*",
+    gradients: "T*",
+    out: "T*",
+    first_block: "int64",
+    g: "Winograd",
+    s: "WinogradSums",
+):
     """One block: some source channels and panels of one group, whose sums over all tiles stay in the scratch."""
     panel_block = block % s.panel_blocks
     block //= s.panel_blocks
@@ -239,13 +267,13 @@ def winograd_weight(block, scratch, values: "T*", gradients: "T*", out: "T*", g:
     table = offset(scratch, FIRST_PRODUCT)
     sums = cast(offset(table, AT_ONCE_TILES), out)
     for tap in range(g.taps_d):
-        _put_tiles(table, values, tap, g, s)
+        tiles = _put_tiles(table, values, tap, first_block, g, s)
         for point in range(points):
             target = offset(sums, point * count * width)
             _set_zero(target, width, count, width)
             source = offset(gradients, point * s.tiles * s.gradients_row + group * s.row + lane)
             place = point * g.values_point + group * g.run + first
-            _add_products(table, place, source, target, width, count, panels, g, s)
+            _add_products(table, tiles, place, source, target, width, count, panels, g, s)
         for r in range(count):
             place = group * g.weight_group + lane * g.weight_lane + (first + r) * g.weight_run + tap * taps
             _transform_back(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ._build import device, kernel
 from ._serial import SCRATCH_SLOTS
 from .layout import copy_transposed
-from .pointer import as_integers, cast, load_pointer, offset, store_pointer
+from .pointer import as_integers, cast, load_pointer, offset, prefetch_read, store_pointer
 from .simd import lanes, splat, store
 from .sources import source_at
 from .tile import MAX_ROWS
@@ -21,6 +21,8 @@ MAX_TAPS_D = 7
 SOURCES, BETWEEN, TARGETS, LINES, PLACES, TABLES = 0, 36, 76, 112, 118, 124
 TABLE_SLOTS = 8 * (MAX_ROWS + MAX_TAPS_D * (MAX_ROWS + 1))
 PASS_VECTORS = 8
+# Source channels whose weights are gathered at a time: with 9 taps each, whole squares to transpose.
+GATHERED = 8
 PASS_SLOTS = (MAX_POINTS + 1) * PASS_VECTORS * 64 // 8
 FIRST_PASS = -(-(TABLES + TABLE_SLOTS) // 8) * 8
 FIRST_PRODUCT = FIRST_PASS + PASS_SLOTS
@@ -61,12 +63,12 @@ class Winograd(NamedTuple):
     run: int  # source channels of one group
     lanes: int  # destination channels of one group
     vector: int  # lanes of one vector
+    line: int  # elements of a cache line
     width: int  # lanes of a panel of transformed weights
     panels: int  # panels per group
     block_columns: int  # tiles of a block: so many columns
     block_depth: int  # of so many outputs along D
     depth_blocks: int
-    first_block: int  # the launch's first block of tiles
     panel_blocks: int  # blocks of the panels of one group
     step_panels: int  # panels whose products are in the scratch at a time
     own_values: int  # 1: each block transforms its input; 0: it has been done
@@ -171,8 +173,8 @@ def transform_columns(scratch, source, zeros, values, tile_block, channel, chann
 
 
 @kernel
-def winograd_inputs(block, scratch, source: "T*", zeros: "T*", values: "T*", g: "Winograd"):
-    """One block: a slice of the channels of one block of tiles."""
+def winograd_inputs(block, scratch, source: "T*", zeros: "T*", values: "T*", first_block: "int64", g: "Winograd"):
+    """One block: a slice of the channels of one block of tiles, those from `first_block` on."""
     tile_block = block // g.slices
     part = block - tile_block * g.slices
     channels = g.groups * g.run
@@ -180,56 +182,56 @@ def winograd_inputs(block, scratch, source: "T*", zeros: "T*", values: "T*", g: 
     put_between(scratch, cast(offset(scratch, FIRST_PASS), values))
     region = offset(values, tile_block * g.points_h * g.points_w * g.values_point)
     last = (part + 1) * channels // g.slices
-    transform_columns(scratch, source, zeros, region, g.first_block + tile_block, first, last - first, g)
+    transform_columns(scratch, source, zeros, region, first_block + tile_block, first, last - first, g)
+
+
+@device
+def _ask_for(weight, first, count, g):
+    """Ask for what will be gathered next; it lies in pieces too short for the hardware to foresee."""
+    for i in range(first, first + count + g.line - 1, g.line):
+        prefetch_read(weight, i)
+
+
+@device
+def _gather_taps(weight, place, taps, count, valid, buffer, g):
+    """``buffer[r][tap][lane]``: taps of one plane of the kernel, `count` source channels, `valid` lanes."""
+    source = as_integers(weight)
+    if g.weight_run == taps:
+        for lane in range(valid):
+            _ask_for(source, place + lane * g.weight_lane + count * taps, count * taps, g)
+        copy_transposed(source, place, g.weight_lane, as_integers(buffer), 0, g.width, valid, count * taps)
+    else:
+        for i in range(count):
+            line, first = place + i * g.weight_run, i * taps * g.width
+            _ask_for(source, line + count * g.weight_run, valid * g.weight_lane, g)
+            copy_transposed(source, line, g.weight_lane, as_integers(buffer), first, g.width, valid, taps)
 
 
 @device
 def transform_weights(scratch, weight, packed, panel, first, last, g):
-    """Transform one panel's weights for the reduction from `first` to `last`; `packed` begins with `first`.
-
-    A few steps of the reduction are transformed together: rows long enough to be worth their pointers.
-    """
+    """Transform one panel's weights for the reduction from `first` to `last`; `packed` begins with `first`."""
     group = panel // g.panels
     lane = (panel - group * g.panels) * g.width
     valid = min(g.width, g.lanes - lane)
     source = offset(weight, group * g.weight_group + lane * g.weight_lane)
     points = g.points_h * g.points_w
-    taps_h, taps_w = min(g.points_h, 3), min(g.points_w, 3)
-    taps = taps_h * taps_w
-    row = PASS_VECTORS * lanes(packed)
-    steps = row // g.width
-    buffer = load_pointer(scratch, BETWEEN + MAX_POINTS // 2, packed)  # the taps between two passes are half as many
+    taps = min(g.points_h, 3) * min(g.points_w, 3)
+    buffer = load_pointer(scratch, BETWEEN, packed)
     if valid < g.width:
-        for i in range(taps * row):
+        for i in range(GATHERED * taps * g.width):
             buffer[i] = 0
-    for tap in range(taps):
-        t = taps - 1 - tap if g.backwards else tap
-        store_pointer(scratch, SOURCES + tap, offset(buffer, t * row))
     for tap_d in range(g.taps_d):
         from_d = (g.taps_d - 1 - tap_d if g.backwards else tap_d) * taps
-        for r in range(first, last, steps):
-            count = min(steps, last - r)
+        target = offset(packed, tap_d * points * g.weight_point)
+        for r in range(first, last, GATHERED):
+            count = min(GATHERED, last - r)
+            _gather_taps(source, r * g.weight_run + from_d, taps, count, valid, buffer, g)
             for i in range(count):
-                place = (r + i) * g.weight_run + from_d
-                copy_transposed(
-                    as_integers(source), place, g.weight_lane, as_integers(buffer), i * g.width, row, valid, taps
-                )
-            target = offset(packed, tap_d * points * g.weight_point + (r - first) * g.width)
-            for i in range(points):
-                store_pointer(scratch, TARGETS + i, offset(target, i * g.weight_point))
-            middle = SOURCES
-            if g.points_h > 1:
-                middle = BETWEEN if g.points_w > 1 else TARGETS
-                for j in range(taps_w):
+                for c in range(0, g.width, lanes(packed)):
                     weight_points(
-                        g.points_h, scratch, SOURCES + j, taps_w, scratch, middle + j, taps_w, count * g.width, packed
-                    )
-            if g.points_w > 1:
-                for i in range(g.points_h):
-                    first_target = TARGETS + i * g.points_w
-                    weight_points(
-                        g.points_w, scratch, middle + i * taps_w, 1, scratch, first_target, 1, count * g.width, packed
-                    )
+                        g.points_h, g.points_w, offset(buffer, i * taps * g.width + c), g.width, g.backwards,
+                        offset(target, (r + i - first) * g.width + c), g.weight_point,
+                    )  # fmt: skip
 
 
 @kernel

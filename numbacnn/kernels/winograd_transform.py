@@ -27,8 +27,8 @@ After Lavin and Gray, "Fast algorithms for convolutional neural networks" (2016)
 
 from __future__ import annotations
 
-from ._build import device
-from .pointer import load_pointer
+from ._build import device, inlined
+from .pointer import load_pointer, offset
 from .simd import fma, lanes, load, store, store_first
 
 A, B = 0.75, 1.5
@@ -113,37 +113,60 @@ def output_values(points, source, first, step, target, target_first, target_step
         _put(y3, c, base + fma(difference_a, A3, fma(difference_b, B3, load(x5, c))), count)
 
 
-@device
-def weight_points(points, source, first, step, target, target_first, target_step, count, like):
-    """``G w`` for `count` channels, whole vectors of them."""
-    x0 = load_pointer(source, first, like)
-    x1 = load_pointer(source, first + step, like)
-    x2 = load_pointer(source, first + 2 * step, like)
-    y0 = load_pointer(target, target_first, like)
-    y1 = load_pointer(target, target_first + target_step, like)
-    y2 = load_pointer(target, target_first + 2 * target_step, like)
-    y3 = load_pointer(target, target_first + 3 * target_step, like)
+@inlined
+def _axis_points(points, w0, w1, w2):
+    """``G w`` along one axis; of four points, the last two values mean nothing."""
     if points == 4:
-        for c in range(0, count, lanes(like)):
-            w0, w1, w2 = load(x0, c), load(x1, c), load(x2, c)
-            even = (w0 + w2) * 0.5
-            store(y0, c, -w0)
-            store(y1, c, fma(w1, 0.5, even))
-            store(y2, c, fma(w1, -0.5, even))
-            store(y3, c, w2)
+        even, odd = (w0 + w2) * 0.5, w1 * 0.5
+        return -w0, even + odd, even - odd, w2, w2, w2
+    even_a, odd_a = fma(w2, A2, w0) * AT_A, w1 * (A * AT_A)
+    even_b, odd_b = fma(w2, B2, w0) * AT_B, w1 * (B * AT_B)
+    return w0 * AT_0, even_a + odd_a, even_a - odd_a, even_b + odd_b, even_b - odd_b, w2
+
+
+@inlined
+def _store_points(points, target, step, values):
+    """Store the values at the points of one axis."""
+    store(target, 0, values[0])
+    store(target, step, values[1])
+    store(target, 2 * step, values[2])
+    store(target, 3 * step, values[3])
+    if points == 6:
+        store(target, 4 * step, values[4])
+        store(target, 5 * step, values[5])
+
+
+@inlined
+def _three(row, first, step):
+    return load(row, first), load(row, first + step), load(row, first + 2 * step)
+
+
+@device
+def weight_points(points_h, points_w, taps, step, backwards, target, point_step):
+    """``G w G^T`` of one vector: `taps` has them `step` elements apart, in reverse if `backwards`."""
+    count = min(points_h, 3) * min(points_w, 3)
+    first = 0
+    if backwards:
+        first, step = (count - 1) * step, -step
+    if count == 3:
+        w0, w1, w2 = _three(taps, first, step)
+        points = max(points_h, points_w)
+        _store_points(points, target, point_step, _axis_points(points, w0, w1, w2))
         return
-    y4 = load_pointer(target, target_first + 4 * target_step, like)
-    y5 = load_pointer(target, target_first + 5 * target_step, like)
-    for c in range(0, count, lanes(like)):
-        w0, w1, w2 = load(x0, c), load(x1, c), load(x2, c)
-        store(y0, c, w0 * AT_0)
-        even = fma(w2, A2, w0) * AT_A
-        store(y1, c, fma(w1, A * AT_A, even))
-        store(y2, c, fma(w1, -A * AT_A, even))
-        even = fma(w2, B2, w0) * AT_B
-        store(y3, c, fma(w1, B * AT_B, even))
-        store(y4, c, fma(w1, -B * AT_B, even))
-        store(y5, c, w2)
+    w00, w01, w02 = _three(taps, first, step)
+    w10, w11, w12 = _three(taps, first + 3 * step, step)
+    w20, w21, w22 = _three(taps, first + 6 * step, step)
+    x = _axis_points(points_h, w00, w10, w20)
+    y = _axis_points(points_h, w01, w11, w21)
+    z = _axis_points(points_h, w02, w12, w22)
+    row = points_w * point_step
+    _store_points(points_w, target, point_step, _axis_points(points_w, x[0], y[0], z[0]))
+    _store_points(points_w, offset(target, row), point_step, _axis_points(points_w, x[1], y[1], z[1]))
+    _store_points(points_w, offset(target, 2 * row), point_step, _axis_points(points_w, x[2], y[2], z[2]))
+    _store_points(points_w, offset(target, 3 * row), point_step, _axis_points(points_w, x[3], y[3], z[3]))
+    if points_h == 6:
+        _store_points(points_w, offset(target, 4 * row), point_step, _axis_points(points_w, x[4], y[4], z[4]))
+        _store_points(points_w, offset(target, 5 * row), point_step, _axis_points(points_w, x[5], y[5], z[5]))
 
 
 @device

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..geometry import ConvGeometry
 
 DIRECTIONS = ("forward", "backward_data", "backward_weight")
-ALGORITHMS: tuple[Any, ...] = (pointwise, depthwise, strips, row_runs, winograd, indirect)
+ALGORITHMS: tuple[Any, ...] = (pointwise, depthwise, strips, winograd, row_runs, indirect)
 
 
 class Choice(NamedTuple):

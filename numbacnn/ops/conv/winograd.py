@@ -7,43 +7,41 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...kernels import winograd_domain as domain
+from ...kernels._launch import run as run_jobs
 from ...kernels.conv_winograd import conv_winograd
 from ...kernels.tile import tile_lanes
 from .. import memory
-from . import blocking, winograd_weight
+from . import blocking, winograd_choice, winograd_weight
 from .gemm import padded_bias, zero_row
-from .winograd_tiles import BLOCKS, Cut, Part, Side, parts_of, points_of, record, shape_of, side_of, tiles_of
+from .winograd_tiles import BLOCKS, Cut, Part, Side, odd_lines, parts_of, points_of, record, shape_of, side_of, tiles_of
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from ...kernels._build import Prepared
     from ..geometry import ConvGeometry
 
 name = "winograd"
 exact = False  # rounding errors are several times those of a sum of products
 
-# Transformed input that all blocks of a launch share: what a last-level cache holds beside transformed weights. With
-# `blocking.PACKED_BYTES` of those a call stays below 16 MB of extra memory.
-VALUES_BYTES = 4 << 20
-# Tiles of a block: so many reuse a panel's weights, which come from L2 or beyond.
-TILES = 36
-# Where a block keeps its transformed input to itself, in scratch memory: the fewest tiles for which that is faster.
-OWN_TILES = (36, 24, 18, 12)
+# The most transformed input that all blocks of a launch share: with `blocking.PACKED_BYTES` of transformed weights a
+# call stays below 16 MB of extra memory. Smaller blocks are launched together until there are enough of them, or as
+# long as all their input stays in a last-level cache that others use as well.
+VALUES_BYTES, PORTION_BYTES = 4 << 20, 2 << 20
+# Where a block keeps its transformed input to itself, in scratch memory: the fewest tiles for which that is faster, how
+# many blocks there must be, and the transformed weights that all of them stream from the last-level cache.
+OWN_TILES, OWN_BLOCKS, STREAMED_BYTES = (36, 24, 18, 12, 11, 10), 8, 5 << 19
 # Panels whose products are in the scratch at a time: as many meet the transformed rows of a point while L1 holds them.
 STEP_PANELS = 2
-# Up to so many tiles in all fit one block. Its weights are then used by no other block and stay in L2, transformed
-# a few source channels at a time (so many are a long enough reduction), instead of passing through memory.
-OWN_WEIGHT_TILES, OWN_RUN = 48, 64
-# What pays, per sample (so that a batch gives the bits of its samples). Transforms and launches take as long as so many
-# operations save; and a transformed weight has to serve so many outputs, fewer where it stays in L2. Along one axis
-# only half of the multiplications are saved, not three quarters.
-MIN_FLOPS, MIN_FLOPS_1D = 8e6, 5e7
-MIN_OUTPUTS, MIN_OUTPUTS_1D = 100, 256
-FEW_OUTPUTS, FEW_OUTPUTS_FLOPS = 49, 5e7
-MIN_RUN, MIN_LANES = 16, 16
+# Otherwise a block shares its input and transforms the weights of one panel, a few source channels at a time, which
+# stay in L2: transformed, they are four times the size of the weights, and memory may be slow. So many tiles reuse
+# them, more if there are fewer points; 49 are an image of 28x28.
+OWN_WEIGHT_TILES, MOST_TILES = 50, 190
+# Tiles of a block that keeps neither to itself (there are taps along D to be summed).
+TILES = 36
 
 
 class Plan(NamedTuple):
@@ -54,6 +52,17 @@ class Plan(NamedTuple):
     portion: int  # blocks of tiles per launch
     zeros: int  # elements of the row of zeros that padding and missing biases read
     cost: float  # of one block of tiles
+
+
+class Launches(NamedTuple):
+    """The launches of one `Part`; the last portion may be smaller."""
+
+    part: Part
+    weights: Prepared | None  # None: blocks transform what they need
+    packed_elements: int
+    portion: tuple[Prepared | None, Prepared]  # input, or None: blocks transform what they need; products
+    last_portion: tuple[Prepared | None, Prepared]
+    values_elements: int
 
 
 def accepts(direction: str, geometry: ConvGeometry) -> str | None:
@@ -85,24 +94,8 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
 
 
 def declines(direction: str, geometry: ConvGeometry) -> str | None:
-    """None, or why the general algorithm is expected to be as fast. (Measured; none of the limits is sharp.)"""
-    g = geometry
-    if direction == "backward_weight":
-        return winograd_weight.declines(g)
-    side = side_of(g, direction)
-    if side.run < MIN_RUN or side.lanes < MIN_LANES:
-        return f"{side.run} and {side.lanes} channels per group are few"
-    outputs, flops = math.prod(side.out), g.flops / max(1, g.batch)
-    if 1 in points_of(side.out, g.kernel):
-        least, least_flops = MIN_OUTPUTS_1D, MIN_FLOPS_1D
-    else:
-        many = g.kernel[0] == 1 and flops >= FEW_OUTPUTS_FLOPS
-        least, least_flops = FEW_OUTPUTS if many else MIN_OUTPUTS, MIN_FLOPS
-    if outputs < least:
-        return f"{outputs} positions per sample are few"
-    if flops < least_flops:
-        return f"{flops:.2g} operations per sample are few"
-    return None
+    """None, or why the general algorithm is expected to be as fast."""
+    return winograd_choice.declines(direction, geometry)
 
 
 @functools.lru_cache(maxsize=512)
@@ -114,10 +107,13 @@ def plan(g: ConvGeometry, direction: str, itemsize: int) -> Plan:
     width = full if side.lanes > full // 2 else full // 2
     panels = -(-side.lanes // width)
     cut = _cut(g, side, tiles.columns, tiles.points, panels * width, width, itemsize)
-    whole = record(g, side, tiles, cut, width, side.run if cut.own_values else side.source_channels, itemsize)
+    values_row = side.run if cut.own_values else odd_lines(side.source_channels, itemsize)
+    whole = record(g, side, tiles, cut, width, values_row, itemsize)
     portion = tile_blocks = whole.depth_blocks * -(-tiles.columns // cut.columns)
     if not cut.own_values:
-        portion = blocking.split_evenly(tile_blocks, VALUES_BYTES // (tiles.points * whole.values_point * itemsize))
+        block_bytes = tiles.points * whole.values_point * itemsize
+        enough = min(VALUES_BYTES // block_bytes, -(-BLOCKS // (g.groups * panels)))
+        portion = blocking.split_evenly(tile_blocks, max(enough, PORTION_BYTES // block_bytes))
     whole = whole._replace(
         panel_blocks=-(-BLOCKS // (portion * g.groups)),
         slices=max(1, min(side.source_channels // full, -(-BLOCKS // portion))),
@@ -134,73 +130,103 @@ def _cut(g: ConvGeometry, side: Side, columns: int, points: int, lanes: int, wid
     slots = domain.PRODUCT_SLOTS * 8 // itemsize
     step = min(lanes // width, STEP_PANELS)
     tiles = columns * side.out[0]
-    for most in OWN_TILES:
-        cut = Cut(*shape_of(g, side, columns, most), step, True, 0)
-        products = cut.columns * cut.depth * step * width
-        if points * (products + cut.rows * side.run + 3 * line) <= slots and tiles >= BLOCKS * most:
-            return cut
-    rows = VALUES_BYTES // (points * side.source_channels * itemsize) - 1  # that fit the shared buffer
-    if g.kernel[0] == 1 and tiles <= min(OWN_WEIGHT_TILES, rows):
-        shape = shape_of(g, side, columns, tiles)
-        room = slots // points - tiles * width - 2 * line
-        return Cut(*shape, 1, False, min(side.run, OWN_RUN, room // width))
+    if points * g.kernel[0] * side.run * lanes * itemsize <= STREAMED_BYTES:
+        for most in OWN_TILES:
+            cut = Cut(*shape_of(g, side, columns, most), step, True, 0)
+            products = cut.columns * cut.depth * step * width
+            if points * (products + cut.rows * side.run + 3 * line) <= slots and tiles >= OWN_BLOCKS * most:
+                return cut
+    rows = (
+        VALUES_BYTES // (points * odd_lines(side.source_channels, itemsize) * itemsize) - 1
+    )  # that fit the shared buffer
+    if g.kernel[0] == 1:
+        shape = shape_of(g, side, columns, min(OWN_WEIGHT_TILES * domain.MAX_POINTS // points, MOST_TILES, rows))
+        room = (slots // points - shape[0] * width - 2 * line) // (width * line)  # whole cache lines of channels
+        return Cut(*shape, 1, False, line * blocking.split_evenly(-(-side.run // line), room))
     most = next(n for n in range(TILES, 0, -1) if n == 1 or shape_of(g, side, columns, n)[2] <= rows)
     shape = shape_of(g, side, columns, most)
     step = max(1, min(step, (slots // points - line) // (shape[0] * shape[1] * width)))
     return Cut(*shape, step, False, 0)
 
 
+@functools.lru_cache(maxsize=512)
+def prepare(g: ConvGeometry, direction: str, dtype: np.dtype[Any]) -> tuple[Launches, ...]:
+    """The launches of `plan`, by part."""
+    p = plan(g, direction, dtype.itemsize)
+    last = p.tile_blocks % p.portion or p.portion
+    return tuple([_prepare_part(p, part, last, dtype) for part in p.parts])
+
+
+def _prepare_part(plan: Plan, part: Part, last: int, dtype: np.dtype[Any]) -> Launches:
+    g = part.record
+    points, panels = g.points_h * g.points_w, g.groups * g.panels
+    weights, elements = None, 0
+    if not g.own_run:
+        elements = panels * g.taps_d * points * g.weight_point
+        weights = domain.winograd_weights.prepare((dtype,), panels * g.weight_blocks, g, cost=elements * 0.5)
+
+    def portion(blocks: int) -> tuple[Prepared | None, Prepared]:
+        inputs = None
+        if not g.own_values:
+            cost = blocks * points * g.values_point * 0.5
+            inputs = domain.winograd_inputs.prepare((dtype,), blocks * g.slices, g, cost=cost)
+        cost = blocks * plan.cost
+        return inputs, conv_winograd.prepare((dtype,), blocks * g.groups * g.panel_blocks, g, cost=cost)
+
+    values = 0 if g.own_values else plan.portion * points * g.values_point
+    return Launches(part, weights, elements, portion(plan.portion), portion(last), values)
+
+
 def forward(g: ConvGeometry, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
     """Fill `out` (N, D, H, W, C_out) from `x` (N, D, H, W, C_in)."""
-    _run(plan(g, "forward", x.dtype.itemsize), x, weight, bias, out)
+    _run(g, "forward", x, weight, bias, out)
 
 
 def backward_data(
     g: ConvGeometry, grad_output: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray
 ) -> None:
     """Fill `out`, the gradient of the input, from `grad_output`."""
-    _run(plan(g, "backward_data", out.dtype.itemsize), grad_output, weight, bias, out)
+    _run(g, "backward_data", grad_output, weight, bias, out)
 
 
 def backward_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
     """Fill `out`, the (C_out, C_in / groups, taps) gradient of the weight."""
-    winograd_weight.run(winograd_weight.plan(g, x.dtype.itemsize), grad_output, x, out)
+    winograd_weight.run(g, grad_output, x, out)
 
 
-def _run(plan: Plan, source: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
+def _run(
+    g: ConvGeometry, direction: str, source: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray
+) -> None:
+    p = plan(g, direction, source.dtype.itemsize)
     source, weight, out = source.reshape(-1), weight.reshape(-1), out.reshape(-1)
-    zeros = zero_row(source.dtype, plan.zeros)
-    for part in plan.parts:
-        g = part.record
-        weights = weight[part.weight_start :]
-        if not g.own_run:
-            weights = _transformed(g, weights)
-        start = zeros if bias is None else padded_bias(g, bias[part.channels])
-        part_source, part_out = source[part.source_start :], out[part.out_start :]
-        values = zeros
-        if not g.own_values:
-            values = memory.empty((plan.portion * g.points_h * g.points_w * g.values_point,), source.dtype)
-        for first in range(0, plan.tile_blocks, plan.portion):
-            blocks = min(plan.portion, plan.tile_blocks - first)
-            launch = g._replace(first_block=first)
-            if not g.own_values:
-                cost = blocks * g.points_h * g.points_w * g.values_point * 0.5
-                domain.winograd_inputs(blocks * g.slices, part_source, zeros, values, launch, cost=cost)
-            conv_winograd(
-                blocks * g.groups * g.panel_blocks,
-                part_source,
-                values,
-                weights,
-                start,
-                zeros,
-                part_out,
-                launch,
-                cost=blocks * plan.cost,
-            )
+    zeros = zero_row(source.dtype, p.zeros)
+    for launches in prepare(g, direction, source.dtype):
+        _run_part(p, launches, source, weight, bias, out, zeros)
 
 
-def _transformed(g: domain.Winograd, weight: np.ndarray) -> np.ndarray:
-    panels = g.groups * g.panels
-    packed = memory.empty((panels * g.taps_d * g.points_h * g.points_w * g.weight_point,), weight.dtype)
-    domain.winograd_weights(panels * g.weight_blocks, weight, packed, g, cost=packed.size * 0.5)
-    return packed
+def _run_part(
+    p: Plan,
+    launches: Launches,
+    source: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    out: np.ndarray,
+    zeros: np.ndarray,
+) -> None:
+    """A function of its own so that the transformed weights of one part are gone before the next part's are made."""
+    part, jobs = launches.part, []
+    source, weight, out = source[part.source_start :], weight[part.weight_start :], out[part.out_start :]
+    if launches.weights:
+        packed = memory.empty((launches.packed_elements,), weight.dtype)
+        jobs.append(launches.weights.job(weight, packed))
+        weight = packed
+    start = zeros if bias is None else padded_bias(part.record, bias[part.channels])
+    values = memory.empty((launches.values_elements,), source.dtype) if launches.values_elements else zeros
+    for first in range(0, p.tile_blocks, p.portion):
+        whole = first + p.portion <= p.tile_blocks
+        inputs, products = launches.portion if whole else launches.last_portion
+        if inputs:
+            jobs.append(inputs.job(source, zeros, values, first))
+        jobs.append(products.job(source, values, weight, start, zeros, out, first))
+        run_jobs(*jobs)
+        jobs.clear()

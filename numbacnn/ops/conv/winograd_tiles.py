@@ -99,6 +99,12 @@ def tiles_of(g: ConvGeometry, side: Side) -> Tiles:
     return Tiles(points_h, points_w, tiles_h, tiles_w, g.batch * tiles_h * tiles_w)
 
 
+def odd_lines(elements: int, itemsize: int) -> int:
+    """Rows of an odd number of cache lines begin in all sets of a cache in turn."""
+    line = 64 // itemsize
+    return (-(-elements // line) | 1) * line
+
+
 def shape_of(g: ConvGeometry, side: Side, columns: int, tiles: int) -> tuple[int, int, int]:
     """Columns and depth of a block of at most so many tiles, and how many rows of transformed input it reads."""
     depth = blocking.split_evenly(side.out[0], tiles)
@@ -139,12 +145,12 @@ def record(g: ConvGeometry, side: Side, tiles: Tiles, cut: Cut, width: int, valu
         run=side.run,
         lanes=side.lanes,
         vector=tile_lanes(itemsize) // 2,
+        line=line,
         width=width,
         panels=-(-side.lanes // width),
         block_columns=cut.columns,
         block_depth=cut.depth,
         depth_blocks=-(-side.out[0] // cut.depth),
-        first_block=0,
         panel_blocks=1,
         step_panels=cut.step_panels,
         own_values=int(cut.own_values),
@@ -183,6 +189,7 @@ def parts_of(g: Winograd, itemsize: int) -> list[Part]:
                 panels=few_panels,
                 lanes=lanes,
                 panel_blocks=min(g.panel_blocks, few_panels),
+                slices=max(1, min(g.slices, few_groups * g.run // g.width)),  # each of a vector at least
                 weight_blocks=max(1, min(g.run // 16, -(-2 * BLOCKS // (few_groups * few_panels)))),
             )
             channels = slice(first, first + (few_groups - 1) * g.lanes + lanes)

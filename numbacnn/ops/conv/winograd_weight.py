@@ -3,67 +3,60 @@
 from __future__ import annotations
 
 import functools
-import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...kernels import conv_winograd_weight as kernels
+from ...kernels._launch import run as run_jobs
 from ...kernels.tile import tile_lanes
 from ...kernels.winograd_domain import Winograd, winograd_inputs
 from .. import memory
 from . import blocking
 from .gemm import zero_row
 from .lattice import strides
-from .winograd_tiles import BLOCKS, Cut, Part, Tiles, parts_of, record, shape_of, side_of, tiles_of
+from .winograd_tiles import BLOCKS, Cut, Part, odd_lines, parts_of, record, shape_of, side_of, tiles_of
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from ...kernels._build import Prepared
     from ..geometry import ConvGeometry
 
-# Transformed input and gradients of a portion of tiles. Those of one point then fit L2, and sums are loaded and stored
-# once per hundred tiles or more. With `blocking.PACKED_BYTES` of sums a call stays below 16 MB of extra memory.
-PORTION_BYTES = 6 << 20
-# Where they take no more than so much, one portion is all; sums need no memory then.
-AT_ONCE_BYTES = 12 << 20
+# Transformed input and gradients of a portion of tiles: what a last-level cache that others use as well holds beside
+# the sums, which are loaded and stored once per portion. With `blocking.PACKED_BYTES` of sums a call stays below 16 MB
+# of extra memory.
+# Where the sums are larger than that, portions grow with them, for the sums pass through memory once per portion.
+PORTION_BYTES, LARGEST_PORTION_BYTES = 5 << 19, 6 << 20
+# Where they take no more than so much, or than the sums do, one portion is all; sums need no memory then.
+AT_ONCE_BYTES, MOST_AT_ONCE_BYTES = 4 << 20, 12 << 20
 # Tiles of a block, of which a portion has several.
 TILES = 24
 
-# What pays: (channels, and positions of the whole batch), by the number of axes that are transformed and along D. All
-# sums pass through memory once per portion and are transformed back, so that there must be many positions; and with few
-# channels the transforms of both sides take as long as the products.
-PAYS_1D, PAYS_2D, PAYS_3D = ((256, 4096),), ((256, 300), (128, 784)), ((48, 512),)
-
-
-class Portion(NamedTuple):
-    """Some blocks of tiles."""
-
-    record: Winograd
-    sums: kernels.WinogradSums
-
 
 class WeightPart(NamedTuple):
-    """What `Part` says, and the portions of tiles."""
+    """What `Part` says, and how tiles are cut into portions."""
 
     part: Part
-    portions: tuple[Portion, ...]
+    sums: kernels.WinogradSums
+    portions: range  # their first blocks
+    last_blocks: int  # blocks of the last portion
 
 
 class WeightPlan(NamedTuple):
     """How a weight gradient runs."""
 
-    tiles: Tiles
     parts: tuple[WeightPart, ...]
-    zeros: int
+    zeros: int  # elements of the row of zeros that padding reads
     cost: float  # of all products of one tile and one part
 
 
-def declines(g: ConvGeometry) -> str | None:
-    """None, or why the general algorithm is expected to be as fast. (The choice may depend on the batch here.)"""
-    channels, positions = min(g.in_per_group, g.out_per_group), g.batch * math.prod(g.output)
-    pays = PAYS_1D if 1 in g.kernel[1:] else PAYS_2D if g.kernel[0] == 1 else PAYS_3D
-    if any(channels >= least and positions >= least_positions for least, least_positions in pays):
-        return None
-    return f"{channels} channels per group and {positions} positions are few"
+class Launches(NamedTuple):
+    """The launches of one `WeightPart`."""
+
+    plan: WeightPart
+    portion: tuple[Prepared, ...]  # input, gradient, products
+    last_portion: tuple[Prepared, ...]
+    to_taps: Prepared | None  # None: the products' launch does it
+    elements: tuple[int, int, int]  # of transformed input, transformed gradient, sums
 
 
 @functools.lru_cache(maxsize=512)
@@ -71,97 +64,119 @@ def plan(g: ConvGeometry, itemsize: int) -> WeightPlan:
     """Cut the gradient into parts whose sums fit the limit on memory, and the tiles into portions."""
     side = side_of(g, "backward_weight")
     tiles = tiles_of(g, side)
-    width, line = tile_lanes(itemsize), 64 // itemsize
+    width = tile_lanes(itemsize)
     cut = Cut(*shape_of(g, side, tiles.columns, TILES), 1, False, 0)
-    values_row = _odd_lines(side.source_channels, line)
-    whole = record(g, side, tiles, cut, width, values_row, itemsize)
-    once = _portions(g, whole, tiles, cut, itemsize, AT_ONCE_BYTES)
-    if len(once) == 1 and once[0].sums.tiles <= kernels.AT_ONCE_TILES:
-        parts = [WeightPart(Part(slice(0, g.out_channels), 0, 0, 0, whole), (_at_once(once[0]),))]
+    whole = record(g, side, tiles, cut, width, odd_lines(side.source_channels, itemsize), itemsize)
+    whole_part = Part(slice(0, g.out_channels), 0, 0, 0, whole)
+    sums_bytes = _sums_bytes(whole, tiles.points * itemsize)
+    once = _portions(g, whole_part, tiles.points, itemsize, min(max(AT_ONCE_BYTES, sums_bytes), MOST_AT_ONCE_BYTES))
+    if len(once.portions) == 1 and once.sums.tiles <= kernels.AT_ONCE_TILES:
+        parts = [once._replace(sums=_at_once(whole, once.sums))]
     else:
-        parts = [
-            WeightPart(part, tuple(_portions(g, part.record, tiles, cut, itemsize, PORTION_BYTES)))
-            for part in parts_of(whole, itemsize)
-        ]
+        parts = []
+        for part in parts_of(whole, itemsize):
+            sums_bytes = _sums_bytes(part.record, tiles.points * itemsize)
+            portion_bytes = min(max(PORTION_BYTES, sums_bytes), LARGEST_PORTION_BYTES)
+            parts.append(_portions(g, part, tiles.points, itemsize, portion_bytes))
     zeros = max(side.source_channels, g.out_channels)
     cost = 2.0 * tiles.points * g.kernel[0] * side.run * g.out_channels / blocking.FLOPS_PER_NS
-    return WeightPlan(tiles, tuple(parts), zeros, cost)
+    return WeightPlan(tuple(parts), zeros, cost)
 
 
-def _odd_lines(elements: int, line: int) -> int:
-    """Rows of an odd number of cache lines begin in all sets of a cache in turn."""
-    return (-(-elements // line) | 1) * line
+def _sums_bytes(g: Winograd, point_bytes: int) -> int:
+    return g.groups * g.taps_d * point_bytes * g.run * g.panels * g.width
 
 
-def _at_once(portion: Portion) -> Portion:
-    """The portion of all tiles, cut into channels whose sums fit the scratch."""
-    g, s = portion
+def _at_once(g: Winograd, s: kernels.WinogradSums) -> kernels.WinogradSums:
+    """All tiles in one portion, cut into channels whose sums fit the scratch."""
     run_blocks = -(-g.run // kernels.AT_ONCE_RUN)
-    panel_blocks = -(-g.panels // kernels.AT_ONCE_PANELS)
-    return Portion(g, s._replace(point_blocks=0, run_blocks=run_blocks, panel_blocks=panel_blocks))
+    return s._replace(point_blocks=0, run_blocks=run_blocks, panel_blocks=-(-g.panels // kernels.AT_ONCE_PANELS))
 
 
-def _portions(g: ConvGeometry, part: Winograd, tiles: Tiles, cut: Cut, itemsize: int, most_bytes: int) -> list[Portion]:
-    """The portions of tiles whose transforms take at most so much memory."""
-    row = part.panels * part.width
-    gradients_row = _odd_lines(part.groups * row, 64 // itemsize)
-    blocks = part.depth_blocks * -(-tiles.columns // cut.columns)
-    block_bytes = tiles.points * (part.values_point + cut.columns * cut.depth * gradients_row) * itemsize
+def _portions(g: ConvGeometry, part: Part, points: int, itemsize: int, most_bytes: int) -> WeightPart:
+    """Cut tiles into portions whose transforms take at most so much memory."""
+    r = part.record
+    row = r.panels * r.width
+    gradients_row = odd_lines(r.groups * row, itemsize)
+    block_tiles = r.block_columns * r.block_depth
+    blocks = r.depth_blocks * -(-r.columns // r.block_columns)
+    block_bytes = points * (r.values_point + block_tiles * gradients_row) * itemsize
     portion = blocking.split_evenly(blocks, min(most_bytes // block_bytes, kernels.MAX_TILES // TILES))
-
-    def first_tile(block: int) -> int:
-        column = block // part.depth_blocks * cut.columns
-        if column >= tiles.columns:
-            return tiles.columns * part.out_d
-        depth = block % part.depth_blocks * cut.depth
-        return column * part.out_d + min(cut.columns, tiles.columns - column) * depth
-
-    portions = []
-    point_blocks = -(-tiles.points // 2)
-    run_blocks = max(1, min(part.run // 12, -(-BLOCKS // (point_blocks * part.groups))))
-    gradient = dict(
-        zip(("gradient_n", "gradient_d", "gradient_h", "gradient_w"), strides(g.output, g.out_channels), strict=True)
+    point_blocks = -(-points // 2)
+    gradient_n, gradient_d, gradient_h, gradient_w = strides(g.output, g.out_channels)
+    sums = kernels.WinogradSums(
+        blocks=portion,
+        tiles=min(portion * block_tiles, r.columns * r.out_d),
+        gradient_n=gradient_n,
+        gradient_d=gradient_d,
+        gradient_h=gradient_h,
+        gradient_w=gradient_w,
+        gradients_row=gradients_row,
+        slices=max(1, min(r.lanes // r.width, -(-BLOCKS // (portion * r.groups)))),
+        row=row,
+        point_blocks=point_blocks,
+        run_blocks=max(1, min(r.run // 12, -(-BLOCKS // (point_blocks * r.groups)))),
+        panel_blocks=1,
     )
-    for first in range(0, blocks, portion):
-        few = min(portion, blocks - first)
-        sums = kernels.WinogradSums(
-            blocks=few,
-            tiles=first_tile(first + few) - first_tile(first),
-            **gradient,
-            gradients_row=gradients_row,
-            slices=max(1, min(part.lanes // part.width, -(-BLOCKS // (few * part.groups)))),
-            row=row,
-            point_blocks=point_blocks,
-            run_blocks=run_blocks,
-            panel_blocks=1,
+    slices = max(1, min(r.groups * r.run // r.width, -(-BLOCKS // portion)))
+    part = part._replace(record=r._replace(slices=slices))
+    return WeightPart(part, sums, range(0, blocks, portion), blocks % portion or portion)
+
+
+@functools.lru_cache(maxsize=512)
+def prepare(g: ConvGeometry, dtype: np.dtype[Any]) -> tuple[Launches, ...]:
+    """The launches of `plan`, by part."""
+    p = plan(g, dtype.itemsize)
+    return tuple([_prepare_part(part, p.cost, dtype) for part in p.parts])
+
+
+def _prepare_part(p: WeightPart, cost: float, dtype: np.dtype[Any]) -> Launches:
+    g, s = p.part.record, p.sums
+    points = g.points_h * g.points_w
+    values, gradients = points * s.blocks * g.values_point, points * s.tiles * s.gradients_row
+    sums = g.groups * g.taps_d * points * g.run * s.row if s.point_blocks else 0
+
+    def portion(blocks: int) -> tuple[Prepared, ...]:
+        some = s._replace(blocks=blocks)
+        add, add_blocks = kernels.winograd_sums, g.groups * s.run_blocks * s.point_blocks
+        if not s.point_blocks:
+            add, add_blocks = kernels.winograd_weight, g.groups * s.run_blocks * s.panel_blocks
+        return (
+            winograd_inputs.prepare((dtype,), blocks * g.slices, g, cost=values * 0.5),
+            kernels.winograd_gradients.prepare((dtype,), blocks * g.groups * s.slices, g, some, cost=gradients * 0.5),
+            add.prepare((dtype,), add_blocks, g, some, cost=s.tiles * cost),
         )
-        slices = max(1, min(part.groups * part.run // part.width, -(-BLOCKS // few)))
-        portions.append(Portion(part._replace(first_block=first, slices=slices), sums))
-    return portions
+
+    to_taps = None
+    if s.point_blocks:
+        to_taps = kernels.winograd_sums_to_taps.prepare((dtype,), g.groups * g.run, g, s, cost=sums * 0.5)
+    return Launches(p, portion(s.blocks), portion(p.last_blocks), to_taps, (values, gradients, sums))
 
 
-def run(plan: WeightPlan, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+def run(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
     """Fill `out`, a contiguous (C_out, C_in / groups, taps) array, from two (N, D, H, W, C) memories."""
-    dtype, points = x.dtype, plan.tiles.points
-    zeros = zero_row(dtype, plan.zeros)
+    zeros = zero_row(x.dtype, plan(g, x.dtype.itemsize).zeros)
     source, gradient, target = x.reshape(-1), grad_output.reshape(-1), out.reshape(-1)
-    for part, portions in plan.parts:
-        g, s = portions[0]
-        values = memory.empty((points * s.blocks * g.values_point,), dtype)
-        gradients = memory.empty((points * max(p.sums.tiles for p in portions) * s.gradients_row,), dtype)
-        sums = gradients
-        if s.point_blocks:
-            sums = memory.empty((g.groups * g.taps_d * points * g.run * s.row,), dtype)
-        part_gradient, part_out = gradient[part.out_start :], target[part.weight_start :]
-        for launch, s in portions:
-            inputs = (source[part.source_start :], zeros, values, launch)
-            winograd_inputs(s.blocks * launch.slices, *inputs, cost=values.size * 0.5)
-            blocks, cost = s.blocks * g.groups * s.slices, gradients.size * 0.5
-            kernels.winograd_gradients(blocks, part_gradient, zeros, gradients, launch, s, cost=cost)
-            blocks, cost = g.groups * s.run_blocks, s.tiles * plan.cost
-            if s.point_blocks:
-                kernels.winograd_sums(blocks * s.point_blocks, values, gradients, sums, launch, s, cost=cost)
-            else:
-                kernels.winograd_weight(blocks * s.panel_blocks, values, gradients, part_out, launch, s, cost=cost)
-        if s.point_blocks:
-            kernels.winograd_sums_to_taps(g.groups * g.run, sums, part_out, g, s, cost=sums.size * 0.5)
+    for launches in prepare(g, x.dtype):
+        _run_part(launches, source, gradient, target, zeros)
+
+
+def _run_part(
+    launches: Launches, source: np.ndarray, gradient: np.ndarray, target: np.ndarray, zeros: np.ndarray
+) -> None:
+    """A function of its own so that the sums of one part are gone before the next part's are made."""
+    part, portions = launches.plan.part, launches.plan.portions
+    source, gradient = source[part.source_start :], gradient[part.out_start :]
+    target = target[part.weight_start :]
+    values, gradients, sums = (memory.empty((elements,), source.dtype) for elements in launches.elements)
+    for first in portions:
+        last = first == portions[-1]
+        inputs, outputs, products = launches.last_portion if last else launches.portion
+        jobs = [
+            inputs.job(source, zeros, values, first),
+            outputs.job(gradient, zeros, gradients, first),
+            products.job(values, gradients, sums if launches.to_taps else target, first),
+        ]
+        if last and launches.to_taps:
+            jobs.append(launches.to_taps.job(sums, target))
+        run_jobs(*jobs)

@@ -1,6 +1,7 @@
 """Winograd convolution: values against the oracle within stated errors, every way of cutting, the choice, precision."""
 
 import functools
+import re
 
 import numpy as np
 import pytest
@@ -138,10 +139,12 @@ CUT = [
     ConvCase(2, 32, 24, (17, 20, 18), (3, 3, 3), padding=1, name="own input, planes"),
     ConvCase(1, 80, 50, (13, 14), (3, 3), padding=1, name="own weights"),
     ConvCase(1, 130, 40, (40, 41), (3, 3), padding=1, name="shared"),
-    ConvCase(2, 48, 40, (6, 20, 18), (3, 3, 3), padding=1, dtype="float64", name="shared planes"),
+    ConvCase(2, 80, 40, (6, 20, 18), (3, 3, 3), padding=1, dtype="float64", name="shared planes"),
     ConvCase(1, 256, 64, (60, 56), (3, 3), padding=1, name="in portions"),
-    ConvCase(1, 140, 560, (50, 18), (3, 3), padding=1, groups=1, dtype="float64", name="panels in parts"),
-    ConvCase(1, 600, 900, (50, 18), (3, 3), padding=1, groups=3, name="groups in parts"),
+    ConvCase(1, 96, 200, (5, 12, 13), (3, 3, 3), padding=1, dtype="float64", name="panels in parts"),
+    ConvCase(1, 240, 360, (5, 12, 13), (3, 3, 3), padding=1, groups=3, name="groups in parts"),
+    ConvCase(1, 140, 560, (50, 18), (3, 3), padding=1, dtype="float64", name="panels of gradients in parts"),
+    ConvCase(1, 600, 900, (50, 18), (3, 3), padding=1, groups=3, name="groups of gradients in parts"),
 ]
 
 
@@ -149,7 +152,9 @@ CUT = [
 def test_cutting_changes_no_bit(case, monkeypatch):
     def forget_plans():
         winograd.plan.cache_clear()
+        winograd.prepare.cache_clear()
         winograd_weight.plan.cache_clear()
+        winograd_weight.prepare.cache_clear()
 
     def bits():
         forget_plans()
@@ -161,16 +166,17 @@ def test_cutting_changes_no_bit(case, monkeypatch):
             assert np.abs(got - want).max() <= TOLERANCE[case.dtype] * np.abs(want).max()
         monkeypatch.setattr(winograd, "OWN_TILES", ())
         assert bits() == usual
-        monkeypatch.setattr(winograd, "OWN_WEIGHT_TILES", 0)
-        monkeypatch.setattr(winograd_weight, "AT_ONCE_BYTES", 0)
+        monkeypatch.setattr(winograd, "OWN_WEIGHT_TILES", 11)
+        monkeypatch.setattr(winograd_weight, "MOST_AT_ONCE_BYTES", 0)
         assert bits() == usual
+        monkeypatch.setattr(winograd, "PORTION_BYTES", 1)
         monkeypatch.setattr(winograd, "TILES", 7)
         monkeypatch.setattr(winograd, "STEP_PANELS", 1)
         monkeypatch.setattr(winograd, "BLOCKS", 3)
         monkeypatch.setattr(winograd_tiles, "BLOCKS", 5)
         monkeypatch.setattr(winograd_weight, "BLOCKS", 7)
         monkeypatch.setattr(winograd_weight, "TILES", 5)
-        monkeypatch.setattr(winograd_weight, "PORTION_BYTES", 1 << 20)
+        monkeypatch.setattr(winograd_weight, "LARGEST_PORTION_BYTES", 1 << 20)
         assert bits() == usual
     finally:
         forget_plans()
@@ -179,25 +185,24 @@ def test_cutting_changes_no_bit(case, monkeypatch):
 def test_the_cases_meet_every_cut():
     plans = [winograd.plan(geometry_of(case), "forward", np.dtype(case.dtype).itemsize) for case in CUT]
     kinds = [(plan.parts[0].record.own_values, plan.parts[0].record.own_run > 0) for plan in plans]
-    assert kinds[:5] == [(1, False), (1, False), (0, True), (0, False), (0, False)]
+    assert kinds[:5] == [(1, False), (1, False), (0, True), (0, True), (0, False)]
     assert plans[5].portion < plans[5].tile_blocks
     assert len(plans[6].parts) > 1
     assert len(plans[7].parts) > 1
     assert plans[7].parts[0].record.groups < 3
     plans = [winograd_weight.plan(geometry_of(case), np.dtype(case.dtype).itemsize) for case in CUT]
-    at_once = [plan.parts[0].portions[0].sums.point_blocks == 0 for plan in plans]
+    at_once = [plan.parts[0].sums.point_blocks == 0 for plan in plans]
     portions = [len(plan.parts[0].portions) for plan in plans]
-    assert at_once == [True] * 6 + [False] * 2
-    assert portions[6] > 1
-    assert len(plans[6].parts) > 1
-    assert len(plans[7].parts) > 1
+    assert at_once == [False, False, True, True, False, False, True, True, False, False]
+    assert portions[8] > 1
+    assert len(plans[8].parts) > 1
+    assert len(plans[9].parts) > 1
 
 
 def test_tables_fit_the_scratch():
-    tiles = max(winograd.TILES, winograd.OWN_WEIGHT_TILES, *winograd.OWN_TILES)
-    row_tiles = -(-tiles // MAX_ROWS)
-    slots = row_tiles * (MAX_ROWS + winograd_domain.MAX_TAPS_D * (MAX_ROWS + 1))
-    assert slots <= winograd_domain.TABLE_SLOTS
+    tiles = max(winograd.TILES, *winograd.OWN_TILES)
+    for most, taps in ((tiles, winograd_domain.MAX_TAPS_D), (winograd.MOST_TILES, 1)):
+        assert -(-most // MAX_ROWS) * (MAX_ROWS + taps * (MAX_ROWS + 1)) <= winograd_domain.TABLE_SLOTS
 
 
 @pytest.mark.parametrize("case", CUT[:4], ids=lambda case: case.name.replace(" ", "-"))
@@ -273,50 +278,56 @@ def test_mirrored_padding_is_forward_only():
     assert refused[ALGORITHM] == "padding_mode ('zeros', 'reflect', 'reflect') adds gradients up"
 
 
+SLOWER = r"it is expected to take \d\.\d\d times as long as the general algorithm"
+
+
 @pytest.mark.parametrize(
     ("input_shape", "weight_shape", "reason"),
     [
         ((1, 64, 56, 56), (8, 64, 3, 3), "64 and 8 channels per group are few"),
-        ((1, 64, 6, 6), (64, 64, 3, 3), "16 positions per sample are few"),
-        ((1, 32, 16, 16), (32, 32, 3, 3), "3.6e+06 operations per sample are few"),
-        ((1, 64, 128), (64, 64, 3), "126 positions per sample are few"),
-        ((1, 64, 514), (64, 64, 3), "1.3e+07 operations per sample are few"),
+        ((1, 8, 56, 56), (64, 8, 3, 3), "8 and 64 channels per group are few"),
+        ((1, 64, 6, 6), (64, 64, 3, 3), SLOWER),
+        ((1, 32, 12, 12), (32, 32, 3, 3), SLOWER),
+        ((1, 64, 128), (64, 64, 3), SLOWER),
+        ((1, 32, 1000), (32, 32, 3), SLOWER),
+        ((1, 64, 5, 5, 5), (64, 64, 3, 3, 3), SLOWER),
     ],
 )
-@pytest.mark.parametrize("batch", [1, 64])
+@pytest.mark.parametrize("batch", [0, 1, 64])
 def test_what_does_not_pay(input_shape, weight_shape, reason, batch):
     """Whatever the batch: a batch gives the bits of its samples."""
     choice = explain((batch, *input_shape[1:]), weight_shape)
-    assert choice.algorithm == "indirect"
-    assert dict(choice.refused)[ALGORITHM] == reason
+    assert choice.algorithm == ("row_runs" if input_shape[1] == 8 else "indirect")
+    assert re.fullmatch(reason, dict(choice.refused)[ALGORITHM])
     assert explain(input_shape, weight_shape, algorithm=ALGORITHM).algorithm == ALGORITHM
 
 
 @pytest.mark.parametrize(
-    ("input_shape", "weight_shape", "reason"),
+    ("input_shape", "weight_shape", "pays"),
     [
-        ((8, 64, 56, 56), (64, 64, 3, 3), "64 channels per group and 25088 positions are few"),
-        ((1, 512, 7, 7), (512, 512, 3, 3), "512 channels per group and 49 positions are few"),
-        ((1, 40, 16, 16, 16), (64, 40, 3, 3, 3), "40 channels per group and 4096 positions are few"),
-        ((8, 128, 4096), (128, 128, 3), "128 channels per group and 32768 positions are few"),
-        ((8, 512, 7, 7), (512, 512, 3, 3), None),
-        ((1, 128, 28, 28), (128, 128, 3, 3), None),
-        ((1, 64, 8, 28, 28), (64, 64, 3, 3, 3), None),
-        ((8, 256, 512), (256, 256, 3), None),
+        ((1, 64, 8, 8), (64, 64, 3, 3), False),
+        ((1, 512, 7, 7), (512, 512, 3, 3), False),
+        ((1, 48, 4, 4, 4), (48, 48, 3, 3, 3), False),
+        ((1, 128, 256), (128, 128, 3), False),
+        ((8, 512, 7, 7), (512, 512, 3, 3), True),
+        ((1, 64, 56, 56), (64, 64, 3, 3), True),
+        ((1, 64, 8, 28, 28), (64, 64, 3, 3, 3), True),
+        ((8, 256, 512), (256, 256, 3), True),
     ],
 )
-def test_which_weight_gradients_pay(input_shape, weight_shape, reason):
+def test_which_weight_gradients_pay(input_shape, weight_shape, pays):
     choice = explain(input_shape, weight_shape, padding=1, direction="backward_weight")
-    assert choice.algorithm == (ALGORITHM if reason is None else "indirect")
-    assert dict(choice.refused).get(ALGORITHM) == reason
+    assert choice.algorithm == (ALGORITHM if pays else "indirect")
+    assert pays or re.fullmatch(SLOWER, dict(choice.refused)[ALGORITHM])
 
 
 @pytest.mark.parametrize(
     ("input_shape", "weight_shape"),
     [
         ((1, 64, 56, 56), (64, 64, 3, 3)),
-        ((1, 512, 7, 7), (512, 512, 3, 3)),
+        ((1, 256, 7, 7), (256, 256, 3, 3)),
         ((1, 32, 16, 16, 16), (32, 32, 3, 3, 3)),
+        ((1, 16, 16, 16, 16), (16, 16, 3, 3, 3)),
         ((1, 128, 4096), (128, 128, 3)),
     ],
 )
