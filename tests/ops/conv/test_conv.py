@@ -289,11 +289,13 @@ def test_explain_says_why_not_the_others():
     assert choice.algorithm == "winograd"
     refused = (
         "  not pointwise: the kernel has 9 taps\n"
+        "  not fft: 9 taps are few\n"
         "  not depthwise: groups have 64 input and 64 output channels, not one each\n"
         "  not strips: all channels are in one group"
     )
     assert str(choice) == "forward: winograd\n" + refused
     choice = explain((1, 64, 56, 56), (64, 64, 3, 3), padding=1, precision="exact")
+    refused = refused.replace("9 taps are few", "precision is 'exact'")
     refused += "\n  not winograd: precision is 'exact'\n  not row_runs: 64 input channels are more than 16"
     assert str(choice) == "forward: indirect\n" + refused
 

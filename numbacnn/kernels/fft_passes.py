@@ -1,0 +1,223 @@
+"""Discrete Fourier transforms of blocks, in place, many at a time: one in each lane of a vector.
+
+A block is so many *rows*, and a row one complex number per lane: a vector of real parts, then one of imaginary parts.
+The rows stand for the positions of up to three axes, the last one fastest. A *pass* splits contiguous parts of the
+block into two, three or four parts of their own (decimation in frequency, W. Gentleman and G. Sande, 1966); after the
+last, each part is one row. Passes over a slow axis come first, so that the same few lines serve any number of axes.
+
+Values then lie in digit-reversed order. They stay there: products at each frequency do not mind the order, and
+`join` undoes the passes of `split` one by one (decimation in time, J. Cooley and J. Tukey, 1965). Neither scales.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ._build import device, inlined, intrinsic
+from .pointer import offset
+from .simd import lanes, load, store
+from .value import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# A table of passes: per pass, into how many parts, rows of what it splits, rows of the faster axes, and where its
+# factors begin. For the j-th position of each part these are a complex number for every part but the first.
+PASS_COLUMNS = 4
+RADICES = (4, 3, 2)
+
+
+class _Complex(NamedTuple):
+    """A row while it is computed with: the emitter's values of both its vectors."""
+
+    re: Value
+    im: Value
+
+    def __add__(self, other: Any) -> _Complex:
+        return _Complex(self.re + other.re, self.im + other.im)
+
+    def __sub__(self, other: _Complex) -> _Complex:
+        return _Complex(self.re - other.re, self.im - other.im)
+
+    def times(self, factor: _Complex) -> _Complex:
+        return _Complex(
+            self.re.fma(factor.re, -(self.im * factor.im)),
+            self.re.fma(factor.im, self.im * factor.re),
+        )
+
+    def times_conjugate(self, factor: _Complex) -> _Complex:
+        return _Complex(
+            self.re.fma(factor.re, self.im * factor.im),
+            self.im.fma(factor.re, -(self.re * factor.im)),
+        )
+
+    def plus_scaled(self, other: _Complex, scale: float) -> _Complex:
+        return _Complex(other.re.fma(scale, self.re), other.im.fma(scale, self.im))
+
+    def scaled(self, scale: float) -> _Complex:
+        return _Complex(self.re * scale, self.im * scale)
+
+    def turned(self, direction: int) -> _Complex:
+        """Times i (`direction` 1) or -i (-1)."""
+        return _Complex(-self.im, self.re) if direction > 0 else _Complex(self.im, -self.re)
+
+
+def _transform(z: list[_Complex], direction: int) -> list[_Complex]:
+    """The Fourier transform of two, three or four numbers; `direction` is the exponent's sign."""
+    if len(z) == 2:
+        return [z[0] + z[1], z[0] - z[1]]
+    if len(z) == 3:
+        total, difference = z[1] + z[2], (z[1] - z[2]).scaled(math.sqrt(0.75)).turned(direction)
+        middle = z[0].plus_scaled(total, -0.5)
+        return [z[0] + total, middle + difference, middle - difference]
+    even, odd = [z[0] + z[2], z[0] - z[2]], [z[1] + z[3], (z[1] - z[3]).turned(direction)]
+    return [even[0] + odd[0], even[1] + odd[1], even[0] - odd[0], even[1] - odd[1]]
+
+
+class _Emitter:
+    """Loads and stores of rows, and of factors broadcast to all lanes."""
+
+    def __init__(self, context: Any, builder: Any, pointer: Any) -> None:
+        from llvmlite import ir
+
+        from ._target import target
+        from .simd import vector_class
+
+        self.builder, self.itemsize = builder, pointer.dtype.bitwidth // 8
+        self.lanes = target().lanes(self.itemsize)
+        self.vector = context.get_value_type(vector_class()(pointer.dtype, self.lanes)).as_pointer()
+        self.index = ir.IntType(64)
+
+    def constant(self, number: int) -> Any:
+        return self.index(number)
+
+    def row(self, pointer: Any) -> _Complex:
+        return _Complex(
+            *(Value(self.builder, self.builder.load(p, align=self.itemsize)) for p in self._places(pointer))
+        )
+
+    def put(self, pointer: Any, row: _Complex) -> None:
+        for place, part in zip(self._places(pointer), row, strict=True):
+            self.builder.store(part.llvm, place, align=self.itemsize)
+
+    def factor(self, pointer: Any, number: int) -> _Complex:
+        parts = []
+        for i in (2 * number, 2 * number + 1):
+            scalar = self.builder.load(self.builder.gep(pointer, [self.constant(i)]), align=self.itemsize)
+            parts.append(Value(self.builder, scalar).broadcast(self.lanes))
+        return _Complex(*parts)
+
+    def _places(self, pointer: Any) -> list[Any]:
+        second = self.builder.gep(pointer, [self.constant(self.lanes)])
+        return [self.builder.bitcast(place, self.vector) for place in (pointer, second)]
+
+
+def _butterfly(radix: int, compute: Callable[[list[_Complex], list[_Complex]], list[_Complex]]) -> Any:
+    """``(pointer to a row, elements from one part to the next, pointer to factors)``: one row of every part."""
+
+    def butterfly(typingctx: Any, rows: Any, step: Any, factors: Any) -> Any:
+        from numba.core import types
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            e = _Emitter(context, builder, rows)
+            places = [args[0]]
+            for _ in range(radix - 1):
+                places.append(builder.gep(places[-1], [args[1]]))
+            z = compute([e.row(place) for place in places], [e.factor(args[2], i) for i in range(radix - 1)])
+            for place, value in zip(places, z, strict=True):
+                e.put(place, value)
+            return context.get_dummy_value()
+
+        return types.void(rows, types.int64, factors), codegen
+
+    return intrinsic(butterfly)
+
+
+def _split(z: list[_Complex], factors: list[_Complex]) -> list[_Complex]:
+    first, *others = _transform(z, -1)
+    return [first, *(value.times(factor) for value, factor in zip(others, factors, strict=True))]
+
+
+def _join(z: list[_Complex], factors: list[_Complex]) -> list[_Complex]:
+    others = [value.times_conjugate(factor) for value, factor in zip(z[1:], factors, strict=True)]
+    return _transform([z[0], *others], 1)
+
+
+_split_2, _split_3, _split_4 = (_butterfly(radix, _split) for radix in (2, 3, 4))
+_join_2, _join_3, _join_4 = (_butterfly(radix, _join) for radix in (2, 3, 4))
+
+
+@inlined
+def get(rows, place):
+    """Real and imaginary parts of the row at an element."""
+    return load(rows, place), load(rows, place + lanes(rows))
+
+
+@inlined
+def put(rows, place, re, im):
+    """Write the row at an element."""
+    store(rows, place, re)
+    store(rows, place + lanes(rows), im)
+
+
+@device
+def _split_part(rows, radix, step, inner, factors):
+    """One pass over the first `step` elements of each of `radix` parts; `inner` elements share factors."""
+    width = 2 * lanes(rows)
+    p = 0
+    while p < step:
+        end = p + inner
+        while p < end:
+            if radix == 4:
+                _split_4(offset(rows, p), step, factors)
+            elif radix == 3:
+                _split_3(offset(rows, p), step, factors)
+            else:
+                _split_2(offset(rows, p), step, factors)
+            p += width
+        factors = offset(factors, 2 * (radix - 1))
+
+
+@device
+def _join_part(rows, radix, step, inner, factors):
+    """Undo `_split_part`."""
+    width = 2 * lanes(rows)
+    p = 0
+    while p < step:
+        end = p + inner
+        while p < end:
+            if radix == 4:
+                _join_4(offset(rows, p), step, factors)
+            elif radix == 3:
+                _join_3(offset(rows, p), step, factors)
+            else:
+                _join_2(offset(rows, p), step, factors)
+            p += width
+        factors = offset(factors, 2 * (radix - 1))
+
+
+@device
+def split(rows, total, passes, first, last, factors):
+    """The passes from `first` to `last` over `total` rows."""
+    width = 2 * lanes(rows)
+    for i in range(first, last):
+        table = offset(passes, i * PASS_COLUMNS)
+        radix, part, inner, at = table[0], table[1], table[2], offset(factors, table[3])
+        row = 0
+        while row < total:
+            _split_part(offset(rows, row * width), radix, part // radix * width, inner * width, at)
+            row += part
+
+
+@device
+def join(rows, total, passes, first, last, factors):
+    """Undo `split`: the same passes in reverse, each but for a factor of its number of parts."""
+    width = 2 * lanes(rows)
+    for i in range(last - 1, first - 1, -1):
+        table = offset(passes, i * PASS_COLUMNS)
+        radix, part, inner, at = table[0], table[1], table[2], offset(factors, table[3])
+        row = 0
+        while row < total:
+            _join_part(offset(rows, row * width), radix, part // radix * width, inner * width, at)
+            row += part

@@ -1,0 +1,69 @@
+"""Convolution by Fourier transforms, for kernels of very many taps: their number hardly matters.
+
+In float32 errors are about 1e-7 to 1e-6 of the largest output: those of a block's transforms grow with the logarithm
+of its length and with the root of the sum of its squares. What is not finite makes all outputs of a block so, and of
+the block next to it, with which it is transformed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import fft_dense, fft_depthwise, fft_plan
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..geometry import ConvGeometry
+
+name = "fft"
+exact = False
+
+# Below this nothing is worth estimating; from there on, transforms are to be clearly cheaper, for they round more and
+# spread what is not finite.
+MIN_TAPS = 16
+MARGIN = 1.5
+
+
+def accepts(direction: str, geometry: ConvGeometry) -> str | None:
+    """None, or why this algorithm does not take the problem."""
+    g = geometry
+    if g.taps == 1:
+        return "the kernel has a single tap"
+    if direction == "backward_data" and set(g.padding_mode) != {"zeros"}:
+        return f"padding_mode {g.padding_mode} adds gradients up"
+    side = fft_plan.side_of(g, direction)
+    if not fft_plan.fits(side):
+        return f"blocks longer than a kernel of {tuple(axis.span for axis in side.axes)} take too much memory"
+    return None
+
+
+def declines(direction: str, geometry: ConvGeometry) -> str | None:
+    """None, or why another algorithm is expected to be as fast."""
+    if geometry.taps < MIN_TAPS:
+        return f"{geometry.taps} taps are few"
+    transforms, direct = fft_plan.cut_of(geometry, direction).cost, fft_plan.direct_cost(geometry)
+    if transforms * MARGIN < direct:
+        return None
+    return f"transforms would take about {transforms / 1e6:.2g} ms of a core per sample, sums {direct / 1e6:.2g} ms"
+
+
+def forward(g: ConvGeometry, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
+    """Fill `out` (N, D, H, W, C_out) from `x` (N, D, H, W, C_in)."""
+    _module(g).run(g, "forward", x, weight, bias, out)
+
+
+def backward_data(
+    g: ConvGeometry, grad_output: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray
+) -> None:
+    """Fill `out`, the gradient of the input, from `grad_output`."""
+    _module(g).run(g, "backward_data", grad_output, weight, bias, out)
+
+
+def backward_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+    """Fill `out`, the (C_out, C_in / groups, taps) gradient of the weight."""
+    _module(g).run_weight(g, grad_output, x, out)
+
+
+def _module(g: ConvGeometry) -> Any:
+    return fft_depthwise if g.in_channels == g.out_channels == g.groups else fft_dense

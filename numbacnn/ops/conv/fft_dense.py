@@ -1,0 +1,262 @@
+"""Convolution of several channels by Fourier transforms: portions that bound the memory, and the launches."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ...kernels import fft_dense as kernels
+from ...kernels._target import target
+from .. import memory
+from . import fft_plan, fft_tables
+from .fft_plan import portions
+from .gemm import zero_row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ...kernels.fft_blocks import Grid, Image, Taps, Transform
+    from .._sizes import Triple
+    from ..geometry import ConvGeometry
+
+# What a call holds of blocks' values, of products (or the gradients' values), of kernels' spectra (or their sums), and
+# of blocks that do not fit the threads' scratch memory.
+VALUES_BYTES, PRODUCTS_BYTES, SPECTRA_BYTES, WORKSPACE_BYTES = 4 << 20, 2 << 20, 5 << 20, 2 << 20
+# Pairs whose pointers fit the tables of a block of products.
+MOST_PAIRS = 1024
+# Blocks of harmonics, so that the cores finish together.
+CUTS = 32
+
+
+class Plan(NamedTuple):
+    """What the launches of a direction have in common, and how large portions are."""
+
+    sizes: Triple
+    transform: Transform
+    source_grid: Grid
+    out_grid: Grid
+    source: Image
+    out: Image
+    taps: Taps
+    g: kernels.Dense
+    groups: int
+    elements: int  # of a block
+    units: int  # portions: so many units of pairs,
+    run: int  # channels of the sum
+    panels: int  # and panels at most
+    cost: float  # of one transform of a block
+
+
+@functools.lru_cache(maxsize=512)
+def plan(g: ConvGeometry, direction: str, dtype: np.dtype[Any]) -> Plan:
+    """Cut one direction into blocks and portions."""
+    side, cut = fft_plan.side_of(g, direction), fft_plan.cut_of(g, direction)
+    lanes = target().lanes(dtype.itemsize)
+    run, wide = (g.in_per_group, g.out_per_group)
+    if direction == "backward_data":
+        run, wide = wide, run
+    panels = -(-wide // lanes)
+    block_bytes = cut.rows * fft_plan.row_bytes()
+    share, vectors = fft_plan.lanes_of(side.source_channels, dtype.itemsize)
+    share = min(share, cut.pairs, max(1, PRODUCTS_BYTES // (2 * block_bytes)))
+    portion = _portion(run, panels * g.groups, vectors, share, block_bytes, direction == "backward_weight", lanes)
+    dense = kernels.Dense(
+        harmonics=fft_tables.harmonics(cut.sizes),
+        values_row=0,
+        values_unit=0,
+        values_pair=side.source_channels,
+        values_first=0,
+        run=run,
+        first_run=0,
+        run_group=run,
+        lanes_group=wide,
+        panels_group=panels,
+        first_panel=0,
+        panels=0,
+        pairs=0,
+        share=share,
+        cuts=min(CUTS, fft_tables.harmonics(cut.sizes)),
+    )
+    return Plan(
+        sizes=cut.sizes,
+        transform=fft_plan.transform_of(cut),
+        source_grid=fft_plan.grid_of(g, cut, share, vectors),
+        out_grid=fft_plan.grid_of(g, cut, 1, panels),
+        source=fft_plan.source_image(g, side, cut, side.source_channels, vectors, direction),
+        out=fft_plan.out_image(side, cut, wide, panels),
+        taps=fft_plan.taps_of(g, direction),
+        g=dense,
+        groups=g.groups,
+        elements=block_bytes // dtype.itemsize,
+        units=portion[0],
+        run=portion[1],
+        panels=portion[2],
+        cost=fft_plan.transform_cost(cut),
+    )
+
+
+def _portion(
+    run: int, panels: int, vectors: int, share: int, block_bytes: int, gradient: bool, lanes: int
+) -> tuple[int, int, int]:
+    """Units, channels of the sum, and panels of a portion; the channels depend on the geometry of a sample only."""
+    most_vectors = max(2, VALUES_BYTES // block_bytes)
+    if vectors > most_vectors:  # a run need not begin with a vector
+        run = min(run, (most_vectors - 1) * lanes)
+        vectors = most_vectors
+    spectrum = block_bytes // 2 if gradient else block_bytes  # of one channel and panel
+    run = min(run, max(2, SPECTRA_BYTES // spectrum // 2 * 2))
+    product = share * block_bytes * (2 if gradient else 1)  # of one unit and panel
+    units = min(VALUES_BYTES // (vectors * block_bytes), PRODUCTS_BYTES // product, MOST_PAIRS // share)
+    units = max(1, units)
+    return units, run, max(1, min(panels, PRODUCTS_BYTES // (units * product), SPECTRA_BYTES // (run * spectrum)))
+
+
+class _Portion(NamedTuple):
+    """Some panels and a run of channels of the sum."""
+
+    first_panel: int
+    panels: int
+    first_run: int
+    run: int
+    first_vector: int  # of the source's channels
+    vectors: int
+    values_first: int
+
+
+def _portions(p: Plan, itemsize: int) -> Iterator[list[_Portion]]:
+    """For some panels at a time, the runs to be summed. A part of a run belongs to a single group."""
+    lanes = target().lanes(itemsize)
+    whole = p.run >= p.g.run_group
+    ranges = [(0, p.groups * p.g.panels_group)]
+    if not whole:
+        ranges = [(group * p.g.panels_group, p.g.panels_group) for group in range(p.groups)]
+    for first, count in ranges:
+        for panel, panels in portions(count, p.panels):
+            panel += first
+            group = panel // p.g.panels_group
+            if whole:
+                all_vectors = p.source_grid.vectors
+                yield [_Portion(panel, panels, 0, p.g.run, 0, all_vectors, group * p.g.run_group)]
+                continue
+            runs = []
+            for r in range(0, p.g.run_group, p.run):
+                run = min(p.run, p.g.run_group - r)
+                channel = group * p.g.run_group + r
+                vector = channel // lanes
+                vectors = (channel + run - 1) // lanes + 1 - vector
+                runs.append(_Portion(panel, panels, r, run, vector, vectors, channel - vector * lanes))
+            yield runs
+
+
+class _Call:
+    """The launches of one call, and the memory that they work in: as large as the largest portion needs."""
+
+    def __init__(self, p: Plan, dtype: np.dtype[Any]) -> None:
+        self.p, self.dtype = p, dtype
+        self.lanes = target().lanes(dtype.itemsize)
+        self.tables = fft_tables.tables(p.sizes, dtype)
+        grid = p.source_grid
+        self.unit_portions = portions(-(-grid.all_pairs // grid.share), p.units)
+        self.parts = list(_portions(p, dtype.itemsize))
+        self.most_blocks = max(1, WORKSPACE_BYTES // (p.elements * dtype.itemsize))
+        every = [self.record(*self.unit_portions[0], part) for runs in self.parts for part in runs]
+        self.values = self._empty(4 * p.g.harmonics * max(r.values_row for r in every))
+        self.most_panels, self.most_pairs = max(r.panels for r in every), every[0].pairs
+        self.most_run = max(r.run for r in every)
+        if not p.transform.own:
+            self.workspace = self._empty(self.most_blocks * p.elements)
+
+    def _empty(self, elements: int) -> np.ndarray:
+        return memory.empty((elements,), self.dtype)
+
+    def empty_products(self, vectors: int) -> np.ndarray:
+        """Memory of so many vectors per harmonic, panel and pair."""
+        return self._empty(self.p.g.harmonics * self.most_panels * self.most_pairs * vectors * self.lanes)
+
+    def empty_spectra(self, vectors: int) -> np.ndarray:
+        """Memory of so many vectors per harmonic, panel and channel of the sum."""
+        return self._empty(self.p.g.harmonics * self.most_panels * self.most_run * vectors * self.lanes)
+
+    def record(self, first_unit: int, units: int, part: _Portion) -> kernels.Dense:
+        """The kernels' record of a portion."""
+        grid = self.p.source_grid
+        row = part.vectors * self.lanes
+        return self.p.g._replace(
+            values_row=units * row,
+            values_unit=row,
+            values_first=part.values_first,
+            run=part.run,
+            first_run=part.first_run,
+            first_panel=part.first_panel,
+            panels=part.panels,
+            pairs=min(units * grid.share, grid.all_pairs - first_unit * grid.share),
+        )
+
+    def transform(
+        self, kernel: Callable[..., None], blocks: int, arrays: tuple[np.ndarray, ...], *records: Any
+    ) -> None:
+        """Launch a kernel that transforms blocks, as many at a time as there is memory for."""
+        p, own = self.p, self.p.transform.own
+        workspace = arrays[0] if own else self.workspace
+        for first, count in portions(blocks, blocks if own else self.most_blocks):
+            kernel(count, *arrays, workspace, *self.tables, first, p.transform, *records, cost=count * p.cost)
+
+    def put_values(self, source: np.ndarray, first_unit: int, units: int, part: _Portion, r: kernels.Dense) -> None:
+        """Transform some channels of some pairs."""
+        p = self.p
+        b = p.source_grid._replace(first_unit=first_unit, first_vector=part.first_vector, vectors=part.vectors)
+        self.transform(kernels.fft_values, units * part.vectors, (source, self.values), b, p.source, r)
+
+    def cost_of_products(self, r: kernels.Dense) -> float:
+        """Nanoseconds of one core."""
+        return r.harmonics * r.panels * r.run * r.pairs * 4 * fft_plan.PRODUCT_NS
+
+
+def run(
+    g: ConvGeometry,
+    direction: str,
+    source: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    out: np.ndarray,
+) -> None:
+    """Fill `out`, the output or the gradient of the input."""
+    p = plan(g, direction, out.dtype)
+    call = _Call(p, out.dtype)
+    zeros = zero_row(out.dtype, max(out.shape[-1], 2 * call.lanes))
+    start = zeros if bias is None else bias
+    spectra, products = call.empty_spectra(4), call.empty_products(4)
+    one_run, one_part = len(call.parts[0]) == 1, sum(map(len, call.parts)) == 1
+    for first_unit, units in call.unit_portions:  # blocks of the image
+        b = p.out_grid._replace(first_unit=first_unit * p.g.share)
+        for runs in call.parts:  # panels
+            for part in runs:  # channels of the sum
+                r = call.record(first_unit, units, part)
+                if not one_run or runs is call.parts[0]:
+                    call.put_values(source, first_unit, units, part, r)
+                if not one_part or first_unit == 0:
+                    call.transform(kernels.fft_weights, r.panels * -(-r.run // 2), (weight, spectra), p.taps, r)
+                cost, again = call.cost_of_products(r), int(part.first_run > 0)
+                kernels.fft_multiply(r.cuts, call.values, spectra, zeros, products, again, r, cost=cost)
+            call.transform(kernels.fft_outputs, r.pairs * r.panels, (products, start, out), b, p.out, r)
+
+
+def run_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+    """Fill `out`, the gradient of the weight."""
+    p = plan(g, "backward_weight", out.dtype)
+    call = _Call(p, out.dtype)
+    sums, gradients = call.empty_spectra(2), call.empty_products(8)
+    one_time = len(call.unit_portions) == 1 and len(call.parts[0]) == 1
+    for runs in call.parts:  # panels
+        for part in runs:  # channels of the run
+            for first_unit, units in call.unit_portions:  # blocks of the image
+                r = call.record(first_unit, units, part)
+                if not one_time or runs is call.parts[0]:
+                    call.put_values(x, first_unit, units, part, r)
+                b = p.out_grid._replace(first_unit=first_unit * p.g.share)
+                call.transform(kernels.fft_gradients, r.pairs * r.panels, (grad_output, gradients), b, p.out, r)
+                cost, again = call.cost_of_products(r), int(first_unit > 0)
+                kernels.fft_outer(r.cuts, call.values, gradients, sums, again, r, cost=cost)
+            call.transform(kernels.fft_weight_gradient, r.panels * -(-r.run // 2), (sums, out), p.taps, r)

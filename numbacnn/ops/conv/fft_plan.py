@@ -1,0 +1,242 @@
+"""How a convolution by Fourier transforms is cut into blocks, and what each direction reads and writes."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import operator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...kernels._serial import SCRATCH_SLOTS
+from ...kernels._target import target
+from ...kernels.fft_blocks import Grid, Image, Taps, Transform
+from ...kernels.sources import MODES
+from .._sizes import Triple
+from . import blocking
+from .fft_tables import pass_radices
+from .lattice import strides
+
+if TYPE_CHECKING:
+    from ..geometry import ConvGeometry
+
+# One vector's rows of a block: what a call can have of them within its extra memory.
+BLOCK_BYTES = 2 << 20
+# What blocks take that do not fit the threads' scratch memory.
+WORKSPACE_BYTES = 4 << 20
+# Rows that the nearest cache holds beside factors, and those of a whole block that the next one holds.
+PART_BYTES, NEAR_BYTES = 16 << 10, 256 << 10
+# Nanoseconds of one core, measured: a pass over one row (a radix of four), a row read, multiplied or written; and by
+# how much more a block that does not fit into the core's own caches takes.
+PASS_NS, ROW_NS, FAR = 3.0, 15.0, 1.5
+# A vector's multiply-adds with one complex number.
+PRODUCT_NS = 1.0
+# Launches.
+CALL_NS = 2e5
+# What the direct algorithms reach on one core, in dense layers and, on full vectors of channels, in depthwise ones.
+GEMM_FLOPS_PER_NS, STRIPS_FLOPS_PER_NS = 70.0, 50.0
+
+
+class Axis(NamedTuple):
+    """One axis of a direction, as a correlation of what is read with a kernel."""
+
+    span: int  # positions under the kernel
+    positions: int  # results, those that a stride skips included
+    first: int  # coordinate that the first tap reads for the first result
+    step: int  # coordinates per element that is read
+    every: int  # results per element that is written
+
+
+class Side(NamedTuple):
+    """What a direction reads and writes."""
+
+    axes: tuple[Axis, Axis, Axis]
+    source: Triple
+    source_channels: int
+    out: Triple
+    out_channels: int
+
+
+class Cut(NamedTuple):
+    """The transform of a block along each axis, and what results it gives."""
+
+    sizes: Triple
+    hops: Triple
+    blocks: Triple
+    cost: float  # of one sample, in nanoseconds of one core
+
+    @property
+    def rows(self) -> int:
+        return math.prod(self.sizes)
+
+    @property
+    def pairs(self) -> int:
+        """Per sample: two blocks are one complex transform."""
+        return -(-math.prod(self.blocks) // 2)
+
+
+def side_of(g: ConvGeometry, direction: str) -> Side:
+    """Which way a direction runs; the weight gradient runs over the blocks of the forward direction."""
+    spans = [(k - 1) * d + 1 for k, d in zip(g.kernel, g.dilation, strict=True)]
+    if direction == "backward_data":
+        every = zip(spans, g.input, g.pad_low, g.stride, strict=True)
+        axes = [Axis(span, size, low - span + 1, stride, 1) for span, size, low, stride in every]
+        return Side(_three(axes), g.output, g.out_channels, g.input, g.in_channels)
+    every = zip(spans, g.output, g.pad_low, g.stride, strict=True)
+    axes = [Axis(span, (size - 1) * stride + 1, -low, 1, stride) for span, size, low, stride in every]
+    return Side(_three(axes), g.input, g.in_channels, g.output, g.out_channels)
+
+
+def _three(values: Any) -> Any:
+    d, h, w = values
+    return d, h, w
+
+
+def row_bytes() -> int:
+    """Of a block: two vectors."""
+    return 2 * target().vector_bytes
+
+
+def _sizes(axis: Axis, largest: int) -> list[int]:
+    """Lengths of transforms along an axis: powers of two and three times such, up to what takes all in one block."""
+    if axis.span == 1:
+        return [1]
+    products = sorted(base << i for base in (1, 3) for i in range(largest.bit_length()) if base << i <= largest)
+    whole = axis.positions + axis.span - 1
+    sizes = [size for size in products if size >= axis.span and size >= 2]
+    return [size for i, size in enumerate(sizes) if i == 0 or sizes[i - 1] < whole]
+
+
+def fits(side: Side) -> bool:
+    """Whether there are blocks longer than the kernel."""
+    largest = BLOCK_BYTES // row_bytes()
+    sizes = [_sizes(axis, largest) for axis in side.axes]
+    return all(sizes) and math.prod(axis[0] for axis in sizes) <= largest
+
+
+@functools.lru_cache(maxsize=1024)
+def cut_of(g: ConvGeometry, direction: str) -> Cut:
+    """The cheapest blocks of a problem that `accepts` takes. They depend on a single sample, and not on the dtype."""
+    side, largest = side_of(g, direction), BLOCK_BYTES // row_bytes()
+    best = None
+    for sizes in itertools.product(*(_sizes(axis, largest) for axis in side.axes)):
+        if math.prod(sizes) <= largest:
+            hops = _three(size - axis.span + 1 for size, axis in zip(sizes, side.axes, strict=True))
+            blocks = _three(-(-axis.positions // hop) for axis, hop in zip(side.axes, hops, strict=True))
+            candidate = Cut(_three(sizes), hops, blocks, 0.0)
+            candidate = candidate._replace(cost=cost(candidate, g))
+            if best is None or candidate.cost < best.cost:
+                best = candidate
+    assert best is not None
+    return best
+
+
+def transform_cost(c: Cut) -> float:
+    """Nanoseconds of one core for one vector's block, one way."""
+    passes = sum(len(pass_radices(size)) for size in c.sizes)
+    return c.rows * (passes * PASS_NS + ROW_NS) * (FAR if c.rows * row_bytes() > NEAR_BYTES else 1.0)
+
+
+def cost(c: Cut, g: ConvGeometry) -> float:
+    """Nanoseconds of one core for one sample, roughly. (Lanes are counted as for float32 on vectors of 32 bytes.)"""
+    transform = transform_cost(c)
+    if is_depthwise(g):
+        return CALL_NS + transform * (2 * _vectors(g.in_channels, c.pairs) + -(-g.in_channels // 8))
+    sources = _vectors(g.in_channels, c.pairs)
+    outs = c.pairs * g.groups * -(-g.out_per_group // 8)
+    weights = g.groups * -(-g.out_per_group // 8) * -(-g.in_per_group // 2)
+    products = 2 * c.pairs * g.in_per_group * g.groups * -(-g.out_per_group // 8) * c.rows * PRODUCT_NS
+    return CALL_NS + transform * (sources + outs + weights) + products
+
+
+def direct_cost(g: ConvGeometry) -> float:
+    """Nanoseconds of one core that a sum of products takes for one sample, roughly."""
+    flops = g.flops / max(1, g.batch)
+    if is_depthwise(g):
+        return flops * (-(-g.in_channels // 8) * 8 / g.in_channels) / STRIPS_FLOPS_PER_NS
+    return flops / GEMM_FLOPS_PER_NS
+
+
+def is_depthwise(g: ConvGeometry) -> bool:
+    """Whether there is one product per frequency and channel."""
+    return g.in_channels == g.out_channels == g.groups
+
+
+def _vectors(channels: int, pairs: int) -> int:
+    return -(-channels // 8) * pairs if channels > 4 else -(-pairs // (8 // channels))
+
+
+def lanes_of(channels: int, itemsize: int) -> tuple[int, int]:
+    """Pairs that lie side by side in a vector, and vectors of channels."""
+    lanes = target().lanes(itemsize)
+    return (lanes // channels, 1) if channels <= lanes // 2 else (1, -(-channels // lanes))
+
+
+def portions(total: int, largest: int) -> list[tuple[int, int]]:
+    """First and size of even portions.
+
+    Examples
+    --------
+    >>> portions(10, 4)
+    [(0, 4), (4, 4), (8, 2)]
+    """
+    size = blocking.split_evenly(total, largest)
+    return [(first, min(size, total - first)) for first in range(0, total, size)]
+
+
+def transform_of(c: Cut, blocks_in_scratch: int = 1) -> Transform:
+    """The kernels' record of a transform."""
+    radices = [radix for size in c.sizes for radix in pass_radices(size)]
+    parts = [c.rows // before for before in itertools.accumulate(radices, operator.mul, initial=1)]
+    top = next((i for i, part in enumerate(parts) if part * row_bytes() <= PART_BYTES), len(radices))
+    own = blocks_in_scratch * c.rows * row_bytes() <= SCRATCH_SLOTS * 8
+    return Transform(c.rows, *c.sizes, len(radices), top, parts[top], int(own))
+
+
+def grid_of(g: ConvGeometry, c: Cut, share: int, vectors: int) -> Grid:
+    """The kernels' record of blocks and lanes, from the first vector and unit on."""
+    return Grid(
+        *c.hops, *c.blocks[1:], math.prod(c.blocks), c.pairs, g.batch * c.pairs, share, vectors, 0, 0
+    )  # fmt: skip
+
+
+def source_image(g: ConvGeometry, side: Side, c: Cut, channels: int, panels: int, direction: str) -> Image:
+    """What a direction reads: all that lies under its kernel."""
+    modes = g.padding_mode if direction != "backward_data" else ("zeros",) * 3
+    return Image._make(
+        (
+            *(axis.first for axis in side.axes),
+            *(hop + axis.span - 1 for hop, axis in zip(c.hops, side.axes, strict=True)),
+            *(axis.step for axis in side.axes),
+            *side.source,
+            *(MODES.index(mode) for mode in modes),
+            *strides(side.source, side.source_channels),
+            channels,
+            panels,
+        )
+    )
+
+
+def out_image(side: Side, c: Cut, channels: int, panels: int) -> Image:
+    """What a direction writes; or, for the weight gradient, reads as the gradient of that."""
+    return Image._make(
+        (
+            *(0, 0, 0),
+            *c.hops,
+            *(axis.every for axis in side.axes),
+            *side.out,
+            *(0, 0, 0),
+            *strides(side.out, side.out_channels),
+            channels,
+            panels,
+        )
+    )
+
+
+def taps_of(g: ConvGeometry, direction: str) -> Taps:
+    """Where the taps lie, and whose kernels are the lanes'."""
+    lane, run = g.in_per_group * g.taps, g.taps
+    if direction == "backward_data":
+        lane, run = run, lane
+    reverse = int(direction == "backward_data")
+    return Taps(*g.kernel, *g.dilation, reverse, lane, run, g.out_per_group * g.in_per_group * g.taps)
