@@ -12,7 +12,6 @@ import numpy as np
 
 from . import deep_nets
 
-
 # The optimiser's learning rate: so small that libraries which round differently still agree on the loss of a deep net
 # after many steps.
 RATE = 1e-7
