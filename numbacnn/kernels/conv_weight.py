@@ -3,6 +3,8 @@
 A block owns one panel of output channels and part of the taps and input channels, and keeps their gradient in its
 thread's scratch (L2) while it walks over the positions. These are taken a few at a time: their rows of dY are packed
 once, into L1, and every tap and every group of six input channels runs the outer-product tile over them.
+
+Groups of as many output channels as a vector has lanes go through in pairs: each fills one of a tile's two vectors.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from .layout import copy_transposed
 from .pointer import as_integers, cast, offset
 from .simd import lanes, load, load_first, splat, store
 from .sources import Sources, following, locate, put_sources, put_steps
-from .tile import MAX_ROWS, outer_tile
+from .tile import MAX_ROWS, outer_tile, paired_outer_tile
 
 # Positions per step. Loading and storing a tile's twelve accumulators is spread over so many multiply-adds.
 POINT_BLOCK = 128
@@ -32,9 +34,11 @@ class WeightConv(NamedTuple):
     """Extents, strides (in elements) and block sizes of one launch."""
 
     points: int  # output positions of the whole batch
-    groups: int
+    groups: int  # or pairs of groups
     run: int  # input channels of one group
-    channels: int  # output channels of one group
+    pair: int  # input channels from one group of a pair to the other; 0: groups go through one by one
+    group_run: int  # input channels from one group, or pair, to the next
+    channels: int  # output channels of one group, or pair
     out_channels: int
     width: int  # lanes of a full tile
     panels: int  # panels of output channels per group
@@ -133,16 +137,12 @@ def conv_weight(
         for t in range(last - tap):
             for tile in range(tiles):
                 r = tile * run // tiles
-                outer_tile(
-                    (tile + 1) * run // tiles - r,
-                    offset(scratch, t * POINT_BLOCK),
-                    points,
-                    group * g.run + first_run + r,
-                    packed,
-                    g.width,
-                    offset(sums, (t * run + r) * g.width),
-                    g.width,
-                )
+                rows, x_offset = (tile + 1) * run // tiles - r, group * g.group_run + first_run + r
+                pointers, tile_sums = offset(scratch, t * POINT_BLOCK), offset(sums, (t * run + r) * g.width)
+                if g.pair > 0:
+                    paired_outer_tile(rows, pointers, points, x_offset, g.pair, packed, g.width, tile_sums, g.width)
+                else:
+                    outer_tile(rows, pointers, points, x_offset, packed, g.width, tile_sums, g.width)
         point += points
     out = offset(partial, ((chunk * g.groups * g.channels + channel) * g.run + first_run) * taps)
     _put_sums(out, sums, cast(scratch, sums), run, tap, last, taps, g.run * taps, valid, g.width)

@@ -27,6 +27,7 @@ VECTORS = 2
 MAX_ROWS = 6
 UNROLL = 4  # times that hot loops are written out: one test and jump per so many steps
 MIN_GEMM_ROWS = 4
+MIN_PAIRED_ROWS = 3  # of an outer-product tile for a pair of groups
 MAX_LANES = 2 * 64 // 4  # columns of the widest tile on any machine: what packed rows are padded for
 
 
@@ -308,38 +309,40 @@ def _dot_tile(lanes: int) -> Any:
     return intrinsic(tile)
 
 
-def _outer_tile(rows: int, vectors: int) -> Any:
+def _outer_tile(rows: int, paired: bool) -> Any:
     """The outer-product tile; its arguments are described at `outer_tile`."""
 
-    def tile(typingctx, pointers, count, x_offset, y, y_stride, out, out_stride):
+    def tile(typingctx, pointers, count, x_offset, pair, y, y_stride, out, out_stride):
         from numba.core import types
 
         i64 = types.int64
 
         def codegen(context, builder, signature, args):
-            pointers, count, x_offset, y, y_stride, out, out_stride = args
-            e = _Emitter(builder, signature.args[3].dtype)
+            pointers, count, x_offset, pair, y, y_stride, out, out_stride = args
+            e = _Emitter(builder, signature.args[4].dtype)
             out_rows = [e.at(out, builder.mul(out_stride, e.constant(i))) for i in range(rows)]
-            steps = range(vectors)
+            steps = range(VECTORS)
             start = [e.load(e.at(row, j * e.lanes)) for row in out_rows for j in steps]
 
             def position(p, sums):
-                x = e.at(e.slot(pointers, p), x_offset)
+                x = [e.at(e.slot(pointers, p), x_offset)]
+                if paired:
+                    x.append(e.at(x[0], pair))
                 y_row = e.at(y, builder.mul(p, y_stride))
                 right = [e.load(e.at(y_row, j * e.lanes)) for j in steps]
                 new = []
                 for i in range(rows):
-                    value = e.broadcast(builder.load(e.at(x, i), align=e.itemsize))
-                    new += [e.multiply_add(value, right[j], sums[i * vectors + j]) for j in steps]
+                    left = [e.broadcast(builder.load(e.at(of, i), align=e.itemsize)) for of in x]
+                    new += [e.multiply_add(left[j % len(left)], right[j], sums[i * VECTORS + j]) for j in steps]
                 return new
 
             sums = _loop(e, "positions", count, start, position, UNROLL)
             for i in range(rows):
                 for j in steps:
-                    e.store(sums[i * vectors + j], e.at(out_rows[i], j * e.lanes))
+                    e.store(sums[i * VECTORS + j], e.at(out_rows[i], j * e.lanes))
             return context.get_dummy_value()
 
-        return types.void(pointers, i64, i64, y, i64, out, i64), codegen
+        return types.void(pointers, i64, i64, i64, y, i64, out, i64), codegen
 
     return intrinsic(tile)
 
@@ -349,8 +352,9 @@ _gemm_6, _gemm_6_narrow = _gemm_tile(6, 2), _gemm_tile(6, 1)
 _gemm_5, _gemm_5_narrow = _gemm_tile(5, 2), _gemm_tile(5, 1)
 _gemm_4, _gemm_4_narrow = _gemm_tile(4, 2), _gemm_tile(4, 1)
 _dot_2, _dot_1 = _dot_tile(2), _dot_tile(1)
-_outer_6, _outer_5, _outer_4 = _outer_tile(6, 2), _outer_tile(5, 2), _outer_tile(4, 2)
-_outer_3, _outer_2, _outer_1 = _outer_tile(3, 2), _outer_tile(2, 2), _outer_tile(1, 2)
+_outer_6, _outer_5, _outer_4 = (_outer_tile(rows, False) for rows in (6, 5, 4))
+_outer_3, _outer_2, _outer_1 = (_outer_tile(rows, False) for rows in (3, 2, 1))
+_paired_6, _paired_5, _paired_4, _paired_3 = (_outer_tile(rows, True) for rows in (6, 5, 4, 3))
 
 
 @inlined
@@ -402,17 +406,34 @@ def outer_tile(rows, pointers, count, x_offset, y, y_stride, out, out_stride):
 
     rows : number of rows, 1 to 6
     pointers : slots with one pointer to an x row per position
+    x_offset : elements added to every such pointer
     y, out : full-width rows (two vectors), `y_stride` and `out_stride` elements apart
     """
     if rows == 6:
-        _outer_6(pointers, count, x_offset, y, y_stride, out, out_stride)
+        _outer_6(pointers, count, x_offset, 0, y, y_stride, out, out_stride)
     elif rows == 5:
-        _outer_5(pointers, count, x_offset, y, y_stride, out, out_stride)
+        _outer_5(pointers, count, x_offset, 0, y, y_stride, out, out_stride)
     elif rows == 4:
-        _outer_4(pointers, count, x_offset, y, y_stride, out, out_stride)
+        _outer_4(pointers, count, x_offset, 0, y, y_stride, out, out_stride)
     elif rows == 3:
-        _outer_3(pointers, count, x_offset, y, y_stride, out, out_stride)
+        _outer_3(pointers, count, x_offset, 0, y, y_stride, out, out_stride)
     elif rows == 2:
-        _outer_2(pointers, count, x_offset, y, y_stride, out, out_stride)
+        _outer_2(pointers, count, x_offset, 0, y, y_stride, out, out_stride)
     else:
-        _outer_1(pointers, count, x_offset, y, y_stride, out, out_stride)
+        _outer_1(pointers, count, x_offset, 0, y, y_stride, out, out_stride)
+
+
+@inlined
+def paired_outer_tile(rows, pointers, count, x_offset, pair, y, y_stride, out, out_stride):
+    """As `outer_tile`, but the second vector's x rows lie `pair` elements behind the first's.
+
+    rows : `MIN_PAIRED_ROWS` to 6
+    """
+    if rows == 6:
+        _paired_6(pointers, count, x_offset, pair, y, y_stride, out, out_stride)
+    elif rows == 5:
+        _paired_5(pointers, count, x_offset, pair, y, y_stride, out, out_stride)
+    elif rows == 4:
+        _paired_4(pointers, count, x_offset, pair, y, y_stride, out, out_stride)
+    else:
+        _paired_3(pointers, count, x_offset, pair, y, y_stride, out, out_stride)

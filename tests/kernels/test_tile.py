@@ -14,10 +14,12 @@ from numbacnn.kernels.tile import (
     MAX_LANES,
     MAX_ROWS,
     MIN_GEMM_ROWS,
+    MIN_PAIRED_ROWS,
     VECTORS,
     dot_tile,
     gemm_tile,
     outer_tile,
+    paired_outer_tile,
     tile_lanes,
 )
 
@@ -54,6 +56,14 @@ def run_outer_tile(
     y_stride: "int64", out_stride: "int64",
 ):  # fmt: skip
     outer_tile(rows, pointers, count, x_offset, y, y_stride, out, out_stride)
+
+
+@kernel
+def run_paired_outer_tile(
+    block, pointers: "int64*", y: "T*", out: "T*", rows: "int64", count: "int64", x_offset: "int64", pair: "int64",
+    y_stride: "int64", out_stride: "int64",
+):  # fmt: skip
+    paired_outer_tile(rows, pointers, count, x_offset, pair, y, y_stride, out, out_stride)
 
 
 @kernel
@@ -207,6 +217,24 @@ def test_outer_tile(rows, dtype):
         run_outer_tile(1, addresses(x), y, out, rows, count, 4, width + 3, width + 5)
         products = x[:count, 4:].astype(float).T @ y[:count, :width].astype(float)
         np.testing.assert_array_equal(out[:rows, :width], before + products)
+        assert (out[:, width:] == GUARD).all()
+        assert (out[rows] == GUARD).all()
+
+
+@dtypes
+@pytest.mark.parametrize("rows", range(MIN_PAIRED_ROWS, MAX_ROWS + 1))
+def test_paired_outer_tile(rows, dtype):
+    rng = np.random.default_rng(rows)
+    width = tile_lanes(np.dtype(dtype).itemsize)
+    for count, pair in ((0, 9), (1, 7), (2, 6), (9, 8)):
+        x, y = integers(rng, (max(count, 1), 4 + pair + rows), dtype), integers(rng, (max(count, 1), width + 3), dtype)
+        out = np.full((rows + 1, width + 5), GUARD, dtype)
+        before = integers(rng, (rows, width), dtype)
+        out[:rows, :width] = before
+        run_paired_outer_tile(1, addresses(x), y, out, rows, count, 4, pair, width + 3, width + 5)
+        for first, lanes in ((4, slice(0, width // 2)), (4 + pair, slice(width // 2, width))):
+            products = x[:count, first : first + rows].astype(float).T @ y[:count, lanes].astype(float)
+            np.testing.assert_array_equal(out[:rows, lanes], before[:, lanes] + products)
         assert (out[:, width:] == GUARD).all()
         assert (out[rows] == GUARD).all()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...kernels import conv_weight
 from ...kernels._launch import run as run_jobs
-from ...kernels.tile import tile_lanes
+from ...kernels.tile import MIN_PAIRED_ROWS, tile_lanes
 from .. import memory
 from . import blocking
 from .gemm import zero_row
@@ -42,13 +42,17 @@ def plan(g: ConvGeometry, itemsize: int) -> WeightPlan:
     afterwards. Only where that gives too few are the positions cut into chunks with a partial gradient each.
     """
     width = tile_lanes(itemsize)
-    run, channels, taps = g.in_per_group, g.out_per_group, g.taps
-    panels = -(-channels // width)
+    run, taps = g.in_per_group, g.taps
     points = g.batch * math.prod(g.output)
     tap_block = blocking.split_evenly(taps, conv_weight.MAX_TAPS)
     run_block = blocking.split_evenly(run, conv_weight.SUM_SLOTS * 8 // (tap_block * width * itemsize))
     tap_blocks, run_blocks = -(-taps // tap_block), -(-run // run_block)
-    blocks = tap_blocks * panels * run_blocks * g.groups
+    last_run = run - (run_blocks - 1) * run_block
+    paired = 2 * g.out_per_group == width and g.groups % 2 == 0 and last_run >= MIN_PAIRED_ROWS
+    together = 2 if paired else 1
+    groups, channels = g.groups // together, g.out_per_group * together
+    panels = -(-channels // width)
+    blocks = tap_blocks * panels * run_blocks * groups
     chunks = min(
         -(-blocking.MIN_BLOCKS // max(1, blocks)),
         max(1, blocking.PACKED_BYTES // max(1, g.out_channels * run * taps * itemsize)),
@@ -56,8 +60,10 @@ def plan(g: ConvGeometry, itemsize: int) -> WeightPlan:
     )
     record = conv_weight.WeightConv(
         points=points,
-        groups=g.groups,
+        groups=groups,
         run=run,
+        pair=run if paired else 0,
+        group_run=run * together,
         channels=channels,
         out_channels=g.out_channels,
         width=width,
@@ -69,7 +75,7 @@ def plan(g: ConvGeometry, itemsize: int) -> WeightPlan:
         chunks=chunks,
     )
     sources = forward_phase(g).sources(Memory(g.input, g.in_channels))
-    cost = 2.0 * points * taps * run * panels * width * g.groups / blocking.FLOPS_PER_NS
+    cost = 2.0 * points * taps * run * panels * width * groups / blocking.FLOPS_PER_NS
     return WeightPlan(sources, record, blocks * chunks, cost)
 
 

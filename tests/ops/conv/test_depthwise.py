@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from numbacnn.errors import OptionError
+from numbacnn.kernels._target import target
 from numbacnn.ops import conv_backward_data, conv_backward_weight, conv_forward, explain
 from numbacnn.ops.conv import blocking, depthwise, depthwise_weight, plan, strip_tables, strips
 from numbacnn.ops.geometry import conv_geometry
@@ -215,6 +216,17 @@ def test_not_a_number_stays_in_its_channel_and_window(algorithm):
     expected = np.zeros(y.shape, bool)
     expected[0, 11, 3:6, 3:6] = True
     np.testing.assert_array_equal(np.isnan(y), expected)
+
+
+@pytest.mark.parametrize("inputs", [1, 2, 3, 4, 7, 8, 13])
+@pytest.mark.parametrize("groups", [2, 3, 6])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_pairs_of_groups(inputs, groups, dtype):
+    """Groups of as many channels as a vector has lanes, an even number of them or an odd one."""
+    outputs = target().lanes(np.dtype(dtype).itemsize)
+    for sides in ((inputs, outputs), (outputs, inputs)):
+        case = grouped_case(groups, *sides, (7, 6), (3, 2), (2, 1), 1, batch=2, dtype=dtype)
+        check(case, ["indirect"])
 
 
 def test_choice():
