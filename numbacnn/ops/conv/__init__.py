@@ -84,8 +84,7 @@ def conv_forward(
     array([[[-1., -2., -2., -2.,  3.]]])
     """
     x, weight = check_tensor_like("x", x), check_tensor_like("weight", weight)
-    if bias is not None:
-        bias = np.ascontiguousarray(check_tensor_like("bias", bias))
+    bias = None if bias is None else check_tensor_like("bias", bias)
     call = signature.find(
         "forward",
         (x.shape, x.dtype),
@@ -100,10 +99,7 @@ def conv_forward(
         resolve(precision),
         warn,
     )
-    out = memory.empty(call.shape, call.dtype)
-    if out.size:
-        call.run(call.geometry, _memory(x, call), np.ascontiguousarray(weight), bias, out)
-    return out.transpose(call.axes)
+    return _image(call, x, weight, bias)
 
 
 def conv_backward_data(
@@ -151,8 +147,7 @@ def conv_backward_data(
     array([[[1., 3., 6., 5., 3.]]])
     """
     grad_output, weight = check_tensor_like("grad_output", grad_output), check_tensor_like("weight", weight)
-    if bias is not None:
-        bias = np.ascontiguousarray(check_tensor_like("bias", bias))
+    bias = None if bias is None else check_tensor_like("bias", bias)
     call = signature.find(
         "backward_data",
         (grad_output.shape, grad_output.dtype),
@@ -167,10 +162,7 @@ def conv_backward_data(
         algorithm,
         resolve(precision),
     )
-    out = memory.empty(call.shape, call.dtype)
-    if out.size:
-        call.run(call.geometry, _memory(grad_output, call), np.ascontiguousarray(weight), bias, out)
-    return out.transpose(call.axes)
+    return _image(call, grad_output, weight, bias)
 
 
 def conv_backward_weight(
@@ -296,6 +288,16 @@ def explain(
     check_choice("direction", direction, plan.DIRECTIONS)
     geometry = conv_geometry(tuple(input_shape), tuple(weight_shape), stride, padding, dilation, groups, padding_mode)
     return plan.plan_conv(direction, geometry, algorithm, resolve(precision))
+
+
+def _image(call: signature.Call, source: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    """What a call produces from an image: another one."""
+    if bias is not None:
+        bias = np.ascontiguousarray(bias)
+    out = memory.empty(call.shape, call.dtype)
+    if out.size:
+        call.run(call.geometry, _memory(source, call), np.ascontiguousarray(weight), bias, out)
+    return out.transpose(call.axes)
 
 
 def _memory(array: np.ndarray, call: signature.Call) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ...kernels.conv_gemm import GemmConv
+from ...kernels.joined_weights import JoinedWeights
 from ...kernels.tile import tile_lanes
 from . import blocking
 from .lattice import AxisPhase, Memory, Phase, backward_data_phases, by_axis, forward_phase, strides
@@ -54,6 +55,8 @@ class Part(NamedTuple):
     weight_start: int
     out_start: int
     launches: tuple[Launch, ...]  # one per phase
+    columns: int = 1  # destination columns whose channels lie side by side as those of one
+    joined: JoinedWeights | None = None  # how their weights are packed
 
 
 class GemmPlan(NamedTuple):
@@ -92,16 +95,67 @@ def plan_backward_data(geometry: ConvGeometry, itemsize: int) -> GemmPlan:
 
 def _plan_backward_data(geometry: ConvGeometry, itemsize: int) -> GemmPlan:
     g = geometry
+    joined: dict[AxisPhase, list[Phase]] = {}  # by what they do along W: weights are packed for each
+    alone: list[Phase] = []
+    for phase in backward_data_phases(g):
+        w = phase.axes[2]
+        (joined.setdefault(w, []) if w.width > 1 else alone).append(phase)
+    # First those that are joined: some of the others may add to them.
+    plans = [_plan_joined(g, itemsize, w, phases) for w, phases in joined.items()]
+    if alone:
+        plans.append(_plan_alone(g, itemsize, tuple(alone)))
+    return GemmPlan(tuple([part for plan in plans for part in plan.parts]), max(plan.zeros for plan in plans))
+
+
+def _plan_alone(g: ConvGeometry, itemsize: int, phases: tuple[Phase, ...]) -> GemmPlan:
     return _plan(
         g,
         itemsize,
-        tuple(backward_data_phases(g)),
+        phases,
         run=g.out_per_group,
         lanes=g.in_per_group,
         source=Memory(g.output, g.out_channels),
         out=Memory(g.input, g.in_channels),
         strides_of_weight=(g.in_per_group * g.taps, g.taps),
     )
+
+
+def _plan_joined(g: ConvGeometry, itemsize: int, w: AxisPhase, phases: list[Phase]) -> GemmPlan:
+    """Phases whose points are `w.width` columns each: the channels of all of them are produced at once."""
+    used = w._replace(kernel_first=0, kernel_step=1)  # of the weights, as they are packed
+    plan = _plan(
+        g._replace(kernel=(*g.kernel[:2], w.taps)),
+        itemsize,
+        tuple([Phase((*phase.axes[:2], used)) for phase in phases]),
+        run=g.out_channels,
+        lanes=w.width * g.in_channels,
+        source=Memory(g.output, g.out_channels),
+        out=Memory(g.input, g.in_channels),
+        strides_of_weight=(0, 0),
+        packed_before=True,
+    )
+    return plan._replace(parts=tuple([_with_joined_weights(g, w, part) for part in plan.parts]))
+
+
+def _with_joined_weights(g: ConvGeometry, w: AxisPhase, part: Part) -> Part:
+    record = part.launches[0].record
+    joined = JoinedWeights(
+        run=g.out_channels,
+        run_stride=g.in_channels * g.taps,
+        channels=g.in_channels,
+        lane_stride=g.taps,
+        lines=g.kernel[0] * g.kernel[1],
+        line=g.kernel[2],
+        taps=w.taps,
+        first=w.kernel_first,
+        step=w.kernel_step,
+        first_lane=part.channels.start,
+        lanes=record.lanes,
+        width=record.width,
+        panels=record.panels,
+        run_block=blocking.split_evenly(g.out_channels, -(-g.out_channels // blocking.MIN_BLOCKS)),
+    )
+    return part._replace(weight_start=0, columns=w.width, joined=joined)
 
 
 _plan_few_phases = functools.lru_cache(maxsize=512)(_plan_backward_data)
@@ -118,13 +172,17 @@ def _plan(
     source: Memory,
     out: Memory,
     strides_of_weight: tuple[int, int],
+    packed_before: bool = False,  # by the caller, whatever is best
 ) -> GemmPlan:
     full = tile_lanes(itemsize)
-    dots = lanes <= blocking.DOT_LANES and run >= full // 2
+    dots = not packed_before and lanes <= blocking.DOT_LANES and run >= full // 2
     width = 2 if dots else full if lanes > full // 2 else full // 2
     panels = -(-lanes // width)
     run_stride, lane_stride = strides_of_weight
-    single = len(phases) == 1
+    packs = not (dots or packed_before) and len(phases) == 1
+    packs = packs and blocking.packs_itself(g.batch * phases[0].points, phases[0].taps)
+    # Taps that are all used, from the last to the first, are packed in the order in which the source is read.
+    backwards = not packed_before and all(phase.weight_places(g.kernel)[0] == g.taps - 1 > 0 for phase in phases)
     shared = {
         "groups": g.groups,
         "run": run,
@@ -133,13 +191,12 @@ def _plan(
         "width": width,
         "weight_taps": g.taps,
         "panels": panels,
-        "packs": int(not dots and single and blocking.packs_itself(g.batch * phases[0].points, phases[0].taps)),
+        "packs": int(packs),
         "dots": int(dots),
         "run_stride": run_stride,
         "lane_stride": lane_stride,
         "group_stride": g.out_per_group * g.in_per_group * g.taps,
-        # Taps that are all used, from the last to the first, are packed in the order in which the source is read.
-        "tap_order": -1 if all(phase.weight_places(g.kernel)[0] == g.taps - 1 > 0 for phase in phases) else 1,
+        "tap_order": -1 if backwards else 1,
     }
     launches = [_launch(g, phase, source, out, itemsize, shared) for phase in phases]
     parts = _parts([launch for launch in launches if launch.blocks], itemsize)

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...kernels._launch import run as run_jobs
 from ...kernels.conv_gemm import GemmConv, conv_gemm, pack_weights
+from ...kernels.joined_weights import pack_joined_weights
 from .. import memory
 from . import gemm
 
@@ -55,7 +56,10 @@ def _prepare_part(part: gemm.Part, dtype: np.dtype[Any]) -> Part:
     panels = g.groups * g.panels
     elements = panels * g.weight_taps * g.run * g.width
     pack = None
-    if not g.packs and not g.dots:
+    if part.joined is not None:
+        blocks = -(-g.run // part.joined.run_block)
+        pack = pack_joined_weights.prepare((dtype,), blocks, part.joined, cost=2.0 * elements)
+    elif not g.packs and not g.dots:
         layout = (g.weight_taps, g.tap_order, g.run, g.run_stride, g.lanes, g.lane_stride, g.group_stride)
         pack = pack_weights.prepare((dtype,), panels, *layout, g.width, g.panels, cost=float(elements))
     phases = [
@@ -88,7 +92,10 @@ def _run_part(
         weight = packed
     elif g.dots:
         weight = _rows_of_dots(g, weight)
-    start = zeros if bias is None else gemm.padded_bias(g, bias[plan.channels])
+    if bias is None:
+        start = zeros
+    else:
+        start = gemm.padded_bias(g, (np.tile(bias, plan.columns) if plan.columns > 1 else bias)[plan.channels])
     source = _from(source, plan.source_start)
     for out_start, launch in phases:
         jobs.append(launch.job(source, weight, start, _from(out, out_start), zeros))

@@ -54,6 +54,7 @@ class AxisPhase(NamedTuple):
     mode: str = "zeros"  # padding mode: what is read where the source does not reach
     copies: int = 1  # everything is read again so many times in all, one source coordinate further each time
     adds: bool = False  # to what earlier phases have written
+    width: int = 1  # neighbouring destination coordinates that a point stands for; see `side_by_side`
 
 
 class Phase(NamedTuple):
@@ -127,8 +128,29 @@ def backward_data_phases(g: ConvGeometry) -> list[Phase]:
     Those that add to the result of others come after them; each destination is written by exactly one other.
     """
     d, h, w = (list(_transposed(g, axis)) for axis in range(3))
+    if g.groups == 1:
+        w = side_by_side(w)
     phases = [Phase(axes) for axes in itertools.product(d, h, w)]
     return [phase for phase in phases if phase.taps or not phase.adds]
+
+
+def side_by_side(phases: list[AxisPhase]) -> list[AxisPhase]:
+    """Join phases whose destinations are neighbours and which read the same source coordinates.
+
+    They differ in the kernel position alone, one further for each: in channels-last memory that is one phase with so
+    many times the channels. Without padding, a kernel as long as a multiple of the stride has only one.
+    """
+    joined: list[AxisPhase] = []
+    for phase in phases:
+        if joined and joined[-1].copies == 1 and not joined[-1].adds:
+            last = joined[-1]
+            if phase == last._replace(
+                start=last.start + last.width, kernel_first=last.kernel_first + last.width, width=1
+            ):
+                joined[-1] = last._replace(width=last.width + 1)
+                continue
+        joined.append(phase)
+    return joined
 
 
 class _Run(NamedTuple):

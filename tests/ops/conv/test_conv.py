@@ -153,6 +153,10 @@ BLOCKED = [
     ConvCase(1, 15, 35, (11, 10), (3, 3), padding=1, groups=5, name="odd groups"),
     ConvCase(1, 21, 33, (18, 19), (3, 2), (5, 4), 1, groups=3, name="odd groups and stride beyond the kernel"),
     ConvCase(2, 7, 5, (40,), (2,), stride=7, name="stride far beyond the kernel"),
+    ConvCase(2, 3, 20, (36, 50), (8, 8), stride=8, name="columns side by side"),
+    ConvCase(1, 5, 18, (30, 41), (8, 8), stride=4, padding=3, dtype="float64", name="overlapping columns side by side"),
+    ConvCase(2, 3, 9, (7, 9, 18), (2, 4, 8), (2, 4, 4), name="columns side by side in 3-D"),
+    ConvCase(1, 70, 300, (16, 40), (16, 16), stride=16, name="weights of columns side by side in parts"),
     ConvCase(1, 40, 34, (9, 6, 7), (3, 3, 3), padding=1, name="blocked 3-D"),
     ConvCase(1, 37, 3, (260,), (200,), padding=40, name="200 taps to few channels"),
     ConvCase(1, 300, 1, (8, 9), (9, 9), padding=4, dtype="float64", name="dot products in blocks of taps"),
@@ -174,6 +178,15 @@ def test_bias_of_any_strides(channels):
     bias = integers((2 * out_channels,), "float32", 3)[::-2]
     expected = conv_forward(x, weight, bias.copy(), groups=groups)
     np.testing.assert_array_equal(conv_forward(x, weight, bias, groups=groups), expected)
+
+
+def test_the_cases_meet_weights_of_joined_columns_in_parts():
+    (case,) = [case for case in BLOCKED if "side by side in parts" in case.name]
+    planned = gemm.plan_backward_data(conv_geometry(case.input_shape, case.weight_shape, **case.options), 4)
+    joined = [part.joined for part in planned.parts if part.joined]
+    assert len(joined) > 1
+    assert joined[1].first_lane > 0
+    assert [part.columns for part in planned.parts] == [8] * len(joined)
 
 
 def test_the_cases_meet_both_ways_of_packing():

@@ -25,10 +25,11 @@ def products(phases, axis, sources):
     counts = {}
     for phase in phases:
         a = phase.axes[axis]
-        for copy, point, tap in itertools.product(range(a.copies), range(a.points), range(a.taps)):
+        ranges = range(a.copies), range(a.points), range(a.taps), range(a.width)
+        for copy, point, tap, column in itertools.product(*ranges):
             at = a.first + copy + a.slope * point + a.spread * tap
             if 0 <= at < sources:
-                key = (a.start + a.step * point, at, a.kernel_first + a.kernel_step * tap)
+                key = (a.start + a.step * point + column, at, a.kernel_first + a.kernel_step * tap + column)
                 counts[key] = counts.get(key, 0) + 1
     return counts
 
@@ -57,10 +58,10 @@ def test_the_data_gradient_has_every_product_of_the_forward_table(axis):
     phases = backward_data_phases(g)
     assert products(phases, 2, g.output[2]) == expected
     written = [
-        phase.axes[2].start + phase.axes[2].step * point
+        phase.axes[2].start + phase.axes[2].step * point + column
         for phase in phases
         if not phase.adds
-        for point in range(phase.axes[2].points)
+        for point, column in itertools.product(range(phase.axes[2].points), range(phase.axes[2].width))
     ]
     assert sorted(written) == list(range(size)), "every coordinate is begun once"
     adds = [phase.adds for phase in phases]
@@ -90,7 +91,26 @@ def test_number_of_phases(mode):
     g = conv_geometry((1, 1, 9, 1 << 20), (1, 1, 3, 1023), padding=(1, 511), padding_mode=mode)
     assert len(backward_data_phases(g)) == (1 if mode == "zeros" else 9)
     g = conv_geometry((1, 1, 1 << 20), (1, 1, 1023), stride=4, padding=511, padding_mode=mode)
-    assert len(backward_data_phases(g)) == (4 if mode == "zeros" else 12)
+    assert len(backward_data_phases(g)) == (2 if mode == "zeros" else 10), "three of four columns side by side"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "size", "widths"),
+    [
+        (16, 16, 0, 64, [16]),  # every column reads the one output above it
+        (32, 16, 0, 80, [16]),
+        (16, 16, 5, 54, [6, 5, 5]),  # padding cuts off the ends, which leaves some columns one point fewer
+        (4, 2, 1, 16, [1, 1]),
+        (3, 2, 0, 17, [1, 1]),  # one tap more on even columns
+        (2, 4, 0, 18, [2, 1, 1]),  # nothing reads every other pair of columns
+        (16, 16, 0, 70, [6, 10]),  # columns that nothing reads, beyond the last output
+    ],
+)
+def test_columns_side_by_side(kernel, stride, padding, size, widths):
+    g = axis_geometry(size, kernel, stride, 1, padding, padding, "zeros")
+    assert [phase.axes[2].width for phase in backward_data_phases(g)] == widths
+    grouped = conv_geometry((1, 2, size), (2, 1, kernel), stride, padding, groups=2, warn=False)
+    assert all(phase.axes[2].width == 1 for phase in backward_data_phases(grouped)), "groups lie in between"
 
 
 def test_forward_has_one_phase():
