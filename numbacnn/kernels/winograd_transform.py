@@ -40,16 +40,22 @@ AT_0, AT_A, AT_B = 1 / PRODUCT, 1 / (2 * A2 * (A2 - B2)), 1 / (2 * B2 * (B2 - A2
 
 
 @device
+def _two_pointers(table, first, step, like):
+    return load_pointer(table, first, like), load_pointer(table, first + step, like)
+
+
+@device
+def _four_pointers(table, first, step, like):
+    p0, p1 = _two_pointers(table, first, step, like)
+    p2, p3 = _two_pointers(table, first + 2 * step, step, like)
+    return p0, p1, p2, p3
+
+
+@device
 def input_points(points, source, first, step, target, target_first, target_step, count, like):
     """``B^T x`` for `count` channels, at least one vector of them."""
-    x0 = load_pointer(source, first, like)
-    x1 = load_pointer(source, first + step, like)
-    x2 = load_pointer(source, first + 2 * step, like)
-    x3 = load_pointer(source, first + 3 * step, like)
-    y0 = load_pointer(target, target_first, like)
-    y1 = load_pointer(target, target_first + target_step, like)
-    y2 = load_pointer(target, target_first + 2 * target_step, like)
-    y3 = load_pointer(target, target_first + 3 * target_step, like)
+    x0, x1, x2, x3 = _four_pointers(source, first, step, like)
+    y0, y1, y2, y3 = _four_pointers(target, target_first, target_step, like)
     if points == 4:
         for i in range(0, count, lanes(like)):
             c = min(i, count - lanes(like))  # the last vector overlaps the one before
@@ -59,10 +65,8 @@ def input_points(points, source, first, step, target, target_first, target_step,
             store(y2, c, d2 - d1)
             store(y3, c, load(x3, c) - d1)
         return
-    x4 = load_pointer(source, first + 4 * step, like)
-    x5 = load_pointer(source, first + 5 * step, like)
-    y4 = load_pointer(target, target_first + 4 * target_step, like)
-    y5 = load_pointer(target, target_first + 5 * target_step, like)
+    x4, x5 = _two_pointers(source, first + 4 * step, step, like)
+    y4, y5 = _two_pointers(target, target_first + 4 * target_step, target_step, like)
     for i in range(0, count, lanes(like)):
         c = min(i, count - lanes(like))
         d1, d2, d3, d4 = load(x1, c), load(x2, c), load(x3, c), load(x4, c)
@@ -88,22 +92,16 @@ def _put(row, c, value, count):
 @device
 def output_values(points, source, first, step, target, target_first, target_step, start, count, like):
     """``start + A^T m`` for `count` channels; source rows are whole vectors long."""
-    x0 = load_pointer(source, first, like)
-    x1 = load_pointer(source, first + step, like)
-    x2 = load_pointer(source, first + 2 * step, like)
-    x3 = load_pointer(source, first + 3 * step, like)
-    y0 = load_pointer(target, target_first, like)
-    y1 = load_pointer(target, target_first + target_step, like)
+    x0, x1, x2, x3 = _four_pointers(source, first, step, like)
+    y0, y1 = _two_pointers(target, target_first, target_step, like)
     if points == 4:
         for c in range(0, count, lanes(like)):
             m1, m2, base = load(x1, c), load(x2, c), load(start, c)
             _put(y0, c, base + (load(x0, c) + (m1 + m2)), count)
             _put(y1, c, base + (load(x3, c) + (m1 - m2)), count)
         return
-    x4 = load_pointer(source, first + 4 * step, like)
-    x5 = load_pointer(source, first + 5 * step, like)
-    y2 = load_pointer(target, target_first + 2 * target_step, like)
-    y3 = load_pointer(target, target_first + 3 * target_step, like)
+    x4, x5 = _two_pointers(source, first + 4 * step, step, like)
+    y2, y3 = _two_pointers(target, target_first + 2 * target_step, target_step, like)
     for c in range(0, count, lanes(like)):
         m1, m2, m3, m4, base = load(x1, c), load(x2, c), load(x3, c), load(x4, c), load(start, c)
         sum_a, sum_b, difference_a, difference_b = m1 + m2, m3 + m4, m1 - m2, m3 - m4
@@ -172,12 +170,8 @@ def weight_points(points_h, points_w, taps, step, backwards, target, point_step)
 @device
 def gradient_points(points, source, first, step, target, target_first, target_step, count, like):
     """``A y`` for `count` channels, at least one vector of them."""
-    x0 = load_pointer(source, first, like)
-    x1 = load_pointer(source, first + step, like)
-    y0 = load_pointer(target, target_first, like)
-    y1 = load_pointer(target, target_first + target_step, like)
-    y2 = load_pointer(target, target_first + 2 * target_step, like)
-    y3 = load_pointer(target, target_first + 3 * target_step, like)
+    x0, x1 = _two_pointers(source, first, step, like)
+    y0, y1, y2, y3 = _four_pointers(target, target_first, target_step, like)
     if points == 4:
         for i in range(0, count, lanes(like)):
             c = min(i, count - lanes(like))
@@ -187,10 +181,8 @@ def gradient_points(points, source, first, step, target, target_first, target_st
             store(y2, c, d0 - d1)
             store(y3, c, d1)
         return
-    x2 = load_pointer(source, first + 2 * step, like)
-    x3 = load_pointer(source, first + 3 * step, like)
-    y4 = load_pointer(target, target_first + 4 * target_step, like)
-    y5 = load_pointer(target, target_first + 5 * target_step, like)
+    x2, x3 = _two_pointers(source, first + 2 * step, step, like)
+    y4, y5 = _two_pointers(target, target_first + 4 * target_step, target_step, like)
     for i in range(0, count, lanes(like)):
         c = min(i, count - lanes(like))
         d0, d1, d2, d3 = load(x0, c), load(x1, c), load(x2, c), load(x3, c)
@@ -207,12 +199,8 @@ def gradient_points(points, source, first, step, target, target_first, target_st
 @device
 def weight_gradient(points, source, first, step, target, target_first, target_step, count, like):
     """``G^T m`` for `count` channels; rows are whole vectors long."""
-    x0 = load_pointer(source, first, like)
-    x1 = load_pointer(source, first + step, like)
-    x2 = load_pointer(source, first + 2 * step, like)
-    x3 = load_pointer(source, first + 3 * step, like)
-    y0 = load_pointer(target, target_first, like)
-    y1 = load_pointer(target, target_first + target_step, like)
+    x0, x1, x2, x3 = _four_pointers(source, first, step, like)
+    y0, y1 = _two_pointers(target, target_first, target_step, like)
     y2 = load_pointer(target, target_first + 2 * target_step, like)
     if points == 4:
         for c in range(0, count, lanes(like)):
@@ -222,8 +210,7 @@ def weight_gradient(points, source, first, step, target, target_first, target_st
             store(y1, c, (m1 - m2) * 0.5)
             store(y2, c, half + load(x3, c))
         return
-    x4 = load_pointer(source, first + 4 * step, like)
-    x5 = load_pointer(source, first + 5 * step, like)
+    x4, x5 = _two_pointers(source, first + 4 * step, step, like)
     for c in range(0, count, lanes(like)):
         m1, m2, m3, m4 = load(x1, c), load(x2, c), load(x3, c), load(x4, c)
         sum_a, sum_b, difference_a, difference_b = m1 + m2, m3 + m4, m1 - m2, m3 - m4
