@@ -136,11 +136,10 @@ def _cut(g: ConvGeometry, side: Side, columns: int, points: int, lanes: int, wid
             products = cut.columns * cut.depth * step * width
             if points * (products + cut.rows * side.run + 3 * line) <= slots and tiles >= OWN_BLOCKS * most:
                 return cut
-    rows = (
-        VALUES_BYTES // (points * odd_lines(side.source_channels, itemsize) * itemsize) - 1
-    )  # that fit the shared buffer
+    rows = VALUES_BYTES // (points * odd_lines(side.source_channels, itemsize) * itemsize) - 1  # in the shared buffer
     if g.kernel[0] == 1:
-        shape = shape_of(g, side, columns, min(OWN_WEIGHT_TILES * domain.MAX_POINTS // points, MOST_TILES, rows))
+        half = slots // points // (2 * width)  # the other half is for weights
+        shape = shape_of(g, side, columns, min(OWN_WEIGHT_TILES * domain.MAX_POINTS // points, MOST_TILES, half, rows))
         room = (slots // points - shape[0] * width - 2 * line) // (width * line)  # whole cache lines of channels
         return Cut(*shape, 1, False, line * blocking.split_evenly(-(-side.run // line), room))
     most = next(n for n in range(TILES, 0, -1) if n == 1 or shape_of(g, side, columns, n)[2] <= rows)

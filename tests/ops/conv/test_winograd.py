@@ -199,6 +199,19 @@ def test_the_cases_meet_every_cut():
     assert len(plans[9].parts) > 1
 
 
+@pytest.mark.parametrize("vector_bytes", [16, 32, 64])
+@pytest.mark.parametrize("itemsize", [4, 8])
+def test_blocks_fit_the_scratch(vector_bytes, itemsize, monkeypatch):
+    """On processors with other vectors as well."""
+    for module in (winograd, winograd_tiles):
+        monkeypatch.setattr(module, "tile_lanes", lambda itemsize: 2 * vector_bytes // itemsize)
+    for case in [*CUT, ConvCase(1, 256, 256, (4000,), (3,)), ConvCase(8, 512, 512, (7, 7), (3, 3), padding=1)]:
+        g = winograd.plan.__wrapped__(geometry_of(case), "forward", itemsize).parts[0].record
+        own = g.products_point + g.own_values * g.values_point + (g.weight_point if g.own_run else 0)
+        assert g.points_h * g.points_w * own * itemsize <= winograd_domain.PRODUCT_SLOTS * 8
+        assert g.own_run <= g.run + 64 // itemsize
+
+
 def test_tables_fit_the_scratch():
     tiles = max(winograd.TILES, *winograd.OWN_TILES)
     for most, taps in ((tiles, winograd_domain.MAX_TAPS_D), (winograd.MOST_TILES, 1)):
