@@ -5,8 +5,8 @@ weights. The numbers are fitted to 2,000 convolutions of one, two and three axes
 of a Zen 3 server; only their ratios matter.
 
 Forward and data gradient are judged by a single sample, so that a batch gives the bits of its samples. A batch shares
-the transforms of the weights, so `ENOUGH` lets a single sample lose a little where batches gain much. The weight
-gradient sums over the batch anyway.
+the transforms of the weights; so a single sample may lose a little where batches gain much. The weight gradient sums
+over the batch anyway.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 MIN_CHANNELS = 16  # vectors and panels are mostly empty with fewer
 
-# Multiply-adds per microsecond of the general algorithm; and how much faster its rows-at-once variant is.
-OTHER_RATE, ROW_RUNS = 70e3, 1.2
+# The least ratio of times, general to Winograd's, that is taken.
+ENOUGH = 0.93
+# Multiply-adds per microsecond of the general algorithm. Its variant for short rows is faster by so much per channel.
+OTHER_RATE, ROW_RUNS = 70e3, 3.2
 
 
 class Costs(NamedTuple):
@@ -36,22 +38,21 @@ class Costs(NamedTuple):
     source: float  # per value of transformed input
     destination: float  # per value of products or transformed gradients
     weight: float  # per value of transformed weights
-    enough: float  # the least ratio of times, general to Winograd's, that is taken
 
 
 # By number of transformed axes and whether there are taps along D. Rates are lower than the general algorithm's because
 # the products are small, and because what is transformed passes through L2 or beyond: with two axes, most of that is
 # the input, with taps along D the weights; with one axis all values are few, and it is the rows that are short.
 DATA = {
-    (1, False): Costs(25, 34, 47e3, 0.05e-3, 0.19e-3, 0.24e-3, 0.95),
-    (2, False): Costs(60, 74, 34e3, 0.39e-3, 0.00e-3, 0.04e-3, 0.92),
-    (2, True): Costs(51, 65, 42e3, 0.00e-3, 0.00e-3, 0.21e-3, 0.95),
+    (1, False): Costs(55, 74, 50e3, 0.14e-3, 0.10e-3, 0.25e-3),
+    (2, False): Costs(54, 69, 32e3, 0.24e-3, 0.00e-3, 0.03e-3),
+    (2, True): Costs(51, 63, 48e3, 0.00e-3, 0.08e-3, 0.36e-3),
 }
-# Sums pass through memory once per portion of tiles, both operands once: twice as dear as in the other directions.
+# Sums pass through memory once per portion of tiles, both operands once: dearer than in the other directions.
 WEIGHT = {
-    (1, False): Costs(17, 32, 38e3, 0.08e-3, 0.08e-3, 0.00e-3, 1.00),
-    (2, False): Costs(61, 74, 42e3, 0.64e-3, 0.59e-3, 0.10e-3, 0.95),
-    (2, True): Costs(150, 162, 51e3, 1.50e-3, 0.01e-3, 0.15e-3, 0.95),
+    (1, False): Costs(17, 34, 35e3, 0.09e-3, 0.09e-3, 0.00e-3),
+    (2, False): Costs(68, 90, 45e3, 0.62e-3, 0.57e-3, 0.10e-3),
+    (2, True): Costs(94, 109, 51e3, 1.17e-3, 0.25e-3, 0.14e-3),
 }
 
 
@@ -60,9 +61,8 @@ def declines(direction: str, g: ConvGeometry) -> str | None:
     side = side_of(g, direction)
     if side.run < MIN_CHANNELS or side.lanes < MIN_CHANNELS:
         return f"{side.run} and {side.lanes} channels per group are few"
-    costs = _costs(direction, g)
-    other, winograd = _times(direction, g, costs)
-    if other >= winograd * costs.enough:
+    other, winograd = _times(direction, g, _costs(direction, g))
+    if other >= winograd * ENOUGH:
         return None
     return f"it is expected to take {winograd / other:.2f} times as long as the general algorithm"
 
@@ -85,7 +85,7 @@ def _times(direction: str, g: ConvGeometry, costs: Costs) -> tuple[float, float]
     weights = tiles.points * g.kernel[0] * side.run * lanes
     other = costs.other_start + batch * math.prod(side.out) * g.taps * side.run * lanes / OTHER_RATE
     if row_runs.accepts(direction, g) is None:
-        other /= ROW_RUNS
+        other /= 1 + ROW_RUNS / side.run
     transforms = values * costs.source + products * costs.destination + weights * costs.weight
     multiplications = tiles.points * columns * side.out[0] * g.kernel[0] * side.run * lanes
     return other, costs.start + multiplications / costs.rate + transforms
