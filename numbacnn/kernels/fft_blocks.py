@@ -161,30 +161,74 @@ def _read_line(rows, line, first, valid, s):
 
 
 @device
+def _inner_lanes(unit, half, first, window, size, b):
+    """Sample, first and last lane of a vector whose blocks lie in a row and inside the image, and where the first does.
+
+    For images of one axis and one channel.
+    """
+    n = unit * b.share // b.pairs
+    number = 2 * (unit * b.share - n * b.pairs) + half
+    low, high = 0, min(b.share, (b.blocks - number + 1) // 2)
+    while low < high and first + (number + 2 * low) * b.hop_w < 0:
+        low += 1
+    while low < high and first + (number + 2 * high - 2) * b.hop_w + window > size:
+        high -= 1
+    return n, low, high, first + (number + 2 * low) * b.hop_w
+
+
+@device
+def _is_signal(image, t, b):
+    """Whether blocks are lines of an image of one channel, each lane another."""
+    return b.share > 1 and image.channels == 1 and image.step_w == 1 and b.blocks == b.blocks_w and t.size_w == t.rows
+
+
+@device
 def read_block(rows, source, unit, vector, t, b, s):
     """Fill a block: of each pair of the unit both blocks, one vector of channels."""
     clear(rows, t.rows)
     group = vector // s.panels
     first = (vector - group * s.panels) * lanes(rows)
     valid = min(lanes(rows), s.channels - first)
-    for half in range(2 * b.share):
-        pair = unit * b.share + half // 2
-        n = pair // b.pairs
-        number = 2 * (pair - n * b.pairs) + half % 2
-        if pair < b.all_pairs and number < b.blocks:
-            bw = number % b.blocks_w
-            bh = number // b.blocks_w % b.blocks_h
-            bd = number // (b.blocks_w * b.blocks_h)
-            lane = half % 2 * lanes(rows) + half // 2 * s.channels
-            image = offset(source, n * s.stride_n + group * s.channels + first)
-            for d in range(s.window_d):
-                at_d = _coordinate(s.first_d + bd * b.hop_d + d, s.size_d, s.mode_d, s.step_d)
-                for h in range(s.window_h):
-                    at_h = _coordinate(s.first_h + bh * b.hop_h + h, s.size_h, s.mode_h, s.step_h)
-                    if at_d >= 0 and at_h >= 0:
-                        target = offset(rows, (d * t.size_h + h) * t.size_w * 2 * lanes(rows) + lane)
-                        line = offset(image, at_d * s.stride_d + at_h * s.stride_h)
-                        _read_line(target, line, s.first_w + bw * b.hop_w, valid, s)
+    for half in range(2):
+        low, high = 0, 0
+        if _is_signal(s, t, b):
+            n, low, high, place = _inner_lanes(unit, half, s.first_w, s.window_w, s.size_w, b)
+            copy_transposed(
+                as_integers(source),
+                n * s.stride_n + place,
+                2 * b.hop_w,
+                as_integers(rows),
+                half * lanes(rows) + low,
+                2 * lanes(rows),
+                high - low,
+                s.window_w,
+            )
+        for i in range(b.share):
+            if i < low or i >= high:
+                lane = half * lanes(rows) + i * s.channels
+                image = offset(source, group * s.channels + first)
+                _read_one(offset(rows, lane), image, unit * b.share + i, half, valid, t, b, s)
+
+
+@device
+def _read_one(rows, source, pair, half, valid, t, b, s):
+    """One block of one pair, unless it lies behind the last."""
+    n = pair // b.pairs
+    number = 2 * (pair - n * b.pairs) + half
+    if pair >= b.all_pairs or number >= b.blocks:
+        return
+    bw = number % b.blocks_w
+    bh = number // b.blocks_w % b.blocks_h
+    bd = number // (b.blocks_w * b.blocks_h)
+    image = offset(source, n * s.stride_n)
+    for d in range(s.window_d):
+        at_d = _coordinate(s.first_d + bd * b.hop_d + d, s.size_d, s.mode_d, s.step_d)
+        for h in range(s.window_h):
+            at_h = _coordinate(s.first_h + bh * b.hop_h + h, s.size_h, s.mode_h, s.step_h)
+            if at_d >= 0 and at_h >= 0:
+                target = offset(rows, (d * t.size_h + h) * t.size_w * 2 * lanes(rows))
+                line = offset(image, at_d * s.stride_d + at_h * s.stride_h)
+                _read_line(target, line, s.first_w + bw * b.hop_w, valid, s)
 
 
 @device
@@ -211,31 +255,50 @@ def write_block(rows, out, start, unit, vector, t, b, o):
     first = (vector - group * o.panels) * lanes(rows)
     valid = min(lanes(rows), o.channels - first)
     channel = group * o.channels + first
-    for half in range(2 * b.share):
-        pair = unit * b.share + half // 2
-        n = pair // b.pairs
-        number = 2 * (pair - n * b.pairs) + half % 2
-        if pair < b.all_pairs and number < b.blocks:
-            bw = number % b.blocks_w
-            bh = number // b.blocks_w % b.blocks_h
-            bd = number // (b.blocks_w * b.blocks_h)
-            lane = half % 2 * lanes(rows) + half // 2 * o.channels
-            od, oh, ow = _first(bd * b.hop_d, o.step_d), _first(bh * b.hop_h, o.step_h), _first(bw * b.hop_w, o.step_w)
-            count = min(_first((bw + 1) * b.hop_w, o.step_w), o.size_w) - ow
-            image = offset(out, n * o.stride_n + ow * o.stride_w + channel)
-            corner = offset(rows, (ow * o.step_w - bw * b.hop_w) * 2 * lanes(rows) + lane)
-            for d in range(od, min(_first((bd + 1) * b.hop_d, o.step_d), o.size_d)):
-                for h in range(oh, min(_first((bh + 1) * b.hop_h, o.step_h), o.size_h)):
-                    line = (d * o.step_d - bd * b.hop_d) * t.size_h + h * o.step_h - bh * b.hop_h
-                    _write(
-                        offset(corner, line * t.size_w * 2 * lanes(rows)),
-                        o.step_w,
-                        offset(image, d * o.stride_d + h * o.stride_h),
-                        count,
-                        o.stride_w,
-                        offset(start, channel),
-                        valid,
-                    )
+    for half in range(2):
+        low, high = 0, 0
+        if _is_signal(o, t, b):
+            n, low, high, place = _inner_lanes(unit, half, 0, b.hop_w, o.size_w, b)
+            copy_transposed(
+                as_integers(rows),
+                half * lanes(rows) + low,
+                2 * lanes(rows),
+                as_integers(out),
+                n * o.stride_n + place,
+                2 * b.hop_w,
+                b.hop_w,
+                high - low,
+            )
+            for i in range(high - low):
+                line = offset(out, n * o.stride_n + place + i * 2 * b.hop_w)
+                for w in range(b.hop_w):
+                    line[w] += start[0]
+        for i in range(b.share):
+            if i < low or i >= high:
+                lane = half * lanes(rows) + i * o.channels
+                pair = unit * b.share + i
+                _write_one(offset(rows, lane), offset(out, channel), offset(start, channel), pair, half, valid, t, b, o)
+
+
+@device
+def _write_one(rows, out, start, pair, half, valid, t, b, o):
+    """One block of one pair, unless it lies behind the last."""
+    n = pair // b.pairs
+    number = 2 * (pair - n * b.pairs) + half
+    if pair >= b.all_pairs or number >= b.blocks:
+        return
+    bw = number % b.blocks_w
+    bh = number // b.blocks_w % b.blocks_h
+    bd = number // (b.blocks_w * b.blocks_h)
+    od, oh, ow = _first(bd * b.hop_d, o.step_d), _first(bh * b.hop_h, o.step_h), _first(bw * b.hop_w, o.step_w)
+    count = min(_first((bw + 1) * b.hop_w, o.step_w), o.size_w) - ow
+    image = offset(out, n * o.stride_n + ow * o.stride_w)
+    corner = offset(rows, (ow * o.step_w - bw * b.hop_w) * 2 * lanes(rows))
+    for d in range(od, min(_first((bd + 1) * b.hop_d, o.step_d), o.size_d)):
+        for h in range(oh, min(_first((bh + 1) * b.hop_h, o.step_h), o.size_h)):
+            line = (d * o.step_d - bd * b.hop_d) * t.size_h + h * o.step_h - bh * b.hop_h
+            target = offset(image, d * o.stride_d + h * o.stride_h)
+            _write(offset(corner, line * t.size_w * 2 * lanes(rows)), o.step_w, target, count, o.stride_w, start, valid)
 
 
 @device

@@ -21,8 +21,8 @@ exact = False
 
 # Below this nothing is worth estimating; from there on, transforms are to be clearly cheaper, for they round more and
 # spread what is not finite.
-MIN_TAPS = 16
-MARGIN = 1.5
+MIN_TAPS = 32
+MARGIN = 1.3
 
 
 def accepts(direction: str, geometry: ConvGeometry) -> str | None:

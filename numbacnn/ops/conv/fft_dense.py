@@ -93,7 +93,7 @@ def plan(g: ConvGeometry, direction: str, dtype: np.dtype[Any]) -> Plan:
         units=portion[0],
         run=portion[1],
         panels=portion[2],
-        cost=fft_plan.transform_cost(cut),
+        cost=fft_plan.transform_cost(cut, True),
     )
 
 

@@ -26,15 +26,15 @@ BLOCK_BYTES = 2 << 20
 WORKSPACE_BYTES = 4 << 20
 # Rows that the nearest cache holds beside factors, and those of a whole block that the next one holds.
 PART_BYTES, NEAR_BYTES = 16 << 10, 256 << 10
-# Nanoseconds of one core, measured: a pass over one row (a radix of four), a row read, multiplied or written; and by
-# how much more a block that does not fit into the core's own caches takes.
-PASS_NS, ROW_NS, FAR = 3.0, 15.0, 1.5
+# Nanoseconds of one core, measured: a pass over one row (into four parts); what else is done with a row, where products
+# are made at once and where there are matrix products; by how much more blocks take that do not fit the core's caches.
+PASS_NS, OWN_ROW_NS, DENSE_ROW_NS, FAR = 1.4, 5.0, 16.0, 1.5
 # A vector's multiply-adds with one complex number.
-PRODUCT_NS = 1.0
+PRODUCT_NS = 0.5
 # Launches.
-CALL_NS = 2e5
-# What the direct algorithms reach on one core, in dense layers and, on full vectors of channels, in depthwise ones.
-GEMM_FLOPS_PER_NS, STRIPS_FLOPS_PER_NS = 70.0, 50.0
+CALL_NS = 1e5
+# What sums of products reach on one core, where vectors of channels are full.
+DIRECT_FLOPS_PER_NS = 80.0
 
 
 class Axis(NamedTuple):
@@ -124,37 +124,39 @@ def cut_of(g: ConvGeometry, direction: str) -> Cut:
             hops = _three(size - axis.span + 1 for size, axis in zip(sizes, side.axes, strict=True))
             blocks = _three(-(-axis.positions // hop) for axis, hop in zip(side.axes, hops, strict=True))
             candidate = Cut(_three(sizes), hops, blocks, 0.0)
-            candidate = candidate._replace(cost=cost(candidate, g))
+            candidate = candidate._replace(cost=cost(candidate, g, direction))
             if best is None or candidate.cost < best.cost:
                 best = candidate
     assert best is not None
     return best
 
 
-def transform_cost(c: Cut) -> float:
+def transform_cost(c: Cut, dense: bool) -> float:
     """Nanoseconds of one core for one vector's block, one way."""
     passes = sum(len(pass_radices(size)) for size in c.sizes)
-    return c.rows * (passes * PASS_NS + ROW_NS) * (FAR if c.rows * row_bytes() > NEAR_BYTES else 1.0)
+    row = passes * PASS_NS + (DENSE_ROW_NS if dense else OWN_ROW_NS)
+    return c.rows * row * (FAR if c.rows * row_bytes() > NEAR_BYTES else 1.0)
 
 
-def cost(c: Cut, g: ConvGeometry) -> float:
+def cost(c: Cut, g: ConvGeometry, direction: str) -> float:
     """Nanoseconds of one core for one sample, roughly. (Lanes are counted as for float32 on vectors of 32 bytes.)"""
-    transform = transform_cost(c)
     if is_depthwise(g):
-        return CALL_NS + transform * (2 * _vectors(g.in_channels, c.pairs) + -(-g.in_channels // 8))
-    sources = _vectors(g.in_channels, c.pairs)
-    outs = c.pairs * g.groups * -(-g.out_per_group // 8)
-    weights = g.groups * -(-g.out_per_group // 8) * -(-g.in_per_group // 2)
-    products = 2 * c.pairs * g.in_per_group * g.groups * -(-g.out_per_group // 8) * c.rows * PRODUCT_NS
-    return CALL_NS + transform * (sources + outs + weights) + products
+        return CALL_NS + transform_cost(c, False) * (2 * _vectors(g.in_channels, c.pairs) + -(-g.in_channels // 8))
+    channels, run, lanes = g.in_channels, g.in_per_group, g.out_per_group
+    if direction == "backward_data":
+        channels, run, lanes = g.out_channels, lanes, run
+    panels = g.groups * -(-lanes // 8)
+    transforms = _vectors(channels, c.pairs) + c.pairs * panels + panels * -(-run // 2)
+    products = 2 * c.pairs * run * panels * c.rows
+    return CALL_NS + transform_cost(c, True) * transforms + products * PRODUCT_NS
 
 
 def direct_cost(g: ConvGeometry) -> float:
     """Nanoseconds of one core that a sum of products takes for one sample, roughly."""
     flops = g.flops / max(1, g.batch)
     if is_depthwise(g):
-        return flops * (-(-g.in_channels // 8) * 8 / g.in_channels) / STRIPS_FLOPS_PER_NS
-    return flops / GEMM_FLOPS_PER_NS
+        flops *= -(-g.in_channels // 8) * 8 / g.in_channels
+    return flops / DIRECT_FLOPS_PER_NS
 
 
 def is_depthwise(g: ConvGeometry) -> bool:
