@@ -5,7 +5,8 @@ called from Python, alone, from a source that may use everything it knows. A ker
 made of dozens of small helpers over integers, pointers and vectors. So:
 
 - only those passes over a function run that such code needs (`_pipeline`);
-- what Numba works out anew for every statement, though it depends on types alone, is remembered (`_remembered`);
+- what Numba works out anew for every statement, though it depends on types alone, is remembered (`_remembered`),
+  and what nobody asks for is left out (`_shortened`);
 - functions become plain LLVM IR, are linked once, into the kernel's entry point, and are optimised there, once:
   otherwise every helper would be optimised and compiled by itself, again in each caller (`intermediate`);
 - that is done without unrolling loops: hot ones are written out by hand, and the others took a third of the time.
@@ -91,7 +92,7 @@ def intermediate() -> Iterator[None]:
         # The dispatcher keeps a built-in per function, as a key; it is never called.
         (type(cpu_target.target_context), "get_executable", lambda self, library, fndesc, env: [].append),
     ]
-    with global_compiler_lock, _replaced(stand_ins + _remembered()):
+    with global_compiler_lock, _replaced(stand_ins + _remembered() + _shortened()):
         yield
 
 
@@ -136,7 +137,7 @@ def _optimise(machine: Any, module: Any) -> None:
 @functools.cache
 def _remembered() -> list[_StandIn]:
     """Functions of Numba that answer the same questions for every statement of every kernel."""
-    from numba.core import base, ir, lowering, types
+    from numba.core import base, types
 
     size_of = base.BaseContext.get_abi_sizeof
     sizes: dict[str, int] = {}
@@ -160,17 +161,44 @@ def _remembered() -> list[_StandIn]:
                 signatures[key] = signature
         return signature
 
-    literal: Any = getattr(lowering, "_lit_or_omitted", None)
-
-    def _lit_or_omitted(value: Any) -> Any:
-        # By itself, Numba finds out by formatting an error message, in colours.
-        return types.Omitted(value) if value is ir.UNDEFINED else literal(value)
-
     return [
         (base.BaseContext, "get_abi_sizeof", get_abi_sizeof),
         (types.BaseFunction, "get_call_type", get_call_type),
-        (lowering, "_lit_or_omitted", _lit_or_omitted),
         (base, "_has_loc", functools.cache(base._has_loc) if hasattr(base, "_has_loc") else None),
+    ]
+
+
+@functools.cache
+def _shortened() -> list[_StandIn]:
+    """Functions of Numba that do more than kernels need."""
+    from numba.core import ir, lowering, postproc, types
+    from numba.core.typing.context import BaseContext
+
+    # Whether a value is a literal Numba finds out by formatting an error message, in colours.
+    literal: Any = getattr(lowering, "_lit_or_omitted", None)
+    prefer_literal: Any = getattr(BaseContext, "resolve_value_type_prefer_literal", None)
+
+    def _lit_or_omitted(value: Any) -> Any:
+        return types.Omitted(value) if value is ir.UNDEFINED else literal(value)
+
+    def resolve_value_type_prefer_literal(self: Any, value: Any) -> Any:
+        return self.resolve_value_type(value) if hasattr(value, "_numba_type_") else prefer_literal(self, value)
+
+    # Which variables are alive where matters to reference counts and generators.
+    post_process = postproc.PostProcessor.run
+
+    def run(self: Any, emit_dels: bool = False, extend_lifetimes: bool = False) -> None:
+        if emit_dels or self.func_ir.is_generator:
+            post_process(self, emit_dels, extend_lifetimes)
+            return
+        self.func_ir.blocks = postproc.transforms.canonicalize_cfg(self.func_ir.blocks)
+        self.func_ir.variable_lifetime = postproc.VariableLifetime(self.func_ir.blocks)  # worked out if asked for
+        self.func_ir.generator_info = None
+
+    return [
+        (lowering, "_lit_or_omitted", _lit_or_omitted),
+        (BaseContext, "resolve_value_type_prefer_literal", resolve_value_type_prefer_literal),
+        (postproc.PostProcessor, "run", run),
     ]
 
 

@@ -31,7 +31,7 @@ def mistaken(block, out: "int64[:]"):
 
 def stand_ins():
     """The attributes of Numba that are replaced while a kernel is compiled."""
-    return {(owner, name): getattr(owner, name) for owner, name, _ in _compile._remembered()}
+    return {(owner, name): getattr(owner, name) for owner, name, _ in _compile._remembered() + _compile._shortened()}
 
 
 def test_numba_is_left_as_it_was():
