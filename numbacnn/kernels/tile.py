@@ -336,7 +336,8 @@ def _outer_tile(rows: int, paired: bool) -> Any:
                     new += [e.multiply_add(left[j % len(left)], right[j], sums[i * VECTORS + j]) for j in steps]
                 return new
 
-            sums = _loop(e, "positions", count, start, position, UNROLL)
+            # Twice the broadcasts of a pair leave no register free for what comes next.
+            sums = _loop(e, "positions", count, start, position, 1 if paired else UNROLL)
             for i in range(rows):
                 for j in steps:
                     e.store(sums[i * VECTORS + j], e.at(out_rows[i], j * e.lanes))
