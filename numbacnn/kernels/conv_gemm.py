@@ -4,6 +4,8 @@ One *lattice* of destination rows is filled: for every lattice point the sum ove
 block. What a tap of a lattice point reads is a matter of a few integers per axis (see `sources`), so forward
 convolution, every phase of a strided backward-data, and every padding mode are the same loop with other integers.
 
+Groups of as many destination channels as a vector has lanes go through in pairs: each fills one of a tile's vectors.
+
 After Dukhan, "The Indirect Convolution Algorithm" (2019), with BLIS's blocking of the reduction and the columns.
 """
 
@@ -17,7 +19,7 @@ from .pointer import as_integers, cast, load_pointer, offset, prefetch_read, pre
 from .simd import lanes as lanes_of
 from .simd import load, store
 from .sources import Sources, following, locate, put_sources, put_steps
-from .tile import MAX_LANES, MAX_ROWS, MIN_GEMM_ROWS, dot_tile, gemm_tile
+from .tile import MAX_LANES, MAX_ROWS, MIN_GEMM_ROWS, dot_tile, gemm_tile, paired_gemm_tile
 
 PACK_COLUMNS = 128  # columns that packing transposes at a time: long enough stretches, and their buffer stays in L1
 
@@ -35,9 +37,11 @@ class GemmConv(NamedTuple):
     """Extents, strides (in elements) and block sizes of one launch."""
 
     points: int  # lattice points of the whole batch
-    groups: int
+    groups: int  # or pairs of groups
     run: int  # source channels summed over per tap: those of one group
-    lanes: int  # destination channels of one group
+    pair: int  # source channels from one group of a pair to the other; 0: groups go through one by one
+    group_run: int  # source channels from one group, or pair, to the next
+    lanes: int  # destination channels of one group, or pair
     out_n: int  # destination elements between samples and between lattice points, by axis
     out_d: int
     out_h: int
@@ -57,7 +61,8 @@ class GemmConv(NamedTuple):
     packs: int  # 1: weights come as the user has them and each block packs what it needs; 0: they come packed
     run_stride: int  # of unpacked weights, in elements: between source channels, destination channels, groups
     lane_stride: int
-    group_stride: int
+    group_stride: int  # or pairs of groups
+    pair_stride: int  # between the groups of a pair; 0: there are no pairs
     rows_stay: int  # 1: the panels are the innermost loop; 0: the tiles are
     dots: int  # 1: at most two destination channels at a time, vectors along the source channels; 0: full tiles
     tap_order: int  # 1: taps are packed in the kernel's order; -1: backwards
@@ -187,12 +192,12 @@ def conv_gemm(
                 group = panel // g.panels if g.groups > 1 else 0
                 lane = (panel - group * g.panels) * g.width
                 lanes = min(g.width, g.lanes - lane)
-                x_offset = group * g.run + channel
+                x_offset = group * g.group_run + channel
                 w_offset = panel * panel_elements + channel * g.width
                 if g.packs:
                     w_offset = 0
                     if tile == 0:
-                        _pack_panel(
+                        _pack(
                             offset(weight, group * g.group_stride + lane * g.lane_stride + channel * g.run_stride),
                             own,
                             buffer,
@@ -203,6 +208,7 @@ def conv_gemm(
                             g.run_stride,
                             lanes,
                             g.lane_stride,
+                            g.pair_stride,
                             g.width,
                         )
                 out_offset = group * g.lanes + lane
@@ -227,6 +233,21 @@ def conv_gemm(
                         out_offset,
                         start,
                         held + channel,
+                    )
+                elif g.pair > 0:
+                    paired_gemm_tile(
+                        rows,
+                        offset(scratch, table),
+                        scratch[table - 2],
+                        x_offset,
+                        g.pair,
+                        run * scratch[table - 1],
+                        w_offset,
+                        g.width,
+                        out_offset,
+                        start,
+                        held + channel,
+                        lanes,
                     )
                 else:
                     gemm_tile(
@@ -277,14 +298,17 @@ def _prefetch_tile(tables, table, like, out_offset, x_offset, run):
 
 
 @device
-def _pack_panel(weight, packed, buffer, taps, tap_order, run, packed_run, run_stride, valid, lane_stride, width):
-    """``packed[tap][r][lane] = weight[tap + r * run_stride + lane * lane_stride]``, zero from lane `valid` on.
+def _pack_lanes(
+    weight, packed, buffer, taps, tap_order, run, packed_run, run_stride, valid, lane_stride, filled, width
+):  # fmt: skip
+    """``packed[tap][r][lane] = weight[tap + r * run_stride + lane * lane_stride]``; zero from lane `valid` to `filled`.
 
-    `packed` has room for `packed_run` >= `run` channels per tap. If `tap_order` is -1, tap 0 is packed last.
+    `packed` has room for `packed_run` >= `run` channels per tap, and for `width` lanes. If `tap_order` is -1, tap 0 is
+    packed last.
     """
     vector = lanes_of(weight)
     if run_stride == taps and tap_order == 1:  # (r, tap) lie one after the other: transpose stretches of them
-        for lane in range(valid, width):
+        for lane in range(valid, filled):
             for q in range(PACK_COLUMNS):
                 buffer[q * width + lane] = 0
         r, tap = 0, 0
@@ -292,7 +316,7 @@ def _pack_panel(weight, packed, buffer, taps, tap_order, run, packed_run, run_st
             columns = min(PACK_COLUMNS, run * taps - q)
             copy_transposed(as_integers(weight), q, lane_stride, as_integers(buffer), 0, width, valid, columns)
             for column in range(columns):
-                for lane in range(0, width, vector):
+                for lane in range(0, filled, vector):
                     store(packed, (tap * packed_run + r) * width + lane, load(buffer, column * width + lane))
                 tap += 1
                 if tap == taps:
@@ -302,14 +326,32 @@ def _pack_panel(weight, packed, buffer, taps, tap_order, run, packed_run, run_st
     start = 0 if tap_order == 1 else (taps - 1) * packed_run * width
     for r in range(run):  # (lane, tap) lie one after the other
         source, out = offset(weight, r * run_stride), offset(packed, start + r * width)
-        if taps == 1 and lane_stride == 1 and valid == width:
-            for lane in range(0, width, vector):
+        if taps == 1 and lane_stride == 1 and valid == filled:
+            for lane in range(0, filled, vector):
                 store(out, lane, load(source, lane))
         else:
             copy_transposed(as_integers(source), 0, lane_stride, as_integers(out), 0, row, valid, taps)
         for tap in range(taps):
-            for lane in range(valid, width):
+            for lane in range(valid, filled):
                 out[tap * row + lane] = 0
+
+
+@device
+def _pack(
+    weight, packed, buffer, taps, tap_order, run, packed_run, run_stride, valid, lane_stride, pair_stride, width
+):  # fmt: skip
+    """Pack a panel; with a `pair_stride`, half of its lanes from each of two groups. See `_pack_lanes`."""
+    if pair_stride == 0:
+        _pack_lanes(
+            weight, packed, buffer, taps, tap_order, run, packed_run, run_stride, valid, lane_stride, width, width
+        )  # fmt: skip
+        return
+    half = width // 2
+    for k in range(2):
+        _pack_lanes(
+            offset(weight, k * pair_stride), offset(packed, k * half), buffer, taps, tap_order, run, packed_run,
+            run_stride, half, lane_stride, half, width,
+        )  # fmt: skip
 
 
 @kernel
@@ -325,13 +367,15 @@ def pack_weights(
     lanes: "int64",
     lane_stride: "int64",
     group_stride: "int64",
+    pair_stride: "int64",
     width: "int64",
     panels: "int64",
 ):
-    """One block: one panel, ``packed[panel][tap][r][lane]``; see `_pack_panel`."""
+    """One block: one panel, ``packed[panel][tap][r][lane]``; see `_pack`."""
     group = block // panels
     lane = (block - group * panels) * width
     source = offset(weight, group * group_stride + lane * lane_stride)
     out = offset(packed, block * taps * run * width)
     valid = min(width, lanes - lane)
-    _pack_panel(source, out, cast(scratch, weight), taps, tap_order, run, run, run_stride, valid, lane_stride, width)
+    buffer = cast(scratch, weight)
+    _pack(source, out, buffer, taps, tap_order, run, run, run_stride, valid, lane_stride, pair_stride, width)

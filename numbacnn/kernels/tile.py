@@ -96,6 +96,10 @@ class _Emitter:
             return self.call(f"llvm.fma.{self.suffix}", self.vector, [a, b, c])
         return self.builder.fadd(self.builder.fmul(a, b), c)
 
+    def keep_order(self) -> None:
+        """Load nothing in advance beyond this place, as LLVM may do until registers spill. Emits no instruction."""
+        self.builder.fence("seq_cst", targetscope="singlethread")
+
     def mask(self, lanes: Any, vector: int) -> Any:
         """True in the lanes of vector number `vector` that lie below `lanes`."""
         ir = self.ir
@@ -195,17 +199,17 @@ def _store_rows(e: _Emitter, values: list[Any], rows: list[Any], vectors: int, l
     )
 
 
-def _gemm_tile(rows: int, vectors: int) -> Any:
+def _gemm_tile(rows: int, vectors: int, paired: bool = False) -> Any:
     """The indirect-GEMM tile; its arguments are described at `gemm_tile`."""
 
-    def tile(typingctx, table, taps, x_offset, run, w_offset, w_width, out_offset, bias, accumulate, lanes):
+    def tile(typingctx, table, taps, x_offset, pair, run, w_offset, w_width, out_offset, bias, accumulate, lanes):
         from numba.core import types
 
         i64 = types.int64
 
         def codegen(context, builder, signature, args):
-            table, taps, x_offset, run, w_offset, w_width, out_offset, bias, accumulate, lanes = args
-            e = _Emitter(builder, signature.args[7].dtype)
+            table, taps, x_offset, pair, run, w_offset, w_width, out_offset, bias, accumulate, lanes = args
+            e = _Emitter(builder, signature.args[8].dtype)
             out = [e.at(e.slot(table, i), out_offset) for i in range(rows)]
             steps = range(vectors)
 
@@ -228,19 +232,25 @@ def _gemm_tile(rows: int, vectors: int) -> Any:
                 def step(k, sums):
                     w_row = e.at(w, builder.mul(k, w_width))
                     weights = [e.load(e.at(w_row, j * e.lanes)) for j in steps]
+                    *sums, other = sums  # LLVM would keep six pointers more for `k + pair` than for a count of its own
                     new = []
                     for i in range(rows):
-                        value = e.broadcast(builder.load(e.at(x[i], k), align=e.itemsize))
-                        new += [e.multiply_add(value, weights[j], sums[i * vectors + j]) for j in steps]
-                    return new
+                        places = [k, other] if paired else [k]
+                        values = [e.broadcast(builder.load(e.at(x[i], at), align=e.itemsize)) for at in places]
+                        new += [
+                            e.multiply_add(values[j % len(values)], weights[j], sums[i * vectors + j]) for j in steps
+                        ]
+                        if paired:
+                            e.keep_order()
+                    return [*new, builder.add(other, e.constant(1))]
 
-                return _loop(e, "run", run, sums, step, UNROLL)
+                return _loop(e, "run", run, [*sums, pair], step, 1 if paired else UNROLL)[:-1]
 
             sums = _loop(e, "taps", taps, start, tap)
             _store_rows(e, sums, out, vectors, lanes)
             return context.get_dummy_value()
 
-        return types.void(table, i64, i64, i64, i64, i64, i64, bias, i64, i64), codegen
+        return types.void(table, *[i64] * 7, bias, i64, i64), codegen
 
     return intrinsic(tile)
 
@@ -334,6 +344,8 @@ def _outer_tile(rows: int, paired: bool) -> Any:
                 for i in range(rows):
                     left = [e.broadcast(builder.load(e.at(of, i), align=e.itemsize)) for of in x]
                     new += [e.multiply_add(left[j % len(left)], right[j], sums[i * VECTORS + j]) for j in steps]
+                    if paired:
+                        e.keep_order()
                 return new
 
             # Twice the broadcasts of a pair leave no register free for what comes next.
@@ -352,6 +364,7 @@ def _outer_tile(rows: int, paired: bool) -> Any:
 _gemm_6, _gemm_6_narrow = _gemm_tile(6, 2), _gemm_tile(6, 1)
 _gemm_5, _gemm_5_narrow = _gemm_tile(5, 2), _gemm_tile(5, 1)
 _gemm_4, _gemm_4_narrow = _gemm_tile(4, 2), _gemm_tile(4, 1)
+_gemm_6_paired, _gemm_5_paired, _gemm_4_paired = (_gemm_tile(rows, 2, paired=True) for rows in (6, 5, 4))
 _dot_2, _dot_1 = _dot_tile(2), _dot_tile(1)
 _outer_6, _outer_5, _outer_4 = (_outer_tile(rows, False) for rows in (6, 5, 4))
 _outer_3, _outer_2, _outer_1 = (_outer_tile(rows, False) for rows in (3, 2, 1))
@@ -373,17 +386,28 @@ def gemm_tile(rows, wide, table, taps, x_offset, run, w_offset, w_width, out_off
     """
     if wide:
         if rows == 6:
-            _gemm_6(table, taps, x_offset, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
+            _gemm_6(table, taps, x_offset, 0, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
         elif rows == 5:
-            _gemm_5(table, taps, x_offset, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
+            _gemm_5(table, taps, x_offset, 0, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
         else:
-            _gemm_4(table, taps, x_offset, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
+            _gemm_4(table, taps, x_offset, 0, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
     elif rows == 6:
-        _gemm_6_narrow(table, taps, x_offset, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
+        _gemm_6_narrow(table, taps, x_offset, 0, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
     elif rows == 5:
-        _gemm_5_narrow(table, taps, x_offset, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
+        _gemm_5_narrow(table, taps, x_offset, 0, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
     else:
-        _gemm_4_narrow(table, taps, x_offset, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
+        _gemm_4_narrow(table, taps, x_offset, 0, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
+
+
+@inlined
+def paired_gemm_tile(rows, table, taps, x_offset, pair, run, w_offset, w_width, out_offset, bias, accumulate, lanes):
+    """As a `gemm_tile` of two vectors, but what the second multiplies lies `pair` elements further along input rows."""
+    if rows == 6:
+        _gemm_6_paired(table, taps, x_offset, pair, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
+    elif rows == 5:
+        _gemm_5_paired(table, taps, x_offset, pair, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
+    else:
+        _gemm_4_paired(table, taps, x_offset, pair, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
 
 
 @inlined

@@ -175,6 +175,10 @@ def _plan(
     packed_before: bool = False,  # by the caller, whatever is best
 ) -> GemmPlan:
     full = tile_lanes(itemsize)
+    group_stride, group_run, groups = g.out_per_group * g.in_per_group * g.taps, run, g.groups
+    paired = 2 * lanes == full and groups % 2 == 0
+    if paired:
+        groups, lanes, group_run = groups // 2, full, 2 * run
     dots = not packed_before and lanes <= blocking.DOT_LANES and run >= full // 2
     width = 2 if dots else full if lanes > full // 2 else full // 2
     panels = -(-lanes // width)
@@ -184,8 +188,10 @@ def _plan(
     # Taps that are all used, from the last to the first, are packed in the order in which the source is read.
     backwards = not packed_before and all(phase.weight_places(g.kernel)[0] == g.taps - 1 > 0 for phase in phases)
     shared = {
-        "groups": g.groups,
+        "groups": groups,
         "run": run,
+        "pair": run if paired else 0,
+        "group_run": group_run,
         "lanes": lanes,
         "vector": full // 2,
         "width": width,
@@ -195,13 +201,14 @@ def _plan(
         "dots": int(dots),
         "run_stride": run_stride,
         "lane_stride": lane_stride,
-        "group_stride": g.out_per_group * g.in_per_group * g.taps,
+        "group_stride": group_stride * (2 if paired else 1),
+        "pair_stride": group_stride if paired else 0,
         "tap_order": -1 if backwards else 1,
     }
     launches = [_launch(g, phase, source, out, itemsize, shared) for phase in phases]
     parts = _parts([launch for launch in launches if launch.blocks], itemsize)
     longest = max((g.kernel[2] for launch in launches if launch.record.merges), default=1)
-    return GemmPlan(tuple(parts), max(source.channels * longest, g.groups * panels * width))
+    return GemmPlan(tuple(parts), max(source.channels * longest, groups * panels * width))
 
 
 def _parts(launches: list[Launch], itemsize: int) -> Iterator[Part]:
@@ -223,7 +230,7 @@ def _parts(launches: list[Launch], itemsize: int) -> Iterator[Part]:
             first = group * g.lanes + lane
             yield Part(
                 slice(first, first + (few["groups"] - 1) * g.lanes + few["lanes"]),
-                group * g.run,
+                group * g.group_run,
                 group * g.group_stride + lane * g.lane_stride,
                 first,
                 tuple(
@@ -243,12 +250,12 @@ def _launch(
 ) -> Launch:
     taps, points = phase.taps, g.batch * phase.points
     point_blocks = 1 if shared["packs"] else -(-points // blocking.POINT_BLOCK)
-    panel_blocks = min(g.groups * shared["panels"], -(-blocking.MIN_BLOCKS // max(1, point_blocks)))
+    panel_blocks = min(shared["groups"] * shared["panels"], -(-blocking.MIN_BLOCKS // max(1, point_blocks)))
     tap_block = blocking.split_evenly(taps, blocking.TAP_BLOCK)
     run_block = shared["run"]
     if not shared["dots"]:
         run_block = blocking.split_evenly(run_block, blocking.RUN_BYTES // (shared["width"] * itemsize * tap_block))
-    weight_bytes = g.groups * g.taps * shared["run"] * shared["panels"] * shared["width"] * itemsize
+    weight_bytes = shared["groups"] * g.taps * shared["run"] * shared["panels"] * shared["width"] * itemsize
     weight_first, weight_steps = phase.weight_places(g.kernel)
     if shared["tap_order"] == -1:
         weight_first = g.taps - 1 - weight_first
@@ -272,7 +279,7 @@ def _launch(
     )
     record = record._replace(merges=int(_merges(record, phase.axes[2], taps, source.channels)))
     start = sum(axis.start * stride for axis, stride in zip(phase.axes, out_strides, strict=True))
-    cost = 2.0 * points * taps * record.run * record.panels * record.width * g.groups / blocking.FLOPS_PER_NS
+    cost = 2.0 * points * taps * record.run * record.panels * record.width * record.groups / blocking.FLOPS_PER_NS
     return Launch(start, record, phase.sources(source), cost)
 
 
