@@ -46,6 +46,7 @@ class Plan(NamedTuple):
     units: int  # portions: so many units of pairs,
     run: int  # channels of the sum
     panels: int  # and panels at most
+    keeps_values: bool  # whether the values of all channels fit a portion
     cost: float  # of one transform of a block
 
 
@@ -93,6 +94,7 @@ def plan(g: ConvGeometry, direction: str, dtype: np.dtype[Any]) -> Plan:
         units=portion[0],
         run=portion[1],
         panels=portion[2],
+        keeps_values=vectors <= max(2, VALUES_BYTES // block_bytes),
         cost=fft_plan.transform_cost(cut, True),
     )
 
@@ -104,7 +106,7 @@ def _portion(
     most_vectors = max(2, VALUES_BYTES // block_bytes)
     if vectors > most_vectors:  # a run need not begin with a vector
         run = min(run, (most_vectors - 1) * lanes)
-        vectors = most_vectors
+        vectors = min(most_vectors, (run - 1) // lanes + 2)
     spectrum = block_bytes // 2 if gradient else block_bytes  # of one channel and panel
     run = min(run, max(2, SPECTRA_BYTES // spectrum // 2 * 2))
     product = share * block_bytes * (2 if gradient else 1)  # of one unit and panel
@@ -128,24 +130,20 @@ class _Portion(NamedTuple):
 def _portions(p: Plan, itemsize: int) -> Iterator[list[_Portion]]:
     """For some panels at a time, the runs to be summed. A part of a run belongs to a single group."""
     lanes = target().lanes(itemsize)
-    whole = p.run >= p.g.run_group
     ranges = [(0, p.groups * p.g.panels_group)]
-    if not whole:
+    if not p.keeps_values or p.run < p.g.run_group:
         ranges = [(group * p.g.panels_group, p.g.panels_group) for group in range(p.groups)]
     for first, count in ranges:
         for panel, panels in portions(count, p.panels):
             panel += first
-            group = panel // p.g.panels_group
-            if whole:
-                all_vectors = p.source_grid.vectors
-                yield [_Portion(panel, panels, 0, p.g.run, 0, all_vectors, group * p.g.run_group)]
-                continue
+            first_channel = panel // p.g.panels_group * p.g.run_group
             runs = []
-            for r in range(0, p.g.run_group, p.run):
-                run = min(p.run, p.g.run_group - r)
-                channel = group * p.g.run_group + r
-                vector = channel // lanes
-                vectors = (channel + run - 1) // lanes + 1 - vector
+            for r, run in portions(p.g.run_group, p.run):
+                channel = first_channel + r
+                vector, vectors = 0, p.source_grid.vectors
+                if not p.keeps_values:
+                    vector = channel // lanes
+                    vectors = (channel + run - 1) // lanes + 1 - vector
                 runs.append(_Portion(panel, panels, r, run, vector, vectors, channel - vector * lanes))
             yield runs
 
@@ -165,6 +163,8 @@ class _Call:
         self.values = self._empty(4 * p.g.harmonics * max(r.values_row for r in every))
         self.most_panels, self.most_pairs = max(r.panels for r in every), every[0].pairs
         self.most_run = max(r.run for r in every)
+        self.held_values: tuple[int, int, int] | None = None
+        self.held_spectra: tuple[int, int] | None = None
         if not p.transform.own:
             self.workspace = self._empty(self.most_blocks * p.elements)
 
@@ -204,10 +204,20 @@ class _Call:
             kernel(count, *arrays, workspace, *self.tables, first, p.transform, *records, cost=count * p.cost)
 
     def put_values(self, source: np.ndarray, first_unit: int, units: int, part: _Portion, r: kernels.Dense) -> None:
-        """Transform some channels of some pairs."""
-        p = self.p
+        """Transform some channels of some pairs, unless they are there."""
+        p, wanted = self.p, (first_unit, part.first_vector, part.vectors)
+        if wanted == self.held_values:
+            return
+        self.held_values = wanted
         b = p.source_grid._replace(first_unit=first_unit, first_vector=part.first_vector, vectors=part.vectors)
         self.transform(kernels.fft_values, units * part.vectors, (source, self.values), b, p.source, r)
+
+    def put_spectra(self, weight: np.ndarray, spectra: np.ndarray, part: _Portion, r: kernels.Dense) -> None:
+        """Transform the kernels of some panels and channels, unless they are there."""
+        wanted = part.first_panel, part.first_run
+        if wanted != self.held_spectra:
+            self.held_spectra = wanted
+            self.transform(kernels.fft_weights, r.panels * -(-r.run // 2), (weight, spectra), self.p.taps, r)
 
     def cost_of_products(self, r: kernels.Dense) -> float:
         """Nanoseconds of one core."""
@@ -228,16 +238,13 @@ def run(
     zeros = zero_row(out.dtype, max(out.shape[-1], 2 * call.lanes))
     start = zeros if bias is None else bias
     spectra, products = call.empty_spectra(4), call.empty_products(4)
-    one_run, one_part = len(call.parts[0]) == 1, sum(map(len, call.parts)) == 1
     for first_unit, units in call.unit_portions:  # blocks of the image
         b = p.out_grid._replace(first_unit=first_unit * p.g.share)
         for runs in call.parts:  # panels
             for part in runs:  # channels of the sum
                 r = call.record(first_unit, units, part)
-                if not one_run or runs is call.parts[0]:
-                    call.put_values(source, first_unit, units, part, r)
-                if not one_part or first_unit == 0:
-                    call.transform(kernels.fft_weights, r.panels * -(-r.run // 2), (weight, spectra), p.taps, r)
+                call.put_values(source, first_unit, units, part, r)
+                call.put_spectra(weight, spectra, part, r)
                 cost, again = call.cost_of_products(r), int(part.first_run > 0)
                 kernels.fft_multiply(r.cuts, call.values, spectra, zeros, products, again, r, cost=cost)
             call.transform(kernels.fft_outputs, r.pairs * r.panels, (products, start, out), b, p.out, r)
@@ -248,13 +255,11 @@ def run_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.
     p = plan(g, "backward_weight", out.dtype)
     call = _Call(p, out.dtype)
     sums, gradients = call.empty_spectra(2), call.empty_products(8)
-    one_time = len(call.unit_portions) == 1 and len(call.parts[0]) == 1
     for runs in call.parts:  # panels
         for part in runs:  # channels of the run
             for first_unit, units in call.unit_portions:  # blocks of the image
                 r = call.record(first_unit, units, part)
-                if not one_time or runs is call.parts[0]:
-                    call.put_values(x, first_unit, units, part, r)
+                call.put_values(x, first_unit, units, part, r)
                 b = p.out_grid._replace(first_unit=first_unit * p.g.share)
                 call.transform(kernels.fft_gradients, r.pairs * r.panels, (grad_output, gradients), b, p.out, r)
                 cost, again = call.cost_of_products(r), int(first_unit > 0)

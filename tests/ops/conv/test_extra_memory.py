@@ -32,6 +32,7 @@ LARGE = [
     ConvCase(1, 96, 96, (1 << 13,), (1024,), padding=512, name="fft of many weights"),
     ConvCase(1, 16, 16, (1 << 15,), (8000,), padding=4000, dtype="float64", name="fft of long blocks"),
     ConvCase(4, 1024, 1024, (4096,), (1024,), padding=512, groups=1024, name="fft of many channels"),
+    ConvCase(1, 1024, 1024, (4096,), (512,), padding=256, groups=64, name="fft of many groups"),
     ConvCase(1, 2, 2, (1 << 18,), (20000,), padding=10000, groups=2, name="fft of few long blocks"),
     ConvCase(1, 40, 24, (256, 256), (63, 63), padding=31, padding_mode="reflect", name="fft of images"),
     ConvCase(1, 17, 2, (50, 60, 70), (5, 5, 5), padding=2, padding_mode="circular", name="circular 3-D"),
