@@ -51,7 +51,7 @@ DATA = {
 # Sums pass through memory once per portion of tiles, both operands once: dearer than in the other directions.
 WEIGHT = {
     (1, False): Costs(17, 34, 35e3, 0.09e-3, 0.09e-3, 0.00e-3),
-    (2, False): Costs(68, 90, 45e3, 0.62e-3, 0.57e-3, 0.10e-3),
+    (2, False): Costs(68, 90, 45e3, 0.50e-3, 0.46e-3, 0.10e-3),
     (2, True): Costs(94, 109, 51e3, 1.17e-3, 0.25e-3, 0.14e-3),
 }
 
