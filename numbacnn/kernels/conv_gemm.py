@@ -18,7 +18,7 @@ from .layout import copy_transposed
 from .pointer import as_integers, cast, load_pointer, offset, prefetch_read, prefetch_write, store_pointer
 from .simd import lanes as lanes_of
 from .simd import load, store
-from .sources import Sources, following, locate, put_sources, put_steps
+from .sources import Sources, following_row, locate, put_sources, put_steps
 from .tile import MAX_LANES, MAX_ROWS, MIN_GEMM_ROWS, dot_tile, gemm_tile, paired_gemm_tile
 
 PACK_COLUMNS = 128  # columns that packing transposes at a time: long enough stretches, and their buffer stays in L1
@@ -26,8 +26,8 @@ PACK_COLUMNS = 128  # columns that packing transposes at a time: long enough str
 # The scratch: where each tile's table begins; where each tap of a block of taps finds its source and its weights; the
 # tables of all row tiles; then the transposition buffer and the weights packed here.
 MAX_TAPS = 64
-TAP_SOURCES = 64
-TAP_WEIGHTS = TAP_SOURCES + MAX_TAPS
+MAX_TILES = 64
+TAP_WEIGHTS = MAX_TILES
 FIRST_TABLE = TAP_WEIGHTS + MAX_TAPS
 TABLE_SLOTS = FIRST_TABLE + 12 * 1024
 TABLE_HEADER = 3
@@ -108,9 +108,6 @@ def _put_tables(table, point, points, tiles, copy, tap, last, source, weight, ta
     copy //= g.copies_w
     first_h = s.first_h + copy % g.copies_h
     first_d = s.first_d + copy // g.copies_h
-    put_steps(
-        table, TAP_SOURCES, tap, last, s.spread_d * s.stride_d, s.spread_h * s.stride_h, s.spread_w * s.stride_w, s
-    )
     put_steps(table, TAP_WEIGHTS, tap, last, g.weight_d, g.weight_h, g.weight_w, s)
     slot = FIRST_TABLE
     for tile in range(tiles):
@@ -118,16 +115,22 @@ def _put_tables(table, point, points, tiles, copy, tap, last, source, weight, ta
         valid = _rows_of(tile, tiles, points)[1]
         rows = max(valid, MIN_GEMM_ROWS)
         merged = s.taps_w if _merges(w, first_w, valid, g, s) else 1
+        entries = (last - tap) // merged
         table[slot] = valid
-        table[slot + 1] = (last - tap) // merged
+        table[slot + 1] = entries
         table[slot + 2] = merged
         slot += TABLE_HEADER
-        for i in range(rows):
-            store_pointer(table, slot + i, offset(out, n * g.out_n + d * g.out_d + h * g.out_h + w * g.out_w))
+        i = 0
+        while i < valid:  # as many points as lie side by side
+            count = min(valid - i, s.points_w - w)
+            row = offset(out, n * g.out_n + d * g.out_d + h * g.out_h)
+            for k in range(count):
+                store_pointer(table, slot + i + k, offset(row, (w + k) * g.out_w))
             put_sources(
                 table,
                 slot + rows + i,
                 rows + 1,
+                count,
                 offset(source, n * s.stride_n),
                 zeros,
                 first_d + d * s.slope_d,
@@ -136,11 +139,16 @@ def _put_tables(table, point, points, tiles, copy, tap, last, source, weight, ta
                 tap,
                 last,
                 merged,
-                TAP_SOURCES,
                 s,
             )
-            if i + 1 < valid or i + 1 == rows:  # too few rows: the last is repeated
-                n, d, h, w = following(n, d, h, w, s)
+            i, w = i + count, w + count
+            if w == s.points_w:
+                w = 0
+                n, d, h = following_row(n, d, h, s)
+        for i in range(valid, rows):  # too few rows: the last is repeated
+            table[slot + i] = table[slot + valid - 1]
+            for entry in range(slot + rows, slot + rows + entries * (rows + 1), rows + 1):
+                table[entry + i] = table[entry + valid - 1]
         slot += rows
         t = tap
         while t < last:

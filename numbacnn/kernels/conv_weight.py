@@ -15,16 +15,14 @@ from ._build import device, kernel
 from .layout import copy_transposed
 from .pointer import as_integers, cast, offset
 from .simd import lanes, load, load_first, splat, store
-from .sources import Sources, following, locate, put_sources, put_steps
+from .sources import Sources, following_row, locate, put_sources
 from .tile import MAX_ROWS, outer_tile, paired_outer_tile
 
 # Positions per step. Loading and storing a tile's twelve accumulators is spread over so many multiply-adds.
 POINT_BLOCK = 128
-# The scratch: pointers of POINT_BLOCK positions for each tap of a block, and how far from the first tap each reads;
-# packed rows of dY; the gradient.
+# The scratch: pointers of POINT_BLOCK positions for each tap of a block; packed rows of dY; the gradient.
 MAX_TAPS = 32
-TAP_SOURCES = POINT_BLOCK * MAX_TAPS
-TABLE_SLOTS = TAP_SOURCES + MAX_TAPS
+TABLE_SLOTS = POINT_BLOCK * MAX_TAPS
 PACK_SLOTS = POINT_BLOCK * 16
 SUM_SLOTS = 20 * 1024
 TRANSPOSE_COLUMNS = 128  # columns transposed at a time, through a buffer that stays in L1
@@ -53,11 +51,14 @@ class WeightConv(NamedTuple):
 def _put_inputs(table, first, points, tap, last, source, zeros, s):
     """``table[t][p]``: what the taps from `tap` to `last` read for the positions of a step."""
     n, d, h, w = locate(first, s)
-    for p in range(points):
+    p = 0
+    while p < points:
+        count = min(points - p, s.points_w - w)
         put_sources(
             table,
             p,
             POINT_BLOCK,
+            count,
             offset(source, n * s.stride_n),
             zeros,
             s.first_d + d * s.slope_d,
@@ -66,10 +67,10 @@ def _put_inputs(table, first, points, tap, last, source, zeros, s):
             tap,
             last,
             1,
-            TAP_SOURCES,
             s,
         )
-        n, d, h, w = following(n, d, h, w, s)
+        p, w = p + count, 0
+        n, d, h = following_row(n, d, h, s)
 
 
 @device
@@ -120,9 +121,6 @@ def conv_weight(
     packed = cast(offset(scratch, TABLE_SLOTS), grad_output)
     sums = cast(offset(scratch, TABLE_SLOTS + PACK_SLOTS), grad_output)
 
-    put_steps(
-        scratch, TAP_SOURCES, tap, last, s.spread_d * s.stride_d, s.spread_h * s.stride_h, s.spread_w * s.stride_w, s
-    )
     zero = splat(sums, 0.0)
     for i in range(0, (last - tap) * run * g.width, lanes(sums)):
         store(sums, i, zero)

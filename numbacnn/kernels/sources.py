@@ -73,16 +73,14 @@ def locate(point, s):
 
 
 @device
-def following(n, d, h, w, s):
-    """Sample and place of the next lattice point."""
-    w += 1
-    if w == s.points_w:
-        w, h = 0, h + 1
-        if h == s.points_h:
-            h, d = 0, d + 1
-            if d == s.points_d:
-                d, n = 0, n + 1
-    return n, d, h, w
+def following_row(n, d, h, s):
+    """Sample, plane and row of the next row of lattice points."""
+    h += 1
+    if h == s.points_h:
+        h, d = 0, d + 1
+        if d == s.points_d:
+            d, n = 0, n + 1
+    return n, d, h
 
 
 @device
@@ -104,31 +102,26 @@ def put_steps(table, slot, tap, last, step_d, step_h, step_w, s):
 
 
 @inlined
-def put_sources(table, slot, step, sample, zeros, d, h, w, tap, last, merged, offsets, s):
-    """Put the pointers that the taps from `tap` to `last` of a point read into every `step`-th slot.
-
-    Tap 0 of the point reads coordinates (`d`, `h`, `w`); padding reads `zeros`. There is one pointer for `merged`
-    taps along W: 1, or all of them. From slot `offsets` on stands how far from what tap 0 reads each tap reads.
-    """
-    if (
-        min(d, h, w) >= 0
-        and d + (s.taps_d - 1) * s.spread_d < s.size_d
-        and h + (s.taps_h - 1) * s.spread_h < s.size_h
-        and w + (s.taps_w - 1) * s.spread_w < s.size_w
-    ):
-        first = offset(sample, d * s.stride_d + h * s.stride_h + w * s.stride_w)
-        while tap < last:  # (a range with a step would be a division)
-            store_pointer(table, slot, offset(first, table[offsets]))
-            slot += step
-            offsets += merged
-            tap += merged
-    else:
-        _put_padded(table, slot, step, sample, zeros, d, h, w, tap, last, merged, s)
+def _put_line(table, slot, count, step, line, zeros, at, s):
+    """Put pointers to every `step`-th coordinate from `at` on of a source row into `count` successive slots."""
+    if min(at, at + (count - 1) * step) >= 0 and max(at, at + (count - 1) * step) < s.size_w:
+        first = offset(line, at * s.stride_w)
+        for i in range(count):
+            store_pointer(table, slot + i, offset(first, i * step * s.stride_w))
+        return
+    for i in range(count):
+        place = source_at(at + i * step, s.size_w, s.mode_w)
+        store_pointer(table, slot + i, offset(line, place * s.stride_w) if place >= 0 else zeros)
 
 
 @device
-def _put_padded(table, slot, step, sample, zeros, d, h, w, tap, last, merged, s):
-    """As `put_sources`, where some taps may read padding."""
+def put_sources(table, slot, step, count, sample, zeros, d, h, w, tap, last, merged, s):
+    """Put the pointers that the taps from `tap` to `last` of `count` neighbouring lattice points read into a table.
+
+    The points lie side by side along W; those of a tap fill successive slots, those of the next tap `step` slots
+    further on. Tap 0 of the first point reads coordinates (`d`, `h`, `w`); padding reads `zeros`. There is one pointer
+    for `merged` taps along W: 1, or all of them.
+    """
     row = tap // s.taps_w
     kw = tap - row * s.taps_w
     kd = row // s.taps_h
@@ -137,20 +130,17 @@ def _put_padded(table, slot, step, sample, zeros, d, h, w, tap, last, merged, s)
         at_d = source_at(d + kd * s.spread_d, s.size_d, s.mode_d)
         at_h = source_at(h + kh * s.spread_h, s.size_h, s.mode_h)
         end = tap + min(s.taps_w - kw, last - tap)
-        if at_d < 0 or at_h < 0:
-            while tap < end:
-                store_pointer(table, slot, zeros)
-                slot += step
-                tap += merged
-        else:
-            line = offset(sample, at_d * s.stride_d + at_h * s.stride_h)
-            at = w + kw * s.spread_w
-            while tap < end:
-                at_w = source_at(at, s.size_w, s.mode_w)
-                store_pointer(table, slot, offset(line, at_w * s.stride_w) if at_w >= 0 else zeros)
-                slot += step
-                at += s.spread_w
-                tap += merged
+        line = offset(sample, at_d * s.stride_d + at_h * s.stride_h)
+        at = w + kw * s.spread_w
+        while tap < end:
+            if at_d < 0 or at_h < 0:
+                for i in range(count):
+                    store_pointer(table, slot + i, zeros)
+            else:
+                _put_line(table, slot, count, s.slope_w, line, zeros, at, s)
+            slot += step
+            at += s.spread_w
+            tap += merged
         kw = 0
         kh += 1
         if kh == s.taps_h:
