@@ -19,9 +19,9 @@ Entry = dict[str, Any]
 
 def markdown(report: Report) -> str:
     """Everything: how it was measured, one line per group and direction, one line per case."""
-    sections = ["# Benchmark", *_circumstances(report), "## Summary", _table(SUMMARY_HEAD, summary(report["entries"]))]
+    sections = ["# Benchmark", *circumstances(report), "## Summary", table(SUMMARY_HEAD, summary(report["entries"]))]
     for (group, direction, dtype), entries in _tables(report["entries"]):
-        sections += [f"## {group}, {direction}, {dtype}", _table(*_details(list(entries)))]
+        sections += [f"## {group}, {direction}, {dtype}", table(*_details(list(entries)))]
     return "\n\n".join(sections) + "\n"
 
 
@@ -30,9 +30,9 @@ def readme_section(report: Report) -> str:
     forward = [
         e for e in report["entries"] if (e["group"], e["direction"], e["dtype"]) == ("conv", "forward", "float32")
     ]
-    sections = [*_circumstances(report), _table(SUMMARY_HEAD, summary(report["entries"]))]
+    sections = [*circumstances(report), table(SUMMARY_HEAD, summary(report["entries"]))]
     if forward:
-        sections += ["Forward convolution, float32, shape by shape:", _table(*_details(forward, brief=True))]
+        sections += ["Forward convolution, float32, shape by shape:", table(*_details(forward, brief=True))]
     return "\n\n".join(sections)
 
 
@@ -103,7 +103,7 @@ def _details(entries: list[Entry], brief: bool = False) -> tuple[list[str], list
     return head, rows
 
 
-def _circumstances(report: Report) -> Iterator[str]:
+def circumstances(report: Report) -> Iterator[str]:
     machine, versions = report["machine"], report["versions"]
     libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
     yield (
@@ -162,7 +162,7 @@ def _tables(entries: Iterable[Entry]) -> Iterator[tuple[tuple[str, str, str], It
     yield from groupby(sorted(entries, key=lambda entry: order[key(entry)]), key)
 
 
-def _table(head: list[str], rows: Iterable[list[str]]) -> str:
+def table(head: list[str], rows: Iterable[list[str]]) -> str:
     """Names to the left, numbers to the right."""
     rule = [":--" if column in ("case", "shape", "cases", "direction", "of case") else "--:" for column in head]
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *rows])

@@ -7,7 +7,19 @@ import sys
 import numpy as np
 import pytest
 
-from bench import cases, compare, inputs, libraries, memory, reference, report, validate
+from bench import (
+    cases,
+    compare,
+    growth,
+    inputs,
+    libraries,
+    memory,
+    performance,
+    reference,
+    report,
+    roofline,
+    validate,
+)
 from bench.load import ForeignLoad
 from bench.measure import Effort, measure
 from bench.worker import Session, Worker, WorkerFailed
@@ -385,3 +397,55 @@ def test_compare_end_to_end(tmp_path, capsys):
     rendered = ["--from", str(output.with_suffix(".json")), "--output", str(tmp_path / "again"), "--print"]
     assert compare.main(rendered) == 0
     assert capsys.readouterr().out.strip() == written.strip()
+
+
+# ---- the performance page
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "limit"),
+    [(1.0, ""), (10.0, "setting up a tile"), (0.05, None)],
+)
+def test_points_under_the_roof(milliseconds, limit):
+    """120 MFLOP forward at 200 GFLOP/s take 0.6 ms at best; a tenth of it is limited by what `indirect` does."""
+    case = next(case for case in cases.load("conv") if case.name == "strided_128_56")
+    entry = {
+        "group": "conv",
+        "case": case.name,
+        "direction": "forward",
+        "dtype": "float32",
+        "libraries": {"numbacnn": {"seconds": milliseconds * 1e-3}, "torch": {"seconds": 1.0}},
+    }
+    (point,) = roofline.points({"entries": [entry], "peak": {"float32": [150.0, 200.0]}}, 20.0)
+    moved = 4 * sum(math.prod(shape) for shape in (case.input_shape, case.weight_shape, case.output_shape))
+    assert point.intensity == pytest.approx(case.work("forward", 4) / moved)
+    assert point.attainable == pytest.approx(min(200.0, 20.0 * point.intensity))
+    assert point.gflops == pytest.approx(case.work("forward", 4) / milliseconds / 1e6)
+    if limit is None:
+        assert point.share > 1
+    else:
+        assert limit in point.limit
+        assert bool(limit) == bool(point.limit)
+
+
+def test_growth_grows():
+    series = growth.Series("length", (8, 80), (1, 4, 0), 3)
+    small, large = growth.rows((series,))
+    assert small[:2] == ["length", "8"]
+    assert float(large[3]) == 10 * float(small[3]) == pytest.approx(2.0 * 80 * 4 * 4 * 3, rel=0.05)
+
+
+def test_performance_page(results, tmp_path, monkeypatch):
+    monkeypatch.setattr(growth, "SERIES", ())
+    monkeypatch.setattr(roofline, "bandwidth", lambda threads: 20.0)
+    monkeypatch.setattr(growth, "rows", lambda: [["N", "1", "indirect", "1", "1", "1", "0.0"]])
+    source = tmp_path / "compare.json"
+    for entry in results["entries"]:
+        entry["case"] = "resnet_64_56"
+    source.write_text(json.dumps(results))
+    performance.main([str(source), "--docs", str(tmp_path)])
+    text = (tmp_path / "performance.md").read_text()
+    assert "copy memory at 20.0 GB/s" in text
+    assert "of 4 convolutions reach less than 70%" in text
+    assert "| N | 1 | indirect | 1 | 1 | 1 | 0.0 |" in text
+    assert (tmp_path / "performance.png").stat().st_size > 1000
