@@ -165,7 +165,7 @@ def plan_row(g: ConvGeometry, classes: list[Class], segment: int, irregular: dic
     picked one by one, and which is computed last.
     """
     order = [t for c in classes for part in _parts(c) for t in part]
-    order += [t for t in range(g.kernel[2]) if t not in order]
+    order += sorted(set(range(g.kernel[2])).difference(order))
     step = max(_deal(c)[0] for c in classes)
     phases: list[list[int]] = []
     runs: list[list[int]] = []
