@@ -1,8 +1,9 @@
 """The weight gradient as outer products: ``dW[tap][ci][co]`` sums ``x[position + tap][ci] * dY[position][co]``.
 
-A block owns one panel of output channels and part of the taps and input channels, and keeps their gradient in its
-thread's scratch (L2) while it walks over the positions. These are taken a few at a time: their rows of dY are packed
-once, into L1, and every tap and every group of six input channels runs the outer-product tile over them.
+A block owns one panel of output channels of one group or, where that is little, of several groups, and part of the
+taps and input channels, and keeps their gradient in its thread's scratch (L2) while it walks over the positions.
+These are taken a few at a time: their rows of dY are packed once, into L1, and every tap and every group of six input
+channels runs the outer-product tile over them.
 
 Groups of as many output channels as a vector has lanes go through in pairs: each fills one of a tile's two vectors.
 """
@@ -34,6 +35,8 @@ class WeightConv(NamedTuple):
     points: int  # output positions of the whole batch
     groups: int  # or pairs of groups
     run: int  # input channels of one group
+    group_block: int  # groups of a block; more than one only if blocks have all taps and channels of a group
+    group_blocks: int
     pair: int  # input channels from one group of a pair to the other; 0: groups go through one by one
     group_run: int  # input channels from one group, or pair, to the next
     channels: int  # output channels of one group, or pair
@@ -97,7 +100,7 @@ def conv_weight(
     g: "WeightConv",
     s: "Sources",
 ):
-    """One block: a chunk of positions, one panel of output channels of one group, a block of taps and input channels.
+    """One block: a chunk of positions, one panel of output channels of some groups, a block of taps and input channels.
 
     ``partial[chunk][co][ci][tap]`` receives the chunk's sum.
     """
@@ -107,43 +110,55 @@ def conv_weight(
     block //= g.run_blocks
     tap_block = block % g.tap_blocks
     block //= g.tap_blocks
-    group = block % g.groups
-    chunk = block // g.groups
+    first_group = block % g.group_blocks * g.group_block
+    last_group = min(first_group + g.group_block, g.groups)
+    chunk = block // g.group_blocks
 
     taps = s.taps_d * s.taps_h * s.taps_w
     tap = tap_block * g.tap_block
     last = min(tap + g.tap_block, taps)
     first_run = run_block * g.run_block
     run = min(g.run_block, g.run - first_run)
-    tiles = (run + MAX_ROWS - 1) // MAX_ROWS
-    channel = group * g.channels + panel * g.width
     valid = min(g.width, g.channels - panel * g.width)
     packed = cast(offset(scratch, TABLE_SLOTS), grad_output)
     sums = cast(offset(scratch, TABLE_SLOTS + PACK_SLOTS), grad_output)
+    group_sums = (last - tap) * run * g.width
 
     zero = splat(sums, 0.0)
-    for i in range(0, (last - tap) * run * g.width, lanes(sums)):
+    for i in range(0, (last_group - first_group) * group_sums, lanes(sums)):
         store(sums, i, zero)
     point = chunk * g.points // g.chunks
     end = (chunk + 1) * g.points // g.chunks
     while point < end:
         points = min(POINT_BLOCK, end - point)
-        _pack_rows(
-            packed, offset(grad_output, point * g.out_channels + channel), points, g.out_channels, valid, g.width
-        )
         _put_inputs(scratch, point, points, tap, last, source, zeros, s)
-        for t in range(last - tap):
-            for tile in range(tiles):
-                r = tile * run // tiles
-                rows, x_offset = (tile + 1) * run // tiles - r, group * g.group_run + first_run + r
-                pointers, tile_sums = offset(scratch, t * POINT_BLOCK), offset(sums, (t * run + r) * g.width)
-                if g.pair > 0:
-                    paired_outer_tile(rows, pointers, points, x_offset, g.pair, packed, g.width, tile_sums, g.width)
-                else:
-                    outer_tile(rows, pointers, points, x_offset, packed, g.width, tile_sums, g.width)
+        row = offset(grad_output, point * g.out_channels + panel * g.width)
+        for group in range(first_group, last_group):
+            _pack_rows(packed, offset(row, group * g.channels), points, g.out_channels, valid, g.width)
+            into = offset(sums, (group - first_group) * group_sums)
+            _add_points(scratch, packed, into, points, last - tap, run, group * g.group_run + first_run, g)
         point += points
-    out = offset(partial, ((chunk * g.groups * g.channels + channel) * g.run + first_run) * taps)
-    _put_sums(out, sums, cast(scratch, sums), run, tap, last, taps, g.run * taps, valid, g.width)
+    for group in range(first_group, last_group):
+        channel = group * g.channels + panel * g.width
+        out = offset(partial, ((chunk * g.groups * g.channels + channel) * g.run + first_run) * taps)
+        done = offset(sums, (group - first_group) * group_sums)
+        _put_sums(out, done, cast(scratch, sums), run, tap, last, taps, g.run * taps, valid, g.width)
+
+
+@device
+def _add_points(table, packed, sums, points, taps, run, channel, g):
+    """Add what some positions contribute to one group's sums; its block's first input channel is `channel`."""
+    tiles = (run + MAX_ROWS - 1) // MAX_ROWS
+    for t in range(taps):
+        pointers = offset(table, t * POINT_BLOCK)
+        for tile in range(tiles):
+            r = tile * run // tiles
+            rows = (tile + 1) * run // tiles - r
+            tile_sums = offset(sums, (t * run + r) * g.width)
+            if g.pair > 0:
+                paired_outer_tile(rows, pointers, points, channel + r, g.pair, packed, g.width, tile_sums, g.width)
+            else:
+                outer_tile(rows, pointers, points, channel + r, packed, g.width, tile_sums, g.width)
 
 
 @device

@@ -52,15 +52,24 @@ def plan(g: ConvGeometry, itemsize: int) -> WeightPlan:
     together = 2 if paired else 1
     groups, channels = g.groups // together, g.out_per_group * together
     panels = -(-channels // width)
-    blocks = tap_blocks * panels * run_blocks * groups
-    chunks = min(
-        -(-blocking.MIN_BLOCKS // max(1, blocks)),
+    most_chunks = min(
         max(1, blocking.PACKED_BYTES // max(1, g.out_channels * run * taps * itemsize)),
         max(1, points // (4 * conv_weight.POINT_BLOCK)),
     )
+    group_block = 1
+    if tap_blocks == panels == run_blocks == 1:
+        # A step's table of source rows serves as many groups as their sums fit, if enough blocks remain.
+        most = conv_weight.SUM_SLOTS * 8 // (taps * run * width * itemsize)
+        group_block = max(1, min(most, groups * most_chunks // blocking.MIN_BLOCKS))
+    group_blocks = -(-groups // group_block)
+    group_block = blocking.split_evenly(groups, group_block)
+    blocks = tap_blocks * panels * run_blocks * group_blocks
+    chunks = min(-(-blocking.MIN_BLOCKS // max(1, blocks)), most_chunks)
     record = conv_weight.WeightConv(
         points=points,
         groups=groups,
+        group_block=group_block,
+        group_blocks=group_blocks,
         run=run,
         pair=run if paired else 0,
         group_run=run * together,
