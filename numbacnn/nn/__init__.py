@@ -15,6 +15,7 @@ from ._adaptive_pool import (
 from ._container import Identity, ModuleList, Sequential
 from ._conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from ._dropout import Dropout
+from ._fuse import fuse
 from ._linear import Flatten, Linear
 from ._loss import CrossEntropyLoss, L1Loss, MSELoss, SmoothL1Loss
 from ._module import HookHandle, IncompatibleKeys, Module
@@ -85,5 +86,6 @@ __all__ = [
     "SmoothL1Loss",
     "Softmax",
     "Tanh",
+    "fuse",
     "init",
 ]
