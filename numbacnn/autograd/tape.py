@@ -44,13 +44,23 @@ if TYPE_CHECKING:
     Gradients = Sequence["np.ndarray | None"]
     Backward = Callable[[np.ndarray, tuple[bool, ...]], Gradients]
 
-__all__ = ["Node", "enable_grad", "is_grad_enabled", "no_grad", "run_backward"]
+__all__ = ["Node", "enable_grad", "install_sum", "is_grad_enabled", "no_grad", "run_backward"]
 
 _Function = TypeVar("_Function", bound="Callable[..., Any]")
 
 _recording: ContextVar[bool] = ContextVar("numbacnn_recording", default=True)
 _next_order = itertools.count().__next__  # one C call, so numbers are unique across threads
 _accumulating = threading.Lock()
+_sum: Callable[..., np.ndarray] = np.add
+
+
+def install_sum(function: Callable[..., np.ndarray]) -> None:
+    """Let gradients be added by ``function(x, y, out=None)``, called as `numpy.add`.
+
+    The tape knows no operation and cannot import a faster one; `numbacnn.functional` brings it.
+    """
+    global _sum
+    _sum = function
 
 
 class Node:
@@ -174,11 +184,11 @@ def run_backward(root: Node, gradient: np.ndarray, retain_graph: bool = False) -
                 heapq.heappush(heap, (-order, source))
                 continue
             if order in summed:
-                gradients[order] += result
+                _sum(gradients[order], result, out=gradients[order])
             elif _is_private(result, grad_output, results):
-                gradients[order] = np.add(gradients[order], result, out=result)
+                gradients[order] = _sum(gradients[order], result, out=result)
             else:
-                gradients[order] = gradients[order] + result
+                gradients[order] = _sum(gradients[order], result)
             summed.add(order)
         summed.discard(node.order)
         if not retain_graph:
@@ -193,9 +203,9 @@ def accumulate(leaf: Tensor, gradient: np.ndarray, private: bool) -> None:
         if leaf.grad is None:
             leaf.grad = gradient if private and gradient.dtype == dtype else np.array(gradient, dtype, order="C")
         elif leaf.grad.flags.writeable:
-            leaf.grad += gradient
+            _sum(leaf.grad, gradient, out=leaf.grad)
         else:
-            leaf.grad = leaf.grad + gradient
+            leaf.grad = _sum(leaf.grad, gradient)
 
 
 def _is_private(gradient: np.ndarray, grad_output: np.ndarray, results: Gradients) -> bool:

@@ -4,7 +4,8 @@ Operands are tensors, arrays or numbers. Numbers and arrays without axes take th
 integers and bools (masks, for instance): nothing turns a float32 network into a float64 one. Two floating-point
 tensors of different dtypes are refused.
 
-Special values follow NumPy, and so do its floating-point warnings (`numpy.errstate`).
+Special values follow NumPy, and so do its floating-point warnings (`numpy.errstate`), but for sums, differences and
+products of large arrays: those are computed on all cores, without warnings.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def sub(input: Any, other: Any) -> Tensor:
     def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> tuple[Gradient, ...]:
         return (
             unbroadcast(grad, shape_a) if needs[0] else None,
-            -unbroadcast(grad, shape_b) if needs[1] else None,
+            ops.arithmetic.negative(unbroadcast(grad, shape_b)) if needs[1] else None,
         )
 
     return apply("sub", (a, b), _broadcast(np.subtract, a, b), backward)
@@ -97,8 +98,8 @@ def mul(input: Any, other: Any) -> Tensor:
 
     def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> tuple[Gradient, ...]:
         return (
-            unbroadcast(grad * saved_b, shape_a) if needs[0] else None,
-            unbroadcast(grad * saved_a, shape_b) if needs[1] else None,
+            unbroadcast(ops.arithmetic.elementwise(np.multiply, grad, saved_b), shape_a) if needs[0] else None,
+            unbroadcast(ops.arithmetic.elementwise(np.multiply, grad, saved_a), shape_b) if needs[1] else None,
         )
 
     return apply("mul", (a, b), _broadcast(np.multiply, a, b), backward)
@@ -118,10 +119,12 @@ def div(input: Any, other: Any) -> Tensor:
     quotient = value if b.requires_grad else None
 
     def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> tuple[Gradient, ...]:
-        scaled = grad / divisor
+        scaled = ops.arithmetic.elementwise(np.true_divide, grad, divisor)
         return (
             unbroadcast(scaled, shape_a) if needs[0] else None,
-            -unbroadcast(scaled * quotient, divisor.shape) if needs[1] else None,
+            -unbroadcast(ops.arithmetic.elementwise(np.multiply, scaled, quotient), divisor.shape)
+            if needs[1]
+            else None,
         )
 
     return apply("div", (a, b), value, backward)
@@ -174,7 +177,7 @@ def neg(input: Any) -> Tensor:
     Tensor([-1.,  2.], dtype=float32)
     """
     x = as_tensor(input)
-    return apply("neg", (x,), -x.data, lambda grad, needs: (-grad,))
+    return apply("neg", (x,), ops.arithmetic.negative(x.data), lambda grad, needs: (ops.arithmetic.negative(grad),))
 
 
 def exp(input: Any) -> Tensor:
@@ -430,7 +433,7 @@ def float_operand(name: str, input: Any) -> Tensor:
 
 def _broadcast(ufunc: Callable[..., Any], a: Tensor, b: Tensor) -> Any:
     try:
-        return ufunc(a.data, b.data)
+        return ops.arithmetic.elementwise(ufunc, a.data, b.data)
     except ValueError:
         raise ShapeError(f"{ufunc.__name__}: shapes {a.shape} and {b.shape} do not broadcast") from None
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import ops
 from ..autograd import Tensor, apply, as_tensor
 from ..errors import OptionError, ShapeError
 from ..ops._check import check_choice, check_integer, check_same_dtype, is_sequence
@@ -186,12 +187,12 @@ def concatenate(tensors: Iterable[Any], axis: int = 0) -> Tensor:
     at = _axis("axis", axis, operands[0].ndim)
     if len({(*shape[:at], *shape[at + 1 :]) if len(shape) > at else None for shape in shapes}) > 1:
         raise ShapeError(f"concatenate along axis {axis}: shapes {shapes} differ in another axis")
-    ends = np.cumsum([shape[at] for shape in shapes]).tolist()
+    extents = [shape[at] for shape in shapes]
 
-    def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> list[np.ndarray]:
-        return np.split(grad, ends[:-1], axis=at)
+    def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> list[np.ndarray | None]:
+        return ops.joining.split(grad, extents, at, needs)
 
-    return apply("concatenate", operands, np.concatenate([x.data for x in operands], axis=at), backward)
+    return apply("concatenate", operands, ops.joining.concatenate([x.data for x in operands], at), backward)
 
 
 def stack(tensors: Iterable[Any], axis: int = 0) -> Tensor:

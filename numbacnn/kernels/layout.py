@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from ._build import device, intrinsic, kernel
 from .pointer import prefetch_read, prefetch_write
+from .simd import lanes, load, store
 
 # Positions of the innermost spatial axis that one unit of work covers: long enough that runs of the channels-first
 # side fill whole cache lines (256 bytes of float32), short enough that the lines being written stay in the L1 cache.
@@ -146,7 +147,10 @@ def copy_strided(src, src_first, src_row, src_column, dst, dst_first, dst_row, d
     for row in range(rows):
         s, t = src_first + row * src_row, dst_first + row * dst_row
         if src_column == 1 and dst_column == 1:
-            for column in range(columns):
+            whole = columns - columns % lanes(src)
+            for column in range(0, whole, lanes(src)):
+                store(dst, t + column, load(src, s + column))
+            for column in range(whole, columns):
                 dst[t + column] = src[s + column]
         else:
             for column in range(columns):
@@ -166,7 +170,7 @@ def copy_layout(block, src: "I*", dst: "I*", p: Copy):
             copy_tile(src, s, p.src_c, dst, t, p.dst_w, p.C, positions, p.group)
         elif p.src_c == 1 and p.dst_w == 1:
             copy_tile(src, s, p.src_w, dst, t, p.dst_c, positions, p.C, p.group)
-        elif positions > p.C:
+        elif positions > p.C and not p.src_c == p.dst_c == 1:
             copy_strided(src, s, p.src_c, p.src_w, dst, t, p.dst_c, p.dst_w, p.C, positions)
         else:
             copy_strided(src, s, p.src_w, p.src_c, dst, t, p.dst_w, p.dst_c, positions, p.C)

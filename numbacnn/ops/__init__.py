@@ -16,7 +16,19 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = _lazy.attach(
     __name__,
     {"conv": ["conv_backward_bias", "conv_backward_data", "conv_backward_weight", "conv_forward", "explain"]},
-    ["activation", "adaptive_pool", "linear", "loss", "matmul", "memory", "norm", "pool", "unpool"],
+    [
+        "activation",
+        "adaptive_pool",
+        "arithmetic",
+        "joining",
+        "linear",
+        "loss",
+        "matmul",
+        "memory",
+        "norm",
+        "pool",
+        "unpool",
+    ],
 )
 
 __all__ = ["conv_backward_bias", "conv_backward_data", "conv_backward_weight", "conv_forward", "explain"]

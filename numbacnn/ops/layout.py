@@ -18,7 +18,15 @@ from . import memory
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
-__all__ = ["channels_first", "channels_last", "empty_channels_last", "is_channels_last", "memory_of", "memory_view"]
+__all__ = [
+    "channels_first",
+    "channels_last",
+    "copy_into",
+    "empty_channels_last",
+    "is_channels_last",
+    "memory_of",
+    "memory_view",
+]
 
 # By number of axes: from (N, C, *spatial) to (N, *spatial, C), and back.
 _CHANNELS_TO_END = {ndim: (0, *range(2, ndim), 1) for ndim in (3, 4, 5)}
@@ -67,7 +75,7 @@ def channels_last(x: np.ndarray) -> np.ndarray:
     if is_channels_last(x):
         return x
     out = empty_channels_last(x.shape, x.dtype)
-    _copy(x, out)
+    copy_into(out, x)
     return out
 
 
@@ -94,7 +102,7 @@ def channels_first(x: np.ndarray) -> np.ndarray:
     if x.flags.c_contiguous and x.flags.aligned:
         return x
     out = memory.empty(x.shape, x.dtype)
-    _copy(x, out)
+    copy_into(out, x)
     return out
 
 
@@ -110,7 +118,7 @@ def memory_of(x: np.ndarray) -> np.ndarray:
     if _is_dense(view):
         return view
     out = memory.empty(view.shape, x.dtype)
-    _copy(x, out.transpose(_CHANNELS_FROM_END[x.ndim]))
+    copy_into(out.transpose(_CHANNELS_FROM_END[x.ndim]), x)
     return out
 
 
@@ -145,20 +153,21 @@ def empty_channels_last(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -
     return memory.empty((shape[0], *shape[2:], shape[1]), dtype).transpose(_CHANNELS_FROM_END[len(shape)])
 
 
-def _is_dense(view: np.ndarray) -> bool:
-    flags = view.flags
-    return flags.c_contiguous and flags.aligned
+def copy_into(dst: np.ndarray, src: np.ndarray) -> None:
+    """``dst[...] = src``, bit for bit, in parallel where it pays.
 
+    Parameters
+    ----------
+    dst, src : ndarray, shape (N, C, *spatial)
+        Of one shape and dtype, any strides; they do not overlap.
 
-def _permutation(x: np.ndarray) -> tuple[int, ...]:
-    try:
-        return _CHANNELS_TO_END[x.ndim]
-    except KeyError:
-        raise ShapeError(f"an array must have 3 to 5 axes, (N, C, *spatial), got shape {x.shape}") from None
-
-
-def _copy(src: np.ndarray, dst: np.ndarray) -> None:
-    """``dst[...] = src``, bit for bit and in parallel where it pays."""
+    Examples
+    --------
+    >>> out = np.zeros((1, 2, 2, 2))
+    >>> copy_into(out[:, 1:], np.ones((1, 1, 2, 2)))
+    >>> out.sum(axis=(0, 2, 3))
+    array([0., 4.])
+    """
     size = src.itemsize
     if (
         src.nbytes < _KERNEL_FROM_BYTES
@@ -184,6 +193,18 @@ def _copy(src: np.ndarray, dst: np.ndarray) -> None:
         Copy._make([d, h, w, channels, *in_elements, units, units_per_block, _group(src_strides, dst_strides)]),
         cost=src.nbytes / _COPY_BYTES_PER_NS,
     )
+
+
+def _is_dense(view: np.ndarray) -> bool:
+    flags = view.flags
+    return flags.c_contiguous and flags.aligned
+
+
+def _permutation(x: np.ndarray) -> tuple[int, ...]:
+    try:
+        return _CHANNELS_TO_END[x.ndim]
+    except KeyError:
+        raise ShapeError(f"an array must have 3 to 5 axes, (N, C, *spatial), got shape {x.shape}") from None
 
 
 def _group(src_strides: list[int], dst_strides: list[int]) -> int:
