@@ -1,9 +1,10 @@
 """The weight gradient as outer products: ``dW[tap][ci][co]`` sums ``x[position + tap][ci] * dY[position][co]``.
 
-A block owns one panel of output channels of one group or, where that is little, of several groups, and part of the
-taps and input channels, and keeps their gradient in its thread's scratch (L2) while it walks over the positions.
-These are taken a few at a time: their rows of dY are packed once, into L1, and every tap and every group of six input
-channels runs the outer-product tile over them.
+A block owns some panels of output channels and part of the taps and input channels, and keeps their gradient in its
+thread's scratch (L2) while it walks over the positions. These are taken a few at a time: which rows of x they read is
+listed once, their rows of dY are packed, into L1, and every tap and every group of six input channels runs the
+outer-product tile over them. With a single tap, several panels read the same few channels of x, which are copied first:
+side by side they share few pages and no sets of the cache.
 
 Groups of as many output channels as a vector has lanes go through in pairs: each fills one of a tile's two vectors.
 """
@@ -13,19 +14,23 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ._build import device, kernel
+from ._serial import SCRATCH_SLOTS
 from .layout import copy_transposed
-from .pointer import as_integers, cast, offset
+from .pointer import as_integers, cast, load_pointer, offset, store_pointer
 from .simd import lanes, load, load_first, splat, store
 from .sources import Sources, following_row, locate, put_sources
 from .tile import MAX_ROWS, outer_tile, paired_outer_tile
 
 # Positions per step. Loading and storing a tile's twelve accumulators is spread over so many multiply-adds.
 POINT_BLOCK = 128
-# The scratch: pointers of POINT_BLOCK positions for each tap of a block; packed rows of dY; the gradient.
+# The scratch: pointers of POINT_BLOCK positions for each tap of a block; packed rows of dY; the gradient, or a smaller
+# one and copied rows of x.
 MAX_TAPS = 32
 TABLE_SLOTS = POINT_BLOCK * MAX_TAPS
 PACK_SLOTS = POINT_BLOCK * 16
 SUM_SLOTS = 20 * 1024
+FEW_SUM_SLOTS = 12 * 1024
+COPY_SLOTS = SCRATCH_SLOTS - TABLE_SLOTS - PACK_SLOTS - FEW_SUM_SLOTS
 TRANSPOSE_COLUMNS = 128  # columns transposed at a time, through a buffer that stays in L1
 
 
@@ -35,19 +40,20 @@ class WeightConv(NamedTuple):
     points: int  # output positions of the whole batch
     groups: int  # or pairs of groups
     run: int  # input channels of one group
-    group_block: int  # groups of a block; more than one only if blocks have all taps and channels of a group
-    group_blocks: int
     pair: int  # input channels from one group of a pair to the other; 0: groups go through one by one
     group_run: int  # input channels from one group, or pair, to the next
     channels: int  # output channels of one group, or pair
     out_channels: int
     width: int  # lanes of a full tile
     panels: int  # panels of output channels per group
+    panel_block: int  # panels of a block, those of all groups numbered through
+    panel_blocks: int
     run_block: int  # input channels of a block
     run_blocks: int
     tap_block: int  # taps of a block
     tap_blocks: int
     chunks: int  # parts of the positions, each with a partial sum
+    pitch: int  # elements between copied rows of x; 0: rows are read where they lie
 
 
 @device
@@ -100,54 +106,78 @@ def conv_weight(
     g: "WeightConv",
     s: "Sources",
 ):
-    """One block: a chunk of positions, one panel of output channels of some groups, a block of taps and input channels.
+    """One block: a chunk of positions, some panels of output channels, a block of taps and input channels.
 
     ``partial[chunk][co][ci][tap]`` receives the chunk's sum.
     """
-    panel = block % g.panels
-    block //= g.panels
     run_block = block % g.run_blocks
     block //= g.run_blocks
     tap_block = block % g.tap_blocks
     block //= g.tap_blocks
-    first_group = block % g.group_blocks * g.group_block
-    last_group = min(first_group + g.group_block, g.groups)
-    chunk = block // g.group_blocks
+    first_panel = block % g.panel_blocks * g.panel_block
+    last_panel = min(first_panel + g.panel_block, g.groups * g.panels)
+    chunk = block // g.panel_blocks
 
     taps = s.taps_d * s.taps_h * s.taps_w
     tap = tap_block * g.tap_block
     last = min(tap + g.tap_block, taps)
     first_run = run_block * g.run_block
     run = min(g.run_block, g.run - first_run)
-    valid = min(g.width, g.channels - panel * g.width)
     packed = cast(offset(scratch, TABLE_SLOTS), grad_output)
     sums = cast(offset(scratch, TABLE_SLOTS + PACK_SLOTS), grad_output)
-    group_sums = (last - tap) * run * g.width
+    copies = cast(offset(scratch, TABLE_SLOTS + PACK_SLOTS + FEW_SUM_SLOTS), grad_output)
+    panel_sums = (last - tap) * run * g.width
 
     zero = splat(sums, 0.0)
-    for i in range(0, (last_group - first_group) * group_sums, lanes(sums)):
+    for i in range(0, (last_panel - first_panel) * panel_sums, lanes(sums)):
         store(sums, i, zero)
     point = chunk * g.points // g.chunks
     end = (chunk + 1) * g.points // g.chunks
     while point < end:
         points = min(POINT_BLOCK, end - point)
         _put_inputs(scratch, point, points, tap, last, source, zeros, s)
-        row = offset(grad_output, point * g.out_channels + panel * g.width)
-        for group in range(first_group, last_group):
-            _pack_rows(packed, offset(row, group * g.channels), points, g.out_channels, valid, g.width)
-            into = offset(sums, (group - first_group) * group_sums)
-            _add_points(scratch, packed, into, points, last - tap, run, group * g.group_run + first_run, g)
+        if g.pitch > 0:
+            _copy_inputs(scratch, copies, points, first_run, run, g.pitch)
+        for panel in range(first_panel, last_panel):
+            group, channel, valid = _channels(panel, g)
+            row = offset(grad_output, point * g.out_channels + channel)
+            _pack_rows(packed, row, points, g.out_channels, valid, g.width)
+            into = offset(sums, (panel - first_panel) * panel_sums)
+            x_channel = 0 if g.pitch > 0 else group * g.group_run + first_run
+            _add_points(scratch, packed, into, points, last - tap, run, x_channel, g)
         point += points
-    for group in range(first_group, last_group):
-        channel = group * g.channels + panel * g.width
+    for panel in range(first_panel, last_panel):
+        _, channel, valid = _channels(panel, g)
         out = offset(partial, ((chunk * g.groups * g.channels + channel) * g.run + first_run) * taps)
-        done = offset(sums, (group - first_group) * group_sums)
+        done = offset(sums, (panel - first_panel) * panel_sums)
         _put_sums(out, done, cast(scratch, sums), run, tap, last, taps, g.run * taps, valid, g.width)
 
 
 @device
+def _copy_inputs(table, copies, points, channel, run, pitch):
+    """Copy `run` channels of each listed row of x, and list the copies."""
+    n = lanes(copies)
+    whole = run // n * n
+    for p in range(points):
+        row, copy = offset(load_pointer(table, p, copies), channel), offset(copies, p * pitch)
+        for i in range(0, whole, n):
+            store(copy, i, load(row, i))
+        for i in range(whole, run):
+            copy[i] = row[i]
+        store_pointer(table, p, copy)
+
+
+@device
+def _channels(panel, g):
+    """The group of a panel, its first output channel and how many it has."""
+    group = panel // g.panels
+    first = (panel - group * g.panels) * g.width
+    return group, group * g.channels + first, min(g.width, g.channels - first)
+
+
+@device
 def _add_points(table, packed, sums, points, taps, run, channel, g):
-    """Add what some positions contribute to one group's sums; its block's first input channel is `channel`."""
+    """Add what some positions contribute to one panel's sums, from channel `channel` of the listed rows on."""
     tiles = (run + MAX_ROWS - 1) // MAX_ROWS
     for t in range(taps):
         pointers = offset(table, t * POINT_BLOCK)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from ..geometry import ConvGeometry
 
 
+FEWEST_CHANNELS = 32  # input channels of a block, where they are dealt out: several tiles
+FEWEST_SHARING = 4  # panels that are worth a copy of the rows of x that they read
+CACHE_LINE = 64  # bytes
 ADD_STEP = 16384  # elements of the gradient per block when partial sums are added
 
 
@@ -45,31 +48,19 @@ def plan(g: ConvGeometry, itemsize: int) -> WeightPlan:
     run, taps = g.in_per_group, g.taps
     points = g.batch * math.prod(g.output)
     tap_block = blocking.split_evenly(taps, conv_weight.MAX_TAPS)
-    run_block = blocking.split_evenly(run, conv_weight.SUM_SLOTS * 8 // (tap_block * width * itemsize))
-    tap_blocks, run_blocks = -(-taps // tap_block), -(-run // run_block)
-    last_run = run - (run_blocks - 1) * run_block
-    paired = 2 * g.out_per_group == width and g.groups % 2 == 0 and last_run >= MIN_PAIRED_ROWS
+    tap_blocks = -(-taps // tap_block)
+    fit = conv_weight.SUM_SLOTS * 8 // (tap_block * width * itemsize)
+    paired = 2 * g.out_per_group == width and g.groups % 2 == 0 and MIN_PAIRED_ROWS <= run <= fit
     together = 2 if paired else 1
     groups, channels = g.groups // together, g.out_per_group * together
     panels = -(-channels // width)
-    most_chunks = min(
-        max(1, blocking.PACKED_BYTES // max(1, g.out_channels * run * taps * itemsize)),
-        max(1, points // (4 * conv_weight.POINT_BLOCK)),
-    )
-    group_block = 1
-    if tap_blocks == panels == run_blocks == 1:
-        # A step's table of source rows serves as many groups as their sums fit, if enough blocks remain.
-        most = conv_weight.SUM_SLOTS * 8 // (taps * run * width * itemsize)
-        group_block = max(1, min(most, groups * most_chunks // blocking.MIN_BLOCKS))
-    group_blocks = -(-groups // group_block)
-    group_block = blocking.split_evenly(groups, group_block)
-    blocks = tap_blocks * panels * run_blocks * group_blocks
-    chunks = min(-(-blocking.MIN_BLOCKS // max(1, blocks)), most_chunks)
+    cut = _cut(g, itemsize, groups, panels, fit)
+    run_blocks, panel_blocks = -(-run // cut.run_block), -(-groups * panels // cut.panel_block)
+    blocks = tap_blocks * run_blocks * panel_blocks
+    chunks = min(-(-blocking.MIN_BLOCKS // max(1, blocks)), cut.most_chunks)
     record = conv_weight.WeightConv(
         points=points,
         groups=groups,
-        group_block=group_block,
-        group_blocks=group_blocks,
         run=run,
         pair=run if paired else 0,
         group_run=run * together,
@@ -77,15 +68,70 @@ def plan(g: ConvGeometry, itemsize: int) -> WeightPlan:
         out_channels=g.out_channels,
         width=width,
         panels=panels,
-        run_block=run_block,
+        panel_block=cut.panel_block,
+        panel_blocks=panel_blocks,
+        run_block=cut.run_block,
         run_blocks=run_blocks,
         tap_block=tap_block,
         tap_blocks=tap_blocks,
         chunks=chunks,
+        pitch=cut.pitch,
     )
     sources = forward_phase(g).sources(Memory(g.input, g.in_channels))
     cost = 2.0 * points * taps * run * panels * width * groups / blocking.FLOPS_PER_NS
     return WeightPlan(sources, record, blocks * chunks, cost)
+
+
+class Cut(NamedTuple):
+    """How channels and positions are cut; see `conv_weight.WeightConv`."""
+
+    run_block: int
+    panel_block: int
+    most_chunks: int
+    pitch: int = 0
+
+
+def _cut(g: ConvGeometry, itemsize: int, groups: int, panels: int, fit: int) -> Cut:
+    """Cut the channels of `groups`, each of some panels; `fit` input channels of a panel, times panels, fit a block."""
+    run, points = g.in_per_group, g.batch * math.prod(g.output)
+    if g.taps == g.groups == 1:
+        cut = _cut_to_share(run, g.out_channels, panels, points, itemsize)
+        if cut.panel_block >= FEWEST_SHARING:
+            return cut
+    most_chunks = min(
+        max(1, blocking.PACKED_BYTES // max(1, g.out_channels * run * g.taps * itemsize)),
+        max(1, points // (4 * conv_weight.POINT_BLOCK)),
+    )
+    panel_block = 1
+    if panels == 1 and run <= fit and g.taps <= conv_weight.MAX_TAPS:
+        # A step's table of source rows serves as many groups as their sums fit, if enough blocks remain.
+        most = min(fit // max(1, run), groups * most_chunks // blocking.MIN_BLOCKS)
+        panel_block = blocking.split_evenly(groups, max(1, most))
+    return Cut(blocking.split_evenly(run, fit), panel_block, most_chunks)
+
+
+def _cut_to_share(run: int, channels: int, panels: int, points: int, itemsize: int) -> Cut:
+    """Cut the channels of a single tap so that as little as possible is read, rows of x being copied once.
+
+    All blocks together read each row of x once for every block of panels, and each of dY once for every block of input
+    channels. Rows are read whole, and the positions cut instead, where partial sums are little beside them.
+    """
+    width, line = tile_lanes(itemsize), CACHE_LINE // itemsize
+    size = max(1, run * channels)
+    little = min(points * (run + channels) // (4 * size), blocking.PACKED_BYTES // (size * itemsize))
+    chunks = max(1, min(blocking.MIN_BLOCKS, little, points // conv_weight.POINT_BLOCK))
+    fewest = -(-blocking.MIN_BLOCKS // chunks)
+    fit = conv_weight.FEW_SUM_SLOTS * 8 // (width * itemsize)
+    most_run = min(fit, conv_weight.COPY_SLOTS * 8 // (conv_weight.POINT_BLOCK * itemsize) - line)
+    best, least = Cut(1, 1, chunks), math.inf
+    for run_blocks in range(1, 1 + -(-run // FEWEST_CHANNELS)):
+        run_block = -(-run // run_blocks)
+        most = min(fit // max(1, run_block), panels // -(-fewest // run_blocks))
+        panel_block = blocking.split_evenly(panels, max(1, most))
+        read = run * -(-panels // panel_block) + width * panels * run_blocks
+        if run_block <= most_run and read < least:
+            best, least = Cut(run_block, panel_block, chunks, run_block + line), read
+    return best
 
 
 class Launches(NamedTuple):

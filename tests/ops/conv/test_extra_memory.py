@@ -28,6 +28,7 @@ LARGE = [
     ConvCase(1, 16, 16, (1 << 18,), (31,), padding=15, padding_mode="circular", groups=16, name="circular strips"),
     ConvCase(1, 8, 8, (40000, 2), (5, 1), padding=(2, 0), groups=4, name="groups of many rows"),
     ConvCase(1, 1 << 17, 1 << 17, (5, 5), (3, 3), padding=1, groups=1 << 17, name="depthwise of many channels"),
+    ConvCase(1, 768, 768, (1 << 15,), (1,), name="pointwise of many positions"),
     ConvCase(1, 64, 64, (1 << 16,), (64,), padding=32, name="fft of many blocks"),
     ConvCase(1, 96, 96, (1 << 13,), (1024,), padding=512, name="fft of many weights"),
     ConvCase(1, 16, 16, (1 << 15,), (8000,), padding=4000, dtype="float64", name="fft of long blocks"),
