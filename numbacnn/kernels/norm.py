@@ -31,6 +31,8 @@ SUMS_ROWS = 2
 # Rows of the coefficients of the gradient.
 BY_GRAD, BY_X, CONSTANT = range(3)
 COEFFICIENT_ROWS = 3
+# Rows that pass through a loop together: what belongs to their columns is loaded, and stored, once for all of them.
+QUAD = 4
 
 
 @elementwise
@@ -176,7 +178,19 @@ def normalise(
 ):
     first, count, extra = block_rows(block, rows, step, rest)
     lowest = splat(x, floor)
-    for row in range(first, first + count):
+    quads = count - count % QUAD
+    for row in range(first, first + quads, QUAD):
+        for j in range(0, width, lanes(x)):
+            mean, scale = load(stats, MEAN * width + j), load(stats, SCALE * width + j)
+            shift = load(stats, SHIFT * width + j)
+            i = row * width + j
+            a, b = load(x, i) - mean, load(x, i + width) - mean
+            c, d = load(x, i + 2 * width) - mean, load(x, i + 3 * width) - mean
+            store(out, i, floored(fma(a, scale, shift), lowest))
+            store(out, i + width, floored(fma(b, scale, shift), lowest))
+            store(out, i + 2 * width, floored(fma(c, scale, shift), lowest))
+            store(out, i + 3 * width, floored(fma(d, scale, shift), lowest))
+    for row in range(first + quads, first + count):
         for j in range(0, width, lanes(x)):
             scale, shift = load(stats, SCALE * width + j), load(stats, SHIFT * width + j)
             y = fma(load(x, row * width + j) - load(stats, MEAN * width + j), scale, shift)
@@ -207,8 +221,8 @@ def gradient_sums(
     total = block * SUMS_ROWS * width
     products = total + width
     lowest = splat(x, floor)
-    pairs = count - count % 2
-    for row in range(first, first + pairs, 2):
+    quads = count - count % QUAD
+    for row in range(first, first + quads, QUAD):
         for j in range(0, width, lanes(x)):
             i = row * width + j
             mean, scale = load(stats, MEAN * width + j), load(stats, SCALE * width + j)
@@ -216,9 +230,14 @@ def gradient_sums(
             a, b = load(x, i) - mean, load(x, i + width) - mean
             grad_a = above_floor(fma(a, scale, shift), lowest, load(grad, i))
             grad_b = above_floor(fma(b, scale, shift), lowest, load(grad, i + width))
-            store(partial, total + j, load(partial, total + j) + (grad_a + grad_b))
-            store(partial, products + j, load(partial, products + j) + fma(a, grad_a, b * grad_b))
-    for row in range(first + pairs, first + count + 1):
+            upper, upper_products = grad_a + grad_b, fma(a, grad_a, b * grad_b)
+            a, b = load(x, i + 2 * width) - mean, load(x, i + 3 * width) - mean
+            grad_a = above_floor(fma(a, scale, shift), lowest, load(grad, i + 2 * width))
+            grad_b = above_floor(fma(b, scale, shift), lowest, load(grad, i + 3 * width))
+            lower, lower_products = grad_a + grad_b, fma(a, grad_a, b * grad_b)
+            store(partial, total + j, load(partial, total + j) + (upper + lower))
+            store(partial, products + j, load(partial, products + j) + (upper_products + lower_products))
+    for row in range(first + quads, first + count + 1):
         length = width if row < first + count else extra
         for j in range(0, length, lanes(x)):
             i, n = row * width + j, length - j
@@ -283,14 +302,16 @@ def input_gradient(
 ):
     first, count, extra = block_rows(block, rows, step, rest)
     lowest = splat(x, floor)
-    for row in range(first, first + count):
+    for row in range(first, first + count, QUAD):
+        end = (min(row + QUAD, first + count)) * width
         for j in range(0, width, lanes(x)):
-            i = row * width + j
-            a = load(x, i) - load(stats, MEAN * width + j)
-            y = fma(a, load(stats, SCALE * width + j), load(stats, SHIFT * width + j))
-            kept = above_floor(y, lowest, load(grad, i))
-            linear = fma(a, load(coefficients, BY_X * width + j), load(coefficients, CONSTANT * width + j))
-            store(out, i, fma(kept, load(coefficients, BY_GRAD * width + j), linear))
+            mean, scale = load(stats, MEAN * width + j), load(stats, SCALE * width + j)
+            shift, by_grad = load(stats, SHIFT * width + j), load(coefficients, BY_GRAD * width + j)
+            by_x, constant = load(coefficients, BY_X * width + j), load(coefficients, CONSTANT * width + j)
+            for i in range(row * width + j, end, width):
+                a = load(x, i) - mean
+                kept = above_floor(fma(a, scale, shift), lowest, load(grad, i))
+                store(out, i, fma(kept, by_grad, fma(a, by_x, constant)))
     tail = (first + count) * width
     for j in range(0, extra, lanes(x)):
         n = extra - j
