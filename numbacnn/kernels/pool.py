@@ -1,7 +1,8 @@
 """Max and average pooling over channels-last memory, for any rank and any windows, and the gradient of averages.
 
 Every kernel walks over its own results (outputs forward, inputs backward) and gathers what each is made of, so no two
-blocks write the same element and every sum has one order. A result stays in a register until it is whole.
+blocks write the same element and every sum has one order. A result stays in a register until it is whole. The gradient
+of a max pool whose windows do not overlap walks over the outputs, too; that of any other is in `pool_scatter`.
 
 Each kernel exists twice. Lanes of a vector are neighbouring channels; but the kernels ``*_few`` are for fewer channels
 than lanes, and there a vector holds results along W instead, wherever all of them have the same taps.
@@ -20,6 +21,7 @@ from .pool_lanes import (
     drop_lanes,
     load_lanes,
     load_offsets,
+    same_offset,
     splat_offset,
     store_lanes,
     store_offsets,
@@ -63,6 +65,17 @@ def max_of_taps(arrays, table, start, count, base, source, at, result, shared, d
 
 
 @inlined
+def gradient_of_winner(arrays, table, start, count, base, source, at, result, shared, divisor, g):
+    """An output's gradient goes to the tap that won; the others get zero."""
+    out, grad, offsets = arrays
+    value = load_lanes(grad, at, result)
+    where = widen_offsets(load_offsets(offsets, at, result, value), value)
+    for t in range(count):
+        won = same_offset(where, splat_offset(value, table[2 * t + 1]))
+        store_lanes(out, base + table[2 * t], source, select(won, value, zeros(out, source)))
+
+
+@inlined
 def average_of_taps(arrays, table, start, count, base, source, at, result, shared, divisor, g):
     """The average of a window; its part so far. Adding up parts keeps large sums accurate, and additions in flight."""
     x, out = arrays
@@ -101,6 +114,17 @@ def max_pool(block, x: "T*", out: "T*", offsets: "I*", lowest: "T", g: "Pool"):
 @kernel(I=OFFSET_DTYPES)
 def max_pool_few(block, x: "T*", out: "T*", offsets: "I*", lowest: "T", g: "Pool"):
     walk_few(block, g, forward_row, forward_place, forward_table, max_of_taps, (x, out, offsets, lowest))
+
+
+@kernel(I=OFFSET_DTYPES)
+def max_pool_tiles_backward(block, out: "T*", grad: "T*", offsets: "I*", g: "Pool"):
+    """The gradient of the input where every element is in one window: a walk over the outputs, which fills theirs."""
+    walk(block, g, forward_row, forward_place, forward_table, gradient_of_winner, (out, grad, offsets))
+
+
+@kernel(I=OFFSET_DTYPES)
+def max_pool_tiles_backward_few(block, out: "T*", grad: "T*", offsets: "I*", g: "Pool"):
+    walk_few(block, g, forward_row, forward_place, forward_table, gradient_of_winner, (out, grad, offsets))
 
 
 @kernel

@@ -187,6 +187,14 @@ def splat_offset(typingctx, like, number):
 
 
 @intrinsic
+def same_offset(typingctx, a, b):
+    """The mask of the lanes in which two vectors of window offsets are equal."""
+    from numba.core import types
+
+    return _vector(types.boolean, a)(a, b), lambda context, builder, signature, args: builder.icmp_signed("==", *args)
+
+
+@intrinsic
 def beats(typingctx, candidate, best):
     """The mask of the lanes in which `candidate` replaces `best`: it is larger, or the first NaN."""
     from numba.core import types

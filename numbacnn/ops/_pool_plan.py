@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PoolPlan",
     "adaptive_geometry",
+    "is_tiling",
     "plan_backward",
     "plan_forward",
     "plan_scatter",
@@ -153,6 +154,13 @@ def plan_backward(geometry: PoolGeometry, itemsize: int, divisor: int = 0) -> Po
     """The launch that fills the gradient of the input of an average pool."""
     runs = (*_inner_inputs(geometry, 2), max(geometry.stride[2], 1))
     return _plan(geometry, itemsize, geometry.input, runs, divisor, False)
+
+
+@functools.lru_cache(maxsize=1024)
+def is_tiling(geometry: PoolGeometry) -> bool:
+    """Whether the windows lie side by side: none overlaps another, and only the input's end may be in none."""
+    axes = zip(geometry.kernel, geometry.stride, geometry.dilation, geometry.pad_low, strict=True)
+    return all(k == s and (d == 1 or k == 1) and low == 0 for k, s, d, low in axes)
 
 
 @functools.lru_cache(maxsize=64)

@@ -15,7 +15,7 @@ from ..kernels import pool as kernels
 from ..kernels import pool_scatter
 from ..kernels.pool_walk import COUNT_PADDING
 from ._check import check_float, check_tensor_like
-from ._pool_plan import divisor_code, plan_backward, plan_forward, plan_scatter, window_geometry
+from ._pool_plan import divisor_code, is_tiling, plan_backward, plan_forward, plan_scatter, window_geometry
 from .layout import channels_last, empty_channels_last
 
 if TYPE_CHECKING:
@@ -347,11 +347,25 @@ def max_backward(grad_output: np.ndarray, offsets: np.ndarray, geometry: PoolGeo
             f"got {offsets.dtype} of shape {offsets.shape}"
         )
     out = empty_channels_last(geometry.input_shape, grad.dtype)
+    offsets = channels_last(offsets)
+    if is_tiling(geometry):
+        _fill_windows(grad, offsets, out, geometry)
+        return out
     plan, taps = plan_scatter(geometry, grad.itemsize)
     reach = int(taps[-1]) // geometry.channels
-    offsets = channels_last(offsets)
     pool_scatter.max_pool_backward(plan.blocks, grad, offsets, taps, reach, out, plan.pool, cost=plan.cost)
     return out
+
+
+def _fill_windows(grad: np.ndarray, offsets: np.ndarray, out: np.ndarray, geometry: PoolGeometry) -> None:
+    """The gradient of a max pool whose windows lie side by side."""
+    plan = plan_forward(geometry, grad.itemsize, offsets=True)
+    kernel = kernels.max_pool_tiles_backward_few if plan.few else kernels.max_pool_tiles_backward
+    kernel(plan.blocks, out, grad, offsets, plan.pool, cost=plan.cost)
+    for axis in range(2, out.ndim):  # what lies beyond the last window
+        reached = geometry.output[axis - out.ndim] * geometry.stride[axis - out.ndim]
+        if reached < out.shape[axis]:
+            np.moveaxis(out, axis, 0)[reached:] = 0
 
 
 def average_forward(x: np.ndarray, geometry: PoolGeometry, divisor: int) -> np.ndarray:

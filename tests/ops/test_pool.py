@@ -78,6 +78,13 @@ def test_max_pool_backward(case):
         ((1, 1, 200_000), 3, {"stride": 1, "padding": 1}),
         ((1, 33, 20, 21, 22), (2, 3, 2), {"stride": 1, "padding": 1, "dilation": (1, 2, 1)}),
         ((1, 3, 4, 40_000), (3, 2), {"stride": (1, 3)}),
+        # Windows side by side, that reach the end, do not, and reach beyond.
+        ((2, 70, 61, 67), 2, {}),
+        ((2, 70, 61, 67), 2, {"ceil_mode": True}),
+        ((3, 33, 20, 21, 22), (2, 3, 2), {}),
+        ((1, 3, 4, 40_000), (2, 3), {}),
+        ((2, 1, 100_001), 2, {}),
+        ((1, 21, 40, 41), 17, {}),
     ],
     ids=str,
 )
@@ -124,8 +131,11 @@ def pools(draw):
     rank = draw(st.integers(1, 3))
     axis = st.tuples(*[st.integers(1, 4)] * rank)
     kernel, stride, dilation = draw(axis), draw(axis), draw(axis)
+    side_by_side = draw(st.booleans())
+    if side_by_side:
+        stride, dilation = kernel, (1,) * rank
     span = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
-    padding = tuple((draw(st.integers(0, s // 2)), draw(st.integers(0, s // 2))) for s in span)
+    padding = 0 if side_by_side else tuple((draw(st.integers(0, s // 2)), draw(st.integers(0, s // 2))) for s in span)
     size = tuple(draw(st.integers(s, s + 7)) for s in span)
     channels = draw(st.sampled_from([1, 2, 3, 5, 8, 9, 19]))
     return (draw(st.integers(1, 2)), channels, *size), kernel, stride, padding, dilation, draw(st.booleans())
@@ -259,6 +269,7 @@ def test_same_bits_on_any_number_of_threads(channels):
             average,
             max_pool_backward(average, offsets, shape, 3, **options),
             avg_pool_backward(average, shape, 3, **options),
+            max_pool_backward(*max_pool_forward(x, 2), shape, 2),
         )
 
     assert_same_bits(results)
