@@ -11,40 +11,101 @@ made of dozens of small helpers over integers, pointers and vectors. So:
   otherwise every helper would be optimised and compiled by itself, again in each caller (`intermediate`);
 - that is done without unrolling loops: hot ones are written out by hand, and the others took a third of the time.
 
-Where a private part is missing, in another version of Numba, that much time is lost, and nothing else.
+Where another version of Numba lacks one of the private parts, that part's time is lost, and nothing else. Where
+that breaks this way to compile, `attempt` falls back on Numba as it is: three times as long to compile, and loops
+unrolled until tiles no longer fit the registers.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-from typing import TYPE_CHECKING, Any
+import warnings
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+_Result = TypeVar("_Result")
 
 # No nnan / ninf: NaN and infinity must survive. reassoc lets reductions be vectorised; the order it picks depends
 # on the code and the problem, not on the threads, so results stay reproducible.
 _FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 
+# Whether kernels are compiled as described above, or by Numba as it is.
+_quick = True
+
 # What stands in for a part of Numba: owner, name, value.
 _StandIn = tuple[Any, str, Any]
 
 
-@functools.cache
-def options() -> dict[str, Any]:
-    """The options of `numba.njit` for kernels and their helpers."""
-    return {
+def is_quick() -> bool:
+    """Whether kernels are compiled in the quick way; what was compiled in one way does not fit the other."""
+    return _quick
+
+
+def attempt(build: Callable[[], _Result]) -> _Result:
+    """What `build` returns; if it fails in the quick way, but not in Numba's own, that is how things go from now on."""
+    from numba.core.compiler_lock import global_compiler_lock
+
+    global _quick
+    with global_compiler_lock:
+        if not _quick:
+            return build()
+        try:
+            return build()
+        except Exception as error:
+            failure = error
+        _quick = False
+        try:
+            result = build()
+        except Exception:
+            _quick = True  # the kernel is at fault
+            raise failure from None
+    import numba
+
+    warnings.warn(
+        f"numba {numba.__version__} does not compile kernels in the quick way ({type(failure).__name__}: "
+        f"{str(failure).strip()}); its own takes three times as long, and some kernels run slower",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return result
+
+
+def dispatcher(function: Callable[..., Any], **more: Any) -> Any:
+    """Numba's dispatcher of a function, with the options for kernels and their helpers."""
+    import numba
+
+    options = {
         "nogil": True,
         "error_model": "numpy",
         "fastmath": _FASTMATH,
         "no_cpython_wrapper": True,
         "no_cfunc_wrapper": True,
         "_nrt": False,  # no reference counting: a cached kernel must link without Numba's runtime
-        "pipeline_class": _pipeline(),
+        **({"pipeline_class": _pipeline()} if _quick else {}),
     }
+    return numba.njit(**options, **more)(function)
 
 
+def helper(function: Callable[..., Any], force_inline: bool) -> Any:
+    """The dispatcher of a helper, not compiled once more for every number that a call writes out."""
+    from numba.core import types
+
+    made = dispatcher(function, forceinline=force_inline)
+    resolve = made.get_call_template
+
+    def without_literals(args: Any, kws: Any) -> Any:
+        return resolve(
+            tuple(types.unliteral(arg) for arg in args), {name: types.unliteral(arg) for name, arg in kws.items()}
+        )
+
+    made.get_call_template = without_literals
+    return made
+
+
+@functools.cache
 def _pipeline() -> Any:
     """Numba's compiler with the passes that kernels need.
 
@@ -82,22 +143,40 @@ def _pipeline() -> Any:
 @contextlib.contextmanager
 def intermediate() -> Iterator[None]:
     """Let Numba produce plain LLVM IR for a function and its helpers: not linked, not optimised, no machine code."""
+    if not _quick:
+        yield
+        return
     from numba.core.codegen import CPUCodeLibrary
     from numba.core.compiler_lock import global_compiler_lock
     from numba.core.registry import cpu_target
 
+    unfinished: list[Any] = []
+
+    def postpone(library: Any) -> None:
+        library._finalized = True
+        unfinished.append(library)
+
     stand_ins: list[_StandIn] = [
-        (CPUCodeLibrary, "finalize", lambda self: setattr(self, "_finalized", True)),
+        (CPUCodeLibrary, "finalize", postpone),
         (CPUCodeLibrary, "_optimize_functions", lambda self, module: None),
         # The dispatcher keeps a built-in per function, as a key; it is never called.
         (type(cpu_target.target_context), "get_executable", lambda self, library, fndesc, env: [].append),
     ]
     with global_compiler_lock, _replaced(stand_ins + _remembered() + _shortened()):
-        yield
+        try:
+            yield
+        finally:
+            # Some are of Numba's own functions: Numba may need them whole later. Those that it had finished before are
+            # left alone, for it must not load them twice.
+            for library in unfinished:
+                library._finalized = False
 
 
 def link(library: Any) -> Any:
     """The optimised LLVM module of a function's library and of all functions that it calls."""
+    if not _quick:
+        library.finalize()
+        return library._final_module
     module = library._final_module
     for callee in _callees(library):
         copy = callee._final_module.clone()
@@ -105,7 +184,6 @@ def link(library: Any) -> Any:
             if not function.is_declaration:
                 function.linkage = "linkonce_odr"  # several callers may bring it, and LLVM may drop it once inlined
         module.link_in(copy)
-        callee._finalized = False  # it may be one of Numba's own functions: Numba may need it whole later
     _optimise(library.codegen._tm, module)
     module.verify()
     return module
@@ -139,33 +217,37 @@ def _remembered() -> list[_StandIn]:
     """Functions of Numba that answer the same questions for every statement of every kernel."""
     from numba.core import base, types
 
-    size_of = base.BaseContext.get_abi_sizeof
-    sizes: dict[str, int] = {}
+    def remember_sizes(size_of: Any) -> Any:
+        sizes: dict[str, int] = {}
 
-    def get_abi_sizeof(self: Any, ty: Any) -> int:
-        text = str(ty)
-        if text not in sizes:
-            sizes[text] = size_of(self, ty)  # builds and parses a module
-        return sizes[text]
+        def get_abi_sizeof(self: Any, ty: Any) -> int:
+            text = str(ty)
+            if text not in sizes:
+                sizes[text] = size_of(self, ty)  # builds and parses a module
+            return sizes[text]
 
-    call_type = types.BaseFunction.get_call_type
-    signatures: dict[Any, Any] = {}
-    plain = (types.Number, types.Boolean, types.Literal, types.CPointer)
+        return get_abi_sizeof
 
-    def get_call_type(self: Any, context: Any, args: Any, kws: Any) -> Any:
-        key = (self, *args)
-        signature = signatures.get(key)
-        if signature is None or kws:
-            signature = call_type(self, context, args, kws)
-            if not kws and all(isinstance(arg, plain) for arg in args):
-                signatures[key] = signature
-        return signature
+    def remember_signatures(call_type: Any) -> Any:
+        signatures: dict[Any, Any] = {}
+        plain = (types.Number, types.Boolean, types.Literal, types.CPointer)
 
-    return [
-        (base.BaseContext, "get_abi_sizeof", get_abi_sizeof),
-        (types.BaseFunction, "get_call_type", get_call_type),
-        (base, "_has_loc", functools.cache(base._has_loc) if hasattr(base, "_has_loc") else None),
-    ]
+        def get_call_type(self: Any, context: Any, args: Any, kws: Any) -> Any:
+            key = (self, *args)
+            signature = signatures.get(key)
+            if signature is None or kws:
+                signature = call_type(self, context, args, kws)
+                if not kws and all(isinstance(arg, plain) for arg in args):
+                    signatures[key] = signature
+            return signature
+
+        return get_call_type
+
+    return _standing_in(
+        (base.BaseContext, "get_abi_sizeof", remember_sizes),
+        (types.BaseFunction, "get_call_type", remember_signatures),
+        (base, "_has_loc", functools.cache),
+    )
 
 
 @functools.cache
@@ -175,31 +257,36 @@ def _shortened() -> list[_StandIn]:
     from numba.core.typing.context import BaseContext
 
     # Whether a value is a literal Numba finds out by formatting an error message, in colours.
-    literal: Any = getattr(lowering, "_lit_or_omitted", None)
-    prefer_literal: Any = getattr(BaseContext, "resolve_value_type_prefer_literal", None)
+    def without_literals_of_undefined(literal: Any) -> Any:
+        return lambda value: types.Omitted(value) if value is ir.UNDEFINED else literal(value)
 
-    def _lit_or_omitted(value: Any) -> Any:
-        return types.Omitted(value) if value is ir.UNDEFINED else literal(value)
-
-    def resolve_value_type_prefer_literal(self: Any, value: Any) -> Any:
-        return self.resolve_value_type(value) if hasattr(value, "_numba_type_") else prefer_literal(self, value)
+    def without_literals_of_ours(prefer_literal: Any) -> Any:
+        return lambda self, value: (
+            self.resolve_value_type(value) if hasattr(value, "_numba_type_") else prefer_literal(self, value)
+        )
 
     # Which variables are alive where matters to reference counts and generators.
-    post_process = postproc.PostProcessor.run
+    def without_lifetimes(post_process: Any) -> Any:
+        def run(self: Any, emit_dels: bool = False, extend_lifetimes: bool = False) -> None:
+            if emit_dels or self.func_ir.is_generator:
+                post_process(self, emit_dels, extend_lifetimes)
+                return
+            self.func_ir.blocks = postproc.transforms.canonicalize_cfg(self.func_ir.blocks)
+            self.func_ir.variable_lifetime = postproc.VariableLifetime(self.func_ir.blocks)  # worked out if asked for
+            self.func_ir.generator_info = None
 
-    def run(self: Any, emit_dels: bool = False, extend_lifetimes: bool = False) -> None:
-        if emit_dels or self.func_ir.is_generator:
-            post_process(self, emit_dels, extend_lifetimes)
-            return
-        self.func_ir.blocks = postproc.transforms.canonicalize_cfg(self.func_ir.blocks)
-        self.func_ir.variable_lifetime = postproc.VariableLifetime(self.func_ir.blocks)  # worked out if asked for
-        self.func_ir.generator_info = None
+        return run
 
-    return [
-        (lowering, "_lit_or_omitted", _lit_or_omitted),
-        (BaseContext, "resolve_value_type_prefer_literal", resolve_value_type_prefer_literal),
-        (postproc.PostProcessor, "run", run),
-    ]
+    return _standing_in(
+        (lowering, "_lit_or_omitted", without_literals_of_undefined),
+        (BaseContext, "resolve_value_type_prefer_literal", without_literals_of_ours),
+        (postproc.PostProcessor, "run", without_lifetimes),
+    )
+
+
+def _standing_in(*made_from: tuple[Any, str, Callable[[Any], Any]]) -> list[_StandIn]:
+    """Stand-ins made from what they stand in for, where that exists."""
+    return [(owner, name, make(getattr(owner, name))) for owner, name, make in made_from if hasattr(owner, name)]
 
 
 @contextlib.contextmanager

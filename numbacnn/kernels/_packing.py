@@ -1,0 +1,96 @@
+"""Arguments of a launch, checked and packed into the record of 8-byte slots that a kernel's entry point reads."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# The address of an array's first element is read from the array object, seven times quicker than by `ndarray.ctypes`:
+# PyArrayObject is the object header, then `char *data`.
+_size_at = ctypes.c_size_t.from_address
+_DATA_OFFSET = object.__basicsize__
+_ADDRESS = f"size_at(id({{0}}) + {_DATA_OFFSET}).value"
+
+
+def address(array: np.ndarray) -> int:
+    """The address of an array's first element."""
+    return _size_at(id(array) + _DATA_OFFSET).value
+
+
+_probe = np.zeros(2)[1:]
+if address(_probe) != _probe.ctypes.data:  # an implementation that lays its arrays out otherwise
+    _ADDRESS = "{0}.ctypes.data"
+
+    def address(array: np.ndarray) -> int:
+        """The address of an array's first element."""
+        return array.ctypes.data
+
+
+class Rule(NamedTuple):
+    """What one argument must be and the slots that it fills."""
+
+    name: str
+    dtype: np.dtype[Any] | None  # of an array; None for anything else
+    ndim: int  # axes of an array that must be C-contiguous; 0: any strides
+    is_record: bool
+    format: str  # `struct` format of its slots
+
+
+def write_packer(
+    kernel: str,
+    rules: list[Rule],
+    pack: Callable[..., bytes],
+    before: tuple[str, ...] = (),
+    after: tuple[str, ...] = (),
+    parameters: tuple[str, ...] = (),
+    values: dict[str, Any] | None = None,
+) -> Callable[..., bytes]:
+    """A function that packs arguments into a record: ``pack(*before, slots of the arguments, *after)``.
+
+    Every call of every kernel packs its arguments, which a loop over rules would do at half the speed. So the function
+    is written out, as `dataclasses` does. For one array, one record and a scalar it is::
+
+        def packed(a0, a1, a2):
+            if a0.dtype is not dtype0:
+                check(a0, a1, a2)
+            return pack(size_at(id(a0) + 16).value, *a1, a2)
+    """
+    names = [f"a{i}" for i in range(len(rules))]
+    scope = {"pack": pack, "size_at": _size_at, "check": functools.partial(_check, kernel, rules), **(values or {})}
+    doubts, slots = [], []
+    for name, rule in zip(names, rules, strict=True):
+        if rule.dtype is None:
+            slots.append(("*" if rule.is_record else "") + name)
+            continue
+        scope[f"dtype_{name}"] = rule.dtype
+        doubts.append(f"{name}.dtype is not dtype_{name}")
+        slots.append(_ADDRESS.format(name))
+        if rule.ndim:
+            doubts.append(f"not ({name}.ndim == {rule.ndim} and {name}.flags.c_contiguous)")
+            slots.append(f"*{name}.shape")
+    source = f"""
+def packed({", ".join([*parameters, *names])}):
+    if {" or ".join(doubts) or "False"}:
+        check({", ".join(names)})
+    return pack({", ".join([*before, *slots, *after])})
+"""
+    exec(source, scope)
+    return scope["packed"]
+
+
+def _check(kernel: str, rules: list[Rule], *arguments: Any) -> None:
+    """Raise if an array is not what its annotation says."""
+    for argument, rule in zip(arguments, rules, strict=True):
+        if rule.dtype is not None and argument.dtype != rule.dtype:
+            raise TypeError(f"{kernel}: {rule.name} must be {rule.dtype}, got {argument.dtype}")
+        if rule.ndim and not (argument.ndim == rule.ndim and argument.flags.c_contiguous):
+            raise ValueError(
+                f"{kernel}: {rule.name} must be a C-contiguous {rule.ndim}-D array, got shape {argument.shape} "
+                f"with strides {argument.strides}"
+            )
