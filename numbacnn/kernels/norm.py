@@ -120,14 +120,14 @@ def combine_moments(
     running_mean: "T*",
     running_var: "T*",
     stats: "T*",
+    momentum: "float64",
+    eps: "float64",
     blocks: "int64",
     rows: "int64",
     width: "int64",
     rest: "int64",
     rows_per_block: "int64",
     channels: "int64",
-    momentum: "float64",
-    eps: "float64",
     step: "int64",
 ):
     """Statistics of `step` channels; the running ones move towards them by the weight `momentum`."""
@@ -162,6 +162,29 @@ def combine_moments(
             stats[SHIFT * width + j] = float(bias[c]) + offset * scale
         running_mean[c] = (1.0 - momentum) * float(running_mean[c]) + momentum * mean
         running_var[c] = (1.0 - momentum) * float(running_var[c]) + momentum * (squares / max(count - 1, 1))
+
+
+@kernel
+def running_statistics(
+    block,
+    weight: "T*",
+    bias: "T*",
+    running_mean: "T*",
+    running_var: "T*",
+    stats: "T*",
+    eps: "float64",
+    width: "int64",
+    channels: "int64",
+):
+    """`stats` from the running statistics, every channel as often as a wide row has it."""
+    for j in range(width):
+        c = j % channels
+        inv_std = 1.0 / math.sqrt(float(running_var[c]) + eps)
+        stats[MEAN * width + j] = running_mean[c]
+        stats[OFFSET * width + j] = 0.0
+        stats[INV_STD * width + j] = inv_std
+        stats[SCALE * width + j] = inv_std * float(weight[c])
+        stats[SHIFT * width + j] = bias[c]
 
 
 @kernel

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import OptionError, ShapeError
 from ..kernels import norm as kernels
+from ..kernels._launch import run
 from ..kernels._target import target
 from ._check import check_choice, check_float, check_same_dtype
 from .layout import channels_last, empty_channels_last
@@ -22,6 +23,8 @@ from .memory import empty
 
 if TYPE_CHECKING:
     from typing import Any
+
+    from ..kernels._build import Prepared
 
 __all__ = ["BatchNormSaved", "batch_norm_backward", "batch_norm_forward"]
 
@@ -141,18 +144,26 @@ def batch_norm_forward(
             f"batch_norm needs more than 1 value per channel when training, got an input of shape {x.shape}"
         )
     x = _channels_last(x)
-    plan = _wide_rows(x)
+    floor = 0.0 if activation == "relu" else -math.inf
+    launches = _forward_launches(channels, x.size, x.dtype, training, floor)
     weight = np.ones(channels, x.dtype) if weight is None else np.ascontiguousarray(weight)
     bias = np.zeros(channels, x.dtype) if bias is None else np.ascontiguousarray(bias)
-    if training:
-        stats = _batch_statistics(x, plan, weight, bias, running_mean, running_var, momentum, eps)
-    else:
-        assert running_mean is not None
-        assert running_var is not None
-        stats = _running_statistics(plan, weight, bias, running_mean, running_var, eps)
+    mean, var = (_contiguous_or_scratch(v, channels, x.dtype) for v in (running_mean, running_var))
+    stats = empty((kernels.STATS_ROWS, launches.plan.width), x.dtype)
     out = _empty(x)
-    floor = 0.0 if activation == "relu" else -math.inf
-    kernels.normalise(plan.blocks, x, stats, out, *plan[:3], floor, plan.step, cost=NS_PASS * x.size)
+    if training:
+        partial = np.zeros((launches.plan.blocks, kernels.MOMENTS_ROWS, launches.plan.width), x.dtype)
+        statistics = [
+            launches.moments.job(x, partial),
+            launches.statistics.job(partial, weight, bias, mean, var, stats, momentum, eps),
+        ]
+    else:
+        statistics = [launches.statistics.job(weight, bias, mean, var, stats, eps)]
+    run(*statistics, launches.normalise.job(x, stats, out))
+    if training:
+        for given, updated in ((running_mean, mean), (running_var, var)):
+            if given is not None and given is not updated:
+                given[...] = updated
     return out, BatchNormSaved(x, stats, training, activation)
 
 
@@ -183,31 +194,18 @@ def batch_norm_backward(grad_output: np.ndarray, saved: BatchNormSaved) -> tuple
     if grad.shape != x.shape:
         raise ShapeError(f"grad_output has shape {grad.shape}, but the output had shape {x.shape}")
     grad = _channels_last(grad)
-    plan = _wide_rows(x)
-    channels = x.shape[1]
     floor = 0.0 if activation == "relu" else -math.inf
-    partial = np.zeros((plan.blocks, kernels.SUMS_ROWS, plan.width), x.dtype)
-    cost = NS_PASS * x.size
-    kernels.gradient_sums(plan.blocks, grad, x, stats, partial, *plan[:3], floor, plan.step, cost=cost)
-    coefficients = empty((kernels.COEFFICIENT_ROWS, plan.width), x.dtype)
-    grad_weight, grad_bias = np.zeros((2, channels), x.dtype)
-    kernels.combine_gradients(
-        -(-channels // CHANNEL_STEP) if x.size else 0,
-        partial,
-        stats,
-        coefficients,
-        grad_weight,
-        grad_bias,
-        plan.blocks,
-        plan.width,
-        x.size // max(channels, 1),
-        channels,
-        int(training),
-        CHANNEL_STEP,
-        cost=2 * partial.size,
-    )
+    launches = _backward_launches(x.shape[1], x.size, x.dtype, training, floor)
+    blocks, width = launches.plan.blocks, launches.plan.width
+    partial = np.zeros((blocks, kernels.SUMS_ROWS, width), x.dtype)
+    coefficients = empty((kernels.COEFFICIENT_ROWS, width), x.dtype)
+    grad_weight, grad_bias = np.zeros((2, x.shape[1]), x.dtype)
     out = _empty(x)
-    kernels.input_gradient(plan.blocks, grad, x, stats, coefficients, out, *plan[:3], floor, plan.step, cost=cost)
+    run(
+        launches.sums.job(grad, x, stats, partial),
+        launches.coefficients.job(partial, stats, coefficients, grad_weight, grad_bias),
+        launches.input_gradient.job(grad, x, stats, coefficients, out),
+    )
     return out, grad_weight, grad_bias
 
 
@@ -219,11 +217,6 @@ def _empty(x: np.ndarray) -> np.ndarray:
     return empty(x.shape, x.dtype) if x.ndim == 2 else empty_channels_last(x.shape, x.dtype)
 
 
-def _wide_rows(x: np.ndarray) -> _WideRows:
-    return _plan_wide_rows(x.shape[1], x.size, x.itemsize)
-
-
-@functools.lru_cache(maxsize=512)
 def _plan_wide_rows(channels: int, size: int, itemsize: int) -> _WideRows:
     """Whole positions side by side until they fill vectors and are long enough to be worth a loop."""
     channels = max(channels, 1)
@@ -236,66 +229,71 @@ def _plan_wide_rows(channels: int, size: int, itemsize: int) -> _WideRows:
     return _WideRows(rows, width, rest, step, max(1, -(-rows // step)))
 
 
-def _batch_statistics(
-    x: np.ndarray,
-    plan: _WideRows,
-    weight: np.ndarray,
-    bias: np.ndarray,
-    running_mean: np.ndarray | None,
-    running_var: np.ndarray | None,
-    momentum: float,
-    eps: float,
-) -> np.ndarray:
-    """The statistics of the batch; the running ones, if any, move towards them."""
-    channels = x.shape[1]
-    partial = np.zeros((plan.blocks, kernels.MOMENTS_ROWS, plan.width), x.dtype)
-    kernels.moments(plan.blocks, x, partial, *plan[:4], cost=NS_PASS * x.size)
-    stats = empty((kernels.STATS_ROWS, plan.width), x.dtype)
-    mean, var = (_contiguous_or_scratch(v, channels, x.dtype) for v in (running_mean, running_var))
-    kernels.combine_moments(
-        -(-channels // CHANNEL_STEP) if x.size else 0,
-        partial,
-        weight,
-        bias,
-        mean,
-        var,
-        stats,
-        plan.blocks,
-        plan.rows,
-        plan.width,
-        plan.rest,
-        plan.step,
-        channels,
-        momentum,
-        eps,
-        CHANNEL_STEP,
-        cost=4 * partial.size,
+class _ForwardLaunches(NamedTuple):
+    """The launches of a forward pass, which run together; evaluation has no moments."""
+
+    plan: _WideRows
+    moments: Prepared
+    statistics: Prepared
+    normalise: Prepared
+
+
+@functools.lru_cache(maxsize=512)
+def _forward_launches(channels: int, size: int, dtype: np.dtype[Any], training: bool, floor: float) -> _ForwardLaunches:
+    plan, dtypes, cost = _plan_wide_rows(channels, size, dtype.itemsize), (dtype,), NS_PASS * size
+    normalise = kernels.normalise.prepare(dtypes, plan.blocks, *plan[:3], floor, plan.step, cost=cost)
+    if not training:
+        few = int(size > 0)
+        statistics = kernels.running_statistics.prepare(dtypes, few, plan.width, channels, cost=0.0)
+        return _ForwardLaunches(plan, statistics, statistics, normalise)
+    return _ForwardLaunches(
+        plan,
+        kernels.moments.prepare(dtypes, plan.blocks, *plan[:4], cost=cost),
+        kernels.combine_moments.prepare(
+            dtypes,
+            -(-channels // CHANNEL_STEP) if size else 0,
+            plan.blocks,
+            *plan[:4],
+            channels,
+            CHANNEL_STEP,
+            cost=4 * plan.blocks * kernels.MOMENTS_ROWS * plan.width,
+        ),
+        normalise,
     )
-    for given, updated in ((running_mean, mean), (running_var, var)):
-        if given is not None and given is not updated:
-            given[...] = updated
-    return stats
+
+
+class _BackwardLaunches(NamedTuple):
+    """The launches of a backward pass, which run together."""
+
+    plan: _WideRows
+    sums: Prepared
+    coefficients: Prepared
+    input_gradient: Prepared
+
+
+@functools.lru_cache(maxsize=512)
+def _backward_launches(
+    channels: int, size: int, dtype: np.dtype[Any], training: bool, floor: float
+) -> _BackwardLaunches:
+    plan, dtypes, cost = _plan_wide_rows(channels, size, dtype.itemsize), (dtype,), NS_PASS * size
+    walk = (*plan[:3], floor, plan.step)
+    return _BackwardLaunches(
+        plan,
+        kernels.gradient_sums.prepare(dtypes, plan.blocks, *walk, cost=cost),
+        kernels.combine_gradients.prepare(
+            dtypes,
+            -(-channels // CHANNEL_STEP) if size else 0,
+            plan.blocks,
+            plan.width,
+            size // max(channels, 1),
+            channels,
+            int(training),
+            CHANNEL_STEP,
+            cost=2 * plan.blocks * kernels.SUMS_ROWS * plan.width,
+        ),
+        kernels.input_gradient.prepare(dtypes, plan.blocks, *walk, cost=cost),
+    )
 
 
 def _contiguous_or_scratch(vector: np.ndarray | None, channels: int, dtype: np.dtype[Any]) -> np.ndarray:
     return np.zeros(channels, dtype) if vector is None else np.ascontiguousarray(vector)
-
-
-def _running_statistics(
-    plan: _WideRows,
-    weight: np.ndarray,
-    bias: np.ndarray,
-    running_mean: np.ndarray,
-    running_var: np.ndarray,
-    eps: float,
-) -> np.ndarray:
-    # Every channel as often as a wide row has it.
-    fold = plan.width // max(weight.size, 1)
-    stats = empty((kernels.STATS_ROWS, fold, weight.size), weight.dtype)
-    inv_std = 1.0 / np.sqrt(running_var.astype(np.float64) + eps)
-    stats[kernels.MEAN] = running_mean
-    stats[kernels.OFFSET] = 0
-    stats[kernels.INV_STD] = inv_std
-    stats[kernels.SCALE] = inv_std * weight
-    stats[kernels.SHIFT] = bias
-    return stats.reshape(kernels.STATS_ROWS, fold * weight.size)
