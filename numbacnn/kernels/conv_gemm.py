@@ -158,6 +158,32 @@ def _put_tables(table, point, points, tiles, copy, tap, last, source, weight, ta
             t += merged
 
 
+@device
+def _multiply(tables, slot, x_offset, run, w_offset, out_offset, start, held, lanes, g):
+    """The row tile whose table begins at `slot` times one panel: on the tile that this launch is made for.
+
+    `run` source channels are summed over per tap, from `x_offset` and `w_offset` on, and added to what the destination
+    holds if `held`, else to `start`.
+    """
+    valid, pointers, stretch = tables[slot], tables[slot + 1], run * tables[slot + 2]
+    rows = max(valid, MIN_GEMM_ROWS)
+    table = offset(tables, slot + TABLE_HEADER)
+    if g.dots:
+        panel_step = g.weight_taps * g.run
+        dot_tile(
+            rows, valid, lanes, table, pointers, x_offset, stretch, w_offset, panel_step, out_offset, start, held
+        )  # fmt: skip
+    elif g.pair > 0:
+        paired_gemm_tile(
+            rows, table, pointers, x_offset, g.pair, stretch, w_offset, g.width, out_offset, start, held, lanes
+        )  # fmt: skip
+    else:
+        gemm_tile(
+            rows, lanes > g.vector, table, pointers, x_offset, stretch, w_offset, g.width, out_offset, start, held,
+            lanes,
+        )  # fmt: skip
+
+
 @kernel
 def conv_gemm(
     block,
@@ -205,73 +231,13 @@ def conv_gemm(
                 if g.packs:
                     w_offset = 0
                     if tile == 0:
-                        _pack(
-                            offset(weight, group * g.group_stride + lane * g.lane_stride + channel * g.run_stride),
-                            own,
-                            buffer,
-                            g.weight_taps,
-                            g.tap_order,
-                            run,
-                            g.run_block,
-                            g.run_stride,
-                            lanes,
-                            g.lane_stride,
-                            g.pair_stride,
-                            g.width,
-                        )
+                        _pack_block(weight, own, buffer, group, lane, lanes, channel, run, g)
                 out_offset = group * g.lanes + lane
                 if tile + 1 < tiles:
                     new_run = run if panel == first_panel else 0
                     _prefetch_tile(scratch, scratch[tile + 1] + TABLE_HEADER, source, out_offset, x_offset, new_run)
-                table = scratch[tile] + TABLE_HEADER
-                valid = scratch[table - 3]
-                rows = max(valid, MIN_GEMM_ROWS)
                 start = offset(bias, panel * g.width)
-                if g.dots:
-                    dot_tile(
-                        rows,
-                        valid,
-                        lanes,
-                        offset(scratch, table),
-                        scratch[table - 2],
-                        x_offset,
-                        run * scratch[table - 1],
-                        w_offset,
-                        g.weight_taps * g.run,
-                        out_offset,
-                        start,
-                        held + channel,
-                    )
-                elif g.pair > 0:
-                    paired_gemm_tile(
-                        rows,
-                        offset(scratch, table),
-                        scratch[table - 2],
-                        x_offset,
-                        g.pair,
-                        run * scratch[table - 1],
-                        w_offset,
-                        g.width,
-                        out_offset,
-                        start,
-                        held + channel,
-                        lanes,
-                    )
-                else:
-                    gemm_tile(
-                        rows,
-                        lanes > g.vector,
-                        offset(scratch, table),
-                        scratch[table - 2],
-                        x_offset,
-                        run * scratch[table - 1],
-                        w_offset,
-                        g.width,
-                        out_offset,
-                        start,
-                        held + channel,
-                        lanes,
-                    )
+                _multiply(scratch, scratch[tile], x_offset, run, w_offset, out_offset, start, held + channel, lanes, g)
                 if g.rows_stay:
                     panel += 1
                     if panel == first_panel + panel_count:
@@ -360,6 +326,16 @@ def _pack(
             offset(weight, k * pair_stride), offset(packed, k * half), buffer, taps, tap_order, run, packed_run,
             run_stride, half, lane_stride, half, width,
         )  # fmt: skip
+
+
+@device
+def _pack_block(weight, packed, buffer, group, lane, lanes, channel, run, g):
+    """Pack what one block of `run` source channels from `channel` on needs of the panel that begins at `lane`."""
+    source = offset(weight, group * g.group_stride + lane * g.lane_stride + channel * g.run_stride)
+    _pack(
+        source, packed, buffer, g.weight_taps, g.tap_order, run, g.run_block, g.run_stride, lanes, g.lane_stride,
+        g.pair_stride, g.width,
+    )  # fmt: skip
 
 
 @kernel
