@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._build import intrinsic
-from .tile import _choose, _Emitter, _loop
+from .tile_emitter import TileEmitter, choose, loop
 
 PART_BYTES = 16
 LINE_BYTES = 64
@@ -19,7 +19,7 @@ AHEAD_BYTES = 512
 class _Columns:
     """One vector's worth of rows, and the columns read from them a few at a time."""
 
-    def __init__(self, e: _Emitter, rows: list[Any]) -> None:
+    def __init__(self, e: TileEmitter, rows: list[Any]) -> None:
         self.e, self.rows = e, rows
         self.step = PART_BYTES // e.itemsize  # columns that one reading yields
 
@@ -66,12 +66,12 @@ class _Columns:
             begin = builder.mul(n, line)
             self._prefetch(begin)
             parts = e.constant(LINE_BYTES // PART_BYTES)
-            return _loop(e, "parts", parts, values, lambda m, v: several(builder.add(begin, builder.mul(m, step)), v))
+            return loop(e, "parts", parts, values, lambda m, v: several(builder.add(begin, builder.mul(m, step)), v))
 
-        values = _loop(e, "lines", lines, values, of_line)
+        values = loop(e, "lines", lines, values, of_line)
         done = builder.mul(lines, line)
         left = builder.sub(count, done)
-        return _loop(e, "single", left, values, lambda n, v: single(builder.add(done, n), v))
+        return loop(e, "single", left, values, lambda n, v: single(builder.add(done, n), v))
 
     def _join(self, parts: list[Any]) -> Any:
         while len(parts) > 1:
@@ -99,7 +99,7 @@ def pack_columns(typingctx, source, row, columns, packed, packed_row):
 
     def codegen(context, builder, signature, args):
         source, row, columns, packed, packed_row = args
-        e = _Emitter(builder, signature.args[0].dtype)
+        e = TileEmitter(builder, signature.args[0].dtype)
         rows = [e.at(source, builder.mul(row, e.constant(i))) for i in range(e.lanes)]
         group = _Columns(e, rows)
 
@@ -134,7 +134,7 @@ def columns_dot(typingctx, x, w, row, count, start, out, valid):
 
     def codegen(context, builder, signature, args):
         x, w, row, count, start, out, valid = args
-        e = _Emitter(builder, signature.args[0].dtype)
+        e = TileEmitter(builder, signature.args[0].dtype)
         last = builder.sub(valid, e.constant(1))  # rows that do not exist are the last one again
         numbers = [e.constant(i) for i in range(e.lanes)]
         numbers = [builder.select(builder.icmp_signed("<", i, last), i, last) for i in numbers]
@@ -156,7 +156,7 @@ def columns_dot(typingctx, x, w, row, count, start, out, valid):
             return []
 
         full = builder.icmp_signed(">=", valid, e.constant(e.lanes))
-        _choose(e, "store", full, lambda: put(None), lambda: put(e.mask(valid, 0)))
+        choose(e, "store", full, lambda: put(None), lambda: put(e.mask(valid, 0)))
         return context.get_dummy_value()
 
     return types.void(x, w, i64, i64, start, out, i64), codegen

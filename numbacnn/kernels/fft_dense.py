@@ -140,6 +140,18 @@ def fft_gradients(
             put(place, 4 * v * sign + 2 * v, im, re)
 
 
+@device
+def _couple(block, v, k, g):
+    """A block's panel, the first of its two channels of the sum, where their taps begin, and its lanes that exist."""
+    couples = (g.run + 1) // 2
+    panel = block // couples
+    r = 2 * (block - panel * couples)
+    group = (g.first_panel + panel) // g.panels_group
+    lane = (g.first_panel + panel - group * g.panels_group) * v
+    first_tap = group * k.group + lane * k.lane + (g.first_run + r) * k.run
+    return panel, r, first_tap, min(v, g.lanes_group - lane)
+
+
 @kernel
 def fft_weights(
     block,
@@ -159,13 +171,8 @@ def fft_weights(
     v = lanes(spectra)
     rows = _rows_of(block, scratch, workspace, spectra, t)
     block += first
-    couples = (g.run + 1) // 2
-    panel = block // couples
-    r = 2 * (block - panel * couples)
-    group = (g.first_panel + panel) // g.panels_group
-    lane = (g.first_panel + panel - group * g.panels_group) * v
-    valid = min(v, g.lanes_group - lane)
-    taps = offset(weight, group * k.group + lane * k.lane + (g.first_run + r) * k.run)
+    panel, r, first_tap, valid = _couple(block, v, k, g)
+    taps = offset(weight, first_tap)
     clear(rows, t.rows)
     read_taps(rows, taps, valid, t, k)
     if r + 1 < g.run:
@@ -332,12 +339,7 @@ def fft_weight_gradient(
     v = lanes(out)
     rows = _rows_of(block, scratch, workspace, out, t)
     block += first
-    couples = (g.run + 1) // 2
-    panel = block // couples
-    r = 2 * (block - panel * couples)
-    group = (g.first_panel + panel) // g.panels_group
-    lane = (g.first_panel + panel - group * g.panels_group) * v
-    valid = min(v, g.lanes_group - lane)
+    panel, r, first_tap, valid = _couple(block, v, k, g)
     both = r + 1 < g.run
     scale = splat(rows, 0.5 / t.rows)
     for i in range(g.harmonics):
@@ -348,7 +350,7 @@ def fft_weight_gradient(
         put(rows, mirrors[2 * i + 1] * 2 * v, ar + bi, br - ai)
         put(rows, mirrors[2 * i] * 2 * v, ar - bi, ai + br)
     transform_back(rows, passes, factors, t)
-    taps = offset(out, group * k.group + lane * k.lane + (g.first_run + r) * k.run)
+    taps = offset(out, first_tap)
     write_taps(rows, taps, valid, t, k)
     if both:
         write_taps(offset(rows, v), offset(taps, k.run), valid, t, k)

@@ -15,6 +15,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._build import device, inlined, intrinsic
+from .emitter import Emitter
 from .pointer import offset
 from .simd import lanes, load, store
 from .value import Value
@@ -75,42 +76,19 @@ def _transform(z: list[_Complex], direction: int) -> list[_Complex]:
     return [even[0] + odd[0], even[1] + odd[1], even[0] - odd[0], even[1] - odd[1]]
 
 
-class _Emitter:
+class _Rows(Emitter):
     """Loads and stores of rows, and of factors broadcast to all lanes."""
 
-    def __init__(self, context: Any, builder: Any, pointer: Any) -> None:
-        from llvmlite import ir
-
-        from ._target import target
-        from .simd import vector_class
-
-        self.builder, self.itemsize = builder, pointer.dtype.bitwidth // 8
-        self.lanes = target().lanes(self.itemsize)
-        self.vector = context.get_value_type(vector_class()(pointer.dtype, self.lanes)).as_pointer()
-        self.index = ir.IntType(64)
-
-    def constant(self, number: int) -> Any:
-        return self.index(number)
-
     def row(self, pointer: Any) -> _Complex:
-        return _Complex(
-            *(Value(self.builder, self.builder.load(p, align=self.itemsize)) for p in self._places(pointer))
-        )
+        return _Complex(self.load(pointer), self.load(pointer, 1))
 
     def put(self, pointer: Any, row: _Complex) -> None:
-        for place, part in zip(self._places(pointer), row, strict=True):
-            self.builder.store(part.llvm, place, align=self.itemsize)
+        for vector, part in enumerate(row):
+            self.store(part, pointer, vector)
 
     def factor(self, pointer: Any, number: int) -> _Complex:
-        parts = []
-        for i in (2 * number, 2 * number + 1):
-            scalar = self.builder.load(self.builder.gep(pointer, [self.constant(i)]), align=self.itemsize)
-            parts.append(Value(self.builder, scalar).broadcast(self.lanes))
-        return _Complex(*parts)
-
-    def _places(self, pointer: Any) -> list[Any]:
-        second = self.builder.gep(pointer, [self.constant(self.lanes)])
-        return [self.builder.bitcast(place, self.vector) for place in (pointer, second)]
+        scalars = [self.builder.load(self.at(pointer, 2 * number + i), align=self.itemsize) for i in range(2)]
+        return _Complex(*(Value(self.builder, scalar).broadcast(self.lanes) for scalar in scalars))
 
 
 def _butterfly(radix: int, compute: Callable[[list[_Complex], list[_Complex]], list[_Complex]]) -> Any:
@@ -120,7 +98,7 @@ def _butterfly(radix: int, compute: Callable[[list[_Complex], list[_Complex]], l
         from numba.core import types
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            e = _Emitter(context, builder, rows)
+            e = _Rows(context, builder, rows.dtype)
             places = [args[0]]
             for _ in range(radix - 1):
                 places.append(builder.gep(places[-1], [args[1]]))

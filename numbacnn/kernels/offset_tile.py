@@ -18,7 +18,8 @@ from typing import Any
 
 from ._build import device, intrinsic
 from .pointer import offset, prefetch_read
-from .tile import MAX_ROWS, _Emitter, _loop, _store_rows
+from .tile import MAX_ROWS
+from .tile_emitter import TileEmitter, loop, store_rows
 
 LINE_ELEMENTS = 8  # float64 values of a cache line; asking twice for one of float32 values costs nothing
 
@@ -33,7 +34,7 @@ def _offset_gemm_tile(rows: int, vectors: int) -> Any:
 
         def codegen(context, builder, signature, args):
             table, valid, offsets, count, w, w_width, bias, out, out_stride, lanes = args
-            e = _Emitter(builder, signature.args[4].dtype)
+            e = TileEmitter(builder, signature.args[4].dtype)
             steps = range(vectors)
             last = builder.sub(valid, e.constant(1))
             numbers = [e.constant(0)]
@@ -53,9 +54,9 @@ def _offset_gemm_tile(rows: int, vectors: int) -> Any:
                 return new
 
             start = [e.load(e.at(bias, j * e.lanes)) for j in steps] * rows
-            sums = _loop(e, "offsets", count, start, step)
+            sums = loop(e, "offsets", count, start, step)
             out_rows = [e.at(out, builder.mul(out_stride, number)) for number in numbers]
-            _store_rows(e, sums, out_rows, vectors, lanes)
+            store_rows(e, sums, out_rows, vectors, lanes)
             return context.get_dummy_value()
 
         return types.void(table, i64, offsets, i64, w, i64, bias, out, i64, i64), codegen
@@ -73,7 +74,7 @@ def _offset_outer_tile(rows: int, vectors: int) -> Any:
 
         def codegen(context, builder, signature, args):
             table, count, offsets, y, y_stride, out, out_stride = args
-            e = _Emitter(builder, signature.args[3].dtype)
+            e = TileEmitter(builder, signature.args[3].dtype)
             steps = range(vectors)
             out_rows = [e.at(out, builder.mul(out_stride, e.constant(i))) for i in range(rows)]
             places = [builder.load(e.at(offsets, i)) for i in range(rows)]
@@ -90,7 +91,7 @@ def _offset_outer_tile(rows: int, vectors: int) -> Any:
 
             start = [e.load(e.at(row, j * e.lanes)) for row in out_rows for j in steps]
             if vectors > 1:
-                sums = _loop(e, "positions", count, start, position)
+                sums = loop(e, "positions", count, start, position)
             else:  # too few chains to keep the multiply-adders busy: two sets, of the even and the odd positions
                 pairs = builder.lshr(count, e.constant(1))
                 even = builder.shl(pairs, e.constant(1))
@@ -99,10 +100,10 @@ def _offset_outer_tile(rows: int, vectors: int) -> Any:
                     p = builder.shl(q, e.constant(1))
                     return position(p, sums[:rows]) + position(builder.add(p, e.constant(1)), sums[rows:])
 
-                sums = _loop(e, "pairs", pairs, start + [e.zero] * rows, pair)
+                sums = loop(e, "pairs", pairs, start + [e.zero] * rows, pair)
                 sums = [builder.fadd(a, b) for a, b in zip(sums[:rows], sums[rows:], strict=True)]
                 last = builder.sub(count, even)
-                sums = _loop(e, "last", last, sums, lambda i, sums: position(builder.add(even, i), sums))
+                sums = loop(e, "last", last, sums, lambda i, sums: position(builder.add(even, i), sums))
             for i in range(rows):
                 for j in steps:
                     e.store(sums[i * vectors + j], e.at(out_rows[i], j * e.lanes))

@@ -369,6 +369,7 @@ def _fill_windows(grad: np.ndarray, offsets: np.ndarray, out: np.ndarray, geomet
 
 
 def average_forward(x: np.ndarray, geometry: PoolGeometry, divisor: int) -> np.ndarray:
+    """The averages of a pool whose geometry is known, over what `divisor` counts (see `divisor_code`)."""
     out = empty_channels_last(geometry.output_shape, x.dtype)
     plan = plan_forward(geometry, x.itemsize, divisor)
     kernel = kernels.average_pool_few if plan.few else kernels.average_pool
@@ -377,6 +378,7 @@ def average_forward(x: np.ndarray, geometry: PoolGeometry, divisor: int) -> np.n
 
 
 def average_backward(grad_output: np.ndarray, geometry: PoolGeometry, divisor: int) -> np.ndarray:
+    """The gradient of the input of an average pool whose geometry is known."""
     grad = _check_gradient(grad_output, geometry)
     out = empty_channels_last(geometry.input_shape, grad.dtype)
     plan = plan_backward(geometry, grad.itemsize, divisor)

@@ -20,6 +20,9 @@ TAP_BLOCK = MAX_TAPS
 # 96 / 6 = 16 tiles reuse each weight panel.
 POINT_BLOCK = 96
 
+# A cache line: rows that are so much longer than a power of two begin in different sets of the caches.
+LINE_BYTES = 64
+
 # Enough blocks that two to eight cores finish together; more would only split panels further.
 MIN_BLOCKS = 16
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 FEWEST_CHANNELS = 32  # input channels of a block, where they are dealt out: several tiles
 FEWEST_SHARING = 4  # panels that are worth a copy of the rows of x that they read
-CACHE_LINE = 64  # bytes
 ADD_STEP = 16384  # elements of the gradient per block when partial sums are added
 
 
@@ -116,7 +115,7 @@ def _cut_to_share(run: int, channels: int, panels: int, points: int, itemsize: i
     All blocks together read each row of x once for every block of panels, and each of dY once for every block of input
     channels. Rows are read whole, and the positions cut instead, where partial sums are little beside them.
     """
-    width, line = tile_lanes(itemsize), CACHE_LINE // itemsize
+    width, line = tile_lanes(itemsize), blocking.LINE_BYTES // itemsize
     size = max(1, run * channels)
     little = min(points * (run + channels) // (4 * size), blocking.PACKED_BYTES // (size * itemsize))
     chunks = max(1, min(blocking.MIN_BLOCKS, little, points // conv_weight.POINT_BLOCK))

@@ -126,7 +126,7 @@ def plan(g: ConvGeometry, direction: str, itemsize: int) -> Plan:
 
 def _cut(g: ConvGeometry, side: Side, columns: int, points: int, lanes: int, width: int, itemsize: int) -> Cut:
     """The largest blocks of tiles whose intermediate results fit; `lanes` of all panels of a group."""
-    line = 64 // itemsize
+    line = blocking.LINE_BYTES // itemsize
     slots = domain.PRODUCT_SLOTS * 8 // itemsize
     step = min(lanes // width, STEP_PANELS)
     tiles = columns * side.out[0]

@@ -101,7 +101,7 @@ def tiles_of(g: ConvGeometry, side: Side) -> Tiles:
 
 def odd_lines(elements: int, itemsize: int) -> int:
     """Rows of an odd number of cache lines begin in all sets of a cache in turn."""
-    line = 64 // itemsize
+    line = blocking.LINE_BYTES // itemsize
     return (-(-elements // line) | 1) * line
 
 
@@ -114,7 +114,7 @@ def shape_of(g: ConvGeometry, side: Side, columns: int, tiles: int) -> tuple[int
 
 def record(g: ConvGeometry, side: Side, tiles: Tiles, cut: Cut, width: int, values_row: int, itemsize: int) -> Winograd:
     """The kernels' record, all tiles in one launch."""
-    line = 64 // itemsize  # rows of different points begin in different sets of the caches
+    line = blocking.LINE_BYTES // itemsize  # rows of different points begin in different sets of the caches
     source_n, source_d, source_h, source_w = strides(side.source, side.source_channels)
     return Winograd(
         points_h=tiles.points_h,
