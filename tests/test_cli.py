@@ -62,6 +62,15 @@ def test_training_writes_its_files(trained):
     assert classifier.notes["channels"] == "last"
 
 
+def test_the_default_run_learns_the_digits(tmp_path):
+    """What the README promises: no options, and at least 98 % of the test samples are right."""
+    assert run("train", "--output", tmp_path / "run") == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["test"]["samples"] == 359
+    assert metrics["test"]["accuracy"] >= 0.98
+    assert (tmp_path / "run" / "training.png").stat().st_size > 10_000
+
+
 def test_training_prints_what_happens(signals, tmp_path, capsys):
     assert run("train", "--data", signals, "--channels", "last", "--epochs", 2, "--output", tmp_path / "run") == 0
     out = capsys.readouterr().out
