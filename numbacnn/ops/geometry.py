@@ -33,6 +33,7 @@ from .padding import resolve_padding, resolve_padding_mode, same_padding, source
 __all__ = [
     "ConvGeometry",
     "PoolGeometry",
+    "collapse",
     "conv_geometry",
     "conv_transpose_input_shape",
     "lift",
@@ -229,6 +230,45 @@ def _conv_geometry(
         pad_low=lift(low, 0),
         pad_high=lift(high, 0),
         padding_mode=lift(modes, "zeros"),
+    )
+
+
+def collapse(g: ConvGeometry) -> ConvGeometry:
+    """The same convolution with as few axes as can be: neighbouring axes along which nothing mixes are one.
+
+    An axis with a single tap, stride 1 and no padding is only a list of places. Two such axes side by side are one
+    longer list, in the same memory: a kernel of 3x1x1 on 8x56x56 is one of 3x1 on 8x3136. Algorithms then have longer
+    lines, and accept what they know for fewer axes. The leading one is not merged with the batch, which no choice may
+    depend on.
+
+    Examples
+    --------
+    >>> collapse(conv_geometry((1, 144, 8, 56, 56), (64, 144, 3, 1, 1), padding=(1, 0, 0))).input_shape
+    (1, 144, 8, 3136)
+    """
+    axes: list[tuple[int, int]] = []  # the last of those that are one, and how many places; 0 where something mixes
+    for axis in range(3):
+        if g.kernel[axis] > 1 or g.stride[axis] > 1 or g.pad_low[axis] + g.pad_high[axis] > 0:
+            axes.append((axis, 0))
+        elif axes and axes[-1][1]:
+            axes[-1] = (axis, axes[-1][1] * g.input[axis])
+        else:
+            axes.append((axis, g.input[axis]))
+    axes = [item for item in axes if item[1] != 1] or axes[-1:]
+
+    def of(values: tuple[Any, Any, Any], filler: Any) -> tuple[Any, Any, Any]:
+        return lift([values[axis] for axis, _ in axes], filler)
+
+    return g._replace(
+        rank=len(axes),
+        input=lift([places or g.input[axis] for axis, places in axes], 1),
+        kernel=of(g.kernel, 1),
+        output=lift([places or g.output[axis] for axis, places in axes], 1),
+        stride=of(g.stride, 1),
+        dilation=lift([g.dilation[axis] if g.kernel[axis] > 1 else 1 for axis, _ in axes], 1),
+        pad_low=of(g.pad_low, 0),
+        pad_high=of(g.pad_high, 0),
+        padding_mode=of(g.padding_mode, "zeros"),
     )
 
 

@@ -11,7 +11,14 @@ from numbacnn.errors import OptionError, PaddingWarning, ShapeError
 from numbacnn.ops import geometry, padding
 from numbacnn.ops._pool_geometry import _pool_geometry
 from numbacnn.ops.complexity import factored_channels, receptive_field, separable_parameter_ratio
-from numbacnn.ops.geometry import conv_geometry, conv_transpose_input_shape, pool_geometry, same_padding, source_index
+from numbacnn.ops.geometry import (
+    collapse,
+    conv_geometry,
+    conv_transpose_input_shape,
+    pool_geometry,
+    same_padding,
+    source_index,
+)
 from tests import naive
 
 NAMES = ("valid", "same", "same_lower", "same_size", "causal")
@@ -151,6 +158,32 @@ def test_lower_ranks_have_leading_axes_of_one():
     assert (g.rank, g.input, g.kernel, g.output) == (1, (1, 1, 9), (1, 1, 3), (1, 1, 3))
     assert (g.stride, g.dilation, g.pad_low, g.pad_high) == ((1, 1, 2), (1, 1, 2), (0, 0, 1), (0, 0, 0))
     assert g.padding_mode == ("zeros", "zeros", "reflect")
+
+
+REFLECT = {"padding_mode": "reflect"}
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "options", "few_sizes", "few_kernel", "few_options"),
+    [
+        ((8, 6, 7), (3, 1, 1), {"padding": (1, 0, 0)}, (8, 42), (3, 1), {"padding": (1, 0)}),
+        ((8, 6, 7), (1, 1, 3), {"dilation": (2, 3, 2)}, (48, 7), (1, 3), {"dilation": (1, 2)}),
+        ((8, 6, 7), (1, 3, 1), {}, (8, 6, 7), (1, 3, 1), {}),
+        ((8, 1, 7), (3, 1, 3), {}, (8, 7), (3, 3), {}),
+        ((1, 6, 7), (1, 3, 1), {}, (6, 7), (3, 1), {}),
+        ((9, 1), (3, 1), {}, (9,), (3,), {}),
+        ((8, 6, 7), (1, 1, 1), {}, (336,), (1,), {}),
+        ((8, 6, 7), (1, 1, 1), {"padding": (0, 1, 0)}, (8, 6, 7), (1, 1, 1), {"padding": (0, 1, 0)}),
+        ((8, 6, 7), (1, 1, 1), {"stride": (2, 1, 1)}, (8, 42), (1, 1), {"stride": (2, 1)}),
+        ((1, 1, 1), (1, 1, 1), {}, (1,), (1,), {}),
+        ((1, 1), (1, 3), {"padding": (0, 1)}, (1,), (3,), {"padding": 1}),
+        ((5, 6), (3, 1), {**REFLECT, "padding": (2, 0)}, (5, 6), (3, 1), {**REFLECT, "padding": (2, 0)}),
+    ],
+)  # fmt: skip
+def test_axes_along_which_nothing_mixes_are_one(size, kernel, options, few_sizes, few_kernel, few_options):
+    few = conv_geometry((2, 4, *few_sizes), (6, 4, *few_kernel), **few_options, warn=False)
+    assert collapse(conv_geometry((2, 4, *size), (6, 4, *kernel), **options, warn=False)) == few
+    assert collapse(few) == few
 
 
 def test_padding_mode_is_zeros_where_nothing_is_padded():

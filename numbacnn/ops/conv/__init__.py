@@ -266,6 +266,9 @@ def explain(
 ) -> Choice:
     """Which algorithm a convolution runs on, and why not the others.
 
+    Reasons speak of three axes (D, H, W), of which those along which nothing mixes are one: a kernel of 3x1x1 on
+    8x56x56 is one of 1x3x1 on 1x8x3136.
+
     Parameters
     ----------
     input_shape, weight_shape : sequence of int

@@ -14,6 +14,7 @@ import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import OptionError
+from ..geometry import collapse
 from . import depthwise, fft, indirect, pointwise, row_runs, strips, winograd
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ ALGORITHMS: tuple[Any, ...] = (pointwise, fft, depthwise, strips, winograd, row_
 
 
 class Choice(NamedTuple):
-    """The algorithm that runs, and why those before it in the list refused."""
+    """The algorithm that runs, and why those before it in the list refused.
+
+    The geometry is what runs: see `geometry.collapse`.
+    """
 
     direction: str
     geometry: ConvGeometry
@@ -49,6 +53,7 @@ def plan_conv(direction: str, geometry: ConvGeometry, algorithm: str = "auto", p
     names = [candidate.name for candidate in ALGORITHMS]
     if algorithm not in ("auto", *names):
         raise OptionError(f"algorithm must be one of auto, {', '.join(names)}; got {algorithm!r}")
+    geometry = collapse(geometry)
     refused: list[tuple[str, str]] = []
     for candidate in ALGORITHMS:
         if algorithm not in ("auto", candidate.name):

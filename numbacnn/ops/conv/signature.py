@@ -125,7 +125,7 @@ def _backward_weight(
     _check_grad_output(grad_shape, geometry)
     choice = plan.plan_conv("backward_weight", geometry, algorithm, precision)
     run = plan.module(choice.algorithm).backward_weight
-    return Call(geometry, run, batched, geometry.weight_shape, tuple(range(len(weight_shape))), dtype)
+    return Call(choice.geometry, run, batched, geometry.weight_shape, tuple(range(len(weight_shape))), dtype)
 
 
 _DIRECTIONS: dict[str, Callable[..., Call]] = {
