@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ._build import device, kernel
 from .layout import copy_transposed
-from .pointer import as_integers, cast, load_pointer, offset, prefetch_read, prefetch_write, store_pointer
+from .pointer import as_integers, cast, is_other, load_pointer, offset, prefetch_read, prefetch_write, store_pointer
 from .simd import lanes as lanes_of
 from .simd import load, store
 from .sources import Sources, following_row, locate, put_sources, put_steps
@@ -96,6 +96,21 @@ def _merges(w, first, rows, g, s):
 
 
 @device
+def _drop_zeros(table, slot, entries, rows, zeros):
+    """Drop from the table of a tile, whose first tap is at `slot`, the taps that read zeros for all of its points."""
+    kept = slot
+    for entry in range(slot, slot + entries * (rows + 1), rows + 1):
+        needed = False
+        for i in range(rows):
+            needed |= is_other(table, entry + i, zeros)
+        if needed:
+            for i in range(rows + 1):
+                table[kept + i] = table[entry + i]
+            kept += rows + 1
+    return (kept - slot) // (rows + 1)
+
+
+@device
 def _put_tables(table, point, points, tiles, copy, tap, last, source, weight, tap_step, out, zeros, g, s):
     """Fill the tables of all row tiles of a block of points, for the taps from `tap` to `last`.
 
@@ -120,13 +135,13 @@ def _put_tables(table, point, points, tiles, copy, tap, last, source, weight, ta
         table[slot + 1] = entries
         table[slot + 2] = merged
         slot += TABLE_HEADER
-        i = 0
+        i, blank = 0, 0
         while i < valid:  # as many points as lie side by side
             count = min(valid - i, s.points_w - w)
             row = offset(out, n * g.out_n + d * g.out_d + h * g.out_h)
             for k in range(count):
                 store_pointer(table, slot + i + k, offset(row, (w + k) * g.out_w))
-            put_sources(
+            blank += put_sources(
                 table,
                 slot + rows + i,
                 rows + 1,
@@ -150,12 +165,13 @@ def _put_tables(table, point, points, tiles, copy, tap, last, source, weight, ta
             for entry in range(slot + rows, slot + rows + entries * (rows + 1), rows + 1):
                 table[entry + i] = table[entry + valid - 1]
         slot += rows
-        t = tap
-        while t < last:
-            slot += rows
-            store_pointer(table, slot, offset(weight, (g.weight_first + table[TAP_WEIGHTS + t - tap]) * tap_step))
-            slot += 1
-            t += merged
+        for entry in range(entries):
+            place = (g.weight_first + table[TAP_WEIGHTS + entry * merged]) * tap_step
+            store_pointer(table, slot + entry * (rows + 1) + rows, offset(weight, place))
+        if blank > 0:
+            entries = _drop_zeros(table, slot, entries, rows, zeros)
+            table[slot - rows - TABLE_HEADER + 1] = entries
+        slot += entries * (rows + 1)
 
 
 @device
@@ -264,7 +280,7 @@ def _prefetch_tile(tables, table, like, out_offset, x_offset, run):
         prefetch_write(load_pointer(tables, table + i, like), out_offset)
     last = table + rows + (tables[table - 2] - 1) * (rows + 1)
     first = x_offset + (tables[table - 1] - 1) * run
-    if run > 0:
+    if run > 0 and tables[table - 2] > 0:
         for i in range(rows):
             source = load_pointer(tables, last + i, like)
             for k in range(0, run, 64 // 4):

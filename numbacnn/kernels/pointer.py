@@ -58,6 +58,19 @@ def load_pointer(typingctx, slots, i, like):
     return like(slots, types.int64, like), codegen
 
 
+@intrinsic
+def is_other(typingctx, slots, i, pointer):
+    """Whether slot `i` keeps another pointer than `pointer`."""
+    from numba.core import types
+
+    def codegen(context, builder, signature, args):
+        place = builder.gep(args[0], [args[1]])
+        kept = builder.load(builder.bitcast(place, args[2].type.as_pointer()))
+        return builder.icmp_unsigned("!=", kept, args[2])
+
+    return types.boolean(slots, types.int64, pointer), codegen
+
+
 def stack_slots(count: int) -> Any:
     """An intrinsic that returns `count` 8-byte slots of the kernel's own stack, 64-byte aligned, uninitialised."""
 

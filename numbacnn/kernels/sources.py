@@ -103,15 +103,20 @@ def put_steps(table, slot, tap, last, step_d, step_h, step_w, s):
 
 @inlined
 def _put_line(table, slot, count, step, line, zeros, at, s):
-    """Put pointers to every `step`-th coordinate from `at` on of a source row into `count` successive slots."""
-    if min(at, at + (count - 1) * step) >= 0 and max(at, at + (count - 1) * step) < s.size_w:
+    """Put pointers to every `step`-th coordinate from `at` on of a source row into `count` successive slots.
+
+    Returns 1 if all of them are zeros, else 0.
+    """
+    low, high = min(at, at + (count - 1) * step), max(at, at + (count - 1) * step)
+    if low >= 0 and high < s.size_w:
         first = offset(line, at * s.stride_w)
         for i in range(count):
             store_pointer(table, slot + i, offset(first, i * step * s.stride_w))
-        return
+        return 0
     for i in range(count):
         place = source_at(at + i * step, s.size_w, s.mode_w)
         store_pointer(table, slot + i, offset(line, place * s.stride_w) if place >= 0 else zeros)
+    return 1 if s.mode_w == ZEROS and (high < 0 or low >= s.size_w) else 0
 
 
 @device
@@ -120,8 +125,9 @@ def put_sources(table, slot, step, count, sample, zeros, d, h, w, tap, last, mer
 
     The points lie side by side along W; those of a tap fill successive slots, those of the next tap `step` slots
     further on. Tap 0 of the first point reads coordinates (`d`, `h`, `w`); padding reads `zeros`. There is one pointer
-    for `merged` taps along W: 1, or all of them.
+    for `merged` taps along W: 1, or all of them. Returns how many of the taps' pointers are nothing but zeros.
     """
+    blank = 0
     row = tap // s.taps_w
     kw = tap - row * s.taps_w
     kd = row // s.taps_h
@@ -134,10 +140,11 @@ def put_sources(table, slot, step, count, sample, zeros, d, h, w, tap, last, mer
         at = w + kw * s.spread_w
         while tap < end:
             if at_d < 0 or at_h < 0:
+                blank += 1
                 for i in range(count):
                     store_pointer(table, slot + i, zeros)
             else:
-                _put_line(table, slot, count, s.slope_w, line, zeros, at, s)
+                blank += _put_line(table, slot, count, s.slope_w, line, zeros, at, s)
             slot += step
             at += s.spread_w
             tap += merged
@@ -145,3 +152,4 @@ def put_sources(table, slot, step, count, sample, zeros, d, h, w, tap, last, mer
         kh += 1
         if kh == s.taps_h:
             kh, kd = 0, kd + 1
+    return blank

@@ -10,7 +10,7 @@ from __future__ import annotations
 from ...kernels.conv_gemm import MAX_TAPS
 
 # A panel's weights for one block of the reduction stream from L2 once per row tile; a larger block amortises loading
-# and storing the accumulators, a smaller one leaves L2 to the source rows.
+# and storing the accumulators, a smaller one leaves L2 to the source rows. See `reduction_blocks`.
 RUN_BYTES = 64 * 1024
 
 # Taps whose pointers are tabulated at a time: POINT_BLOCK / 6 tiles x (6 + 7 x taps) pointers fill conv_gemm's table.
@@ -54,6 +54,20 @@ def split_evenly(total: int, largest: int) -> int:
     """
     blocks = -(-total // max(largest, 1))
     return -(-total // blocks) if total else 1
+
+
+def reduction_blocks(taps: int, line: int, run: int, steps: int) -> tuple[int, int]:
+    """Taps and source channels of a block of the reduction: `steps` products, in whole rows and lines if they fit.
+
+    Long rows are read as memory is laid out, and a block meets few of them: were it to cover few channels of all taps,
+    rows a power of two apart would compete for the same lines of the caches.
+    """
+    if run >= steps or taps <= 1:
+        return 1, split_evenly(run, steps)
+    most = min(steps // max(run, 1), TAP_BLOCK)
+    if line <= most:
+        return split_evenly(taps // line, most // line) * line, run
+    return split_evenly(taps, most), run
 
 
 def row_band(planes: int, kernel_rows: int, row_bytes: int, out: tuple[int, int, int]) -> int:

@@ -183,8 +183,10 @@ def _plan(
     width = 2 if dots else full if lanes > full // 2 else full // 2
     panels = -(-lanes // width)
     run_stride, lane_stride = strides_of_weight
-    packs = not (dots or packed_before) and len(phases) == 1
-    packs = packs and blocking.packs_itself(g.batch * phases[0].points, phases[0].taps)
+    # A sample alone decides what is summed in which order, the batch whether weights are worth sharing.
+    alone = not (dots or packed_before) and len(phases) == 1
+    alone = alone and blocking.packs_itself(phases[0].points, phases[0].taps)
+    packs = alone and blocking.packs_itself(g.batch * phases[0].points, phases[0].taps)
     # Taps that are all used, from the last to the first, are packed in the order in which the source is read.
     backwards = not packed_before and all(phase.weight_places(g.kernel)[0] == g.taps - 1 > 0 for phase in phases)
     shared = {
@@ -205,7 +207,7 @@ def _plan(
         "pair_stride": group_stride if paired else 0,
         "tap_order": -1 if backwards else 1,
     }
-    launches = [_launch(g, phase, source, out, itemsize, shared) for phase in phases]
+    launches = [_launch(g, phase, source, out, itemsize, shared, all_taps_at_once=alone) for phase in phases]
     parts = _parts([launch for launch in launches if launch.blocks], itemsize)
     longest = max((g.kernel[2] for launch in launches if launch.record.merges), default=1)
     return GemmPlan(tuple(parts), max(source.channels * longest, groups * panels * width))
@@ -246,15 +248,25 @@ def _parts(launches: list[Launch], itemsize: int) -> Iterator[Part]:
 
 
 def _launch(
-    g: ConvGeometry, phase: Phase, source: Memory, out: Memory, itemsize: int, shared: dict[str, int]
+    g: ConvGeometry,
+    phase: Phase,
+    source: Memory,
+    out: Memory,
+    itemsize: int,
+    shared: dict[str, int],
+    *,
+    all_taps_at_once: bool,
 ) -> Launch:
     taps, points = phase.taps, g.batch * phase.points
     point_blocks = 1 if shared["packs"] else -(-points // blocking.POINT_BLOCK)
     panel_blocks = min(shared["groups"] * shared["panels"], -(-blocking.MIN_BLOCKS // max(1, point_blocks)))
-    tap_block = blocking.split_evenly(taps, blocking.TAP_BLOCK)
-    run_block = shared["run"]
-    if not shared["dots"]:
-        run_block = blocking.split_evenly(run_block, blocking.RUN_BYTES // (shared["width"] * itemsize * tap_block))
+    steps = blocking.RUN_BYTES // (shared["width"] * itemsize)
+    if shared["dots"]:
+        tap_block, run_block = blocking.split_evenly(taps, blocking.TAP_BLOCK), shared["run"]
+    elif all_taps_at_once:
+        tap_block, run_block = taps, blocking.split_evenly(shared["run"], steps // max(1, taps))
+    else:
+        tap_block, run_block = blocking.reduction_blocks(taps, phase.axes[2].taps, shared["run"], steps)
     weight_bytes = shared["groups"] * g.taps * shared["run"] * shared["panels"] * shared["width"] * itemsize
     weight_first, weight_steps = phase.weight_places(g.kernel)
     if shared["tap_order"] == -1:
@@ -285,9 +297,9 @@ def _launch(
 
 def _merges(record: GemmConv, w: AxisPhase, taps: int, channels: int) -> bool:
     """Whether a line of taps along W can be one long tap: neighbours in the source and among the packed weights."""
-    if w.taps == 1 or w.spread * channels != record.run or record.weight_w != 1:
+    if w.taps <= 1 or w.spread * channels != record.run or record.weight_w != 1:
         return False
-    if (record.tap_block, record.run_block) != (taps, record.run):
+    if record.tap_block % w.taps or record.run_block != record.run:
         return False
     # Dot products deal elements out to two vectors in turn: a longer tap must not change whose turn it is, for then the
     # bits of a result would depend on its neighbours.

@@ -161,6 +161,11 @@ BLOCKED = [
     ConvCase(1, 37, 3, (260,), (200,), padding=40, name="200 taps to few channels"),
     ConvCase(1, 300, 1, (8, 9), (9, 9), padding=4, dtype="float64", name="dot products in blocks of taps"),
     ConvCase(1, 40, 34, (9, 6, 7), (3, 3, 3), 2, 2, 2, padding_mode="circular", name="blocked circular 3-D"),
+    ConvCase(1, 1100, 20, (18, 17), (1, 2), name="rows longer than a block"),
+    ConvCase(1, 48, 20, (18, 30), (6, 5), padding=2, name="lines of taps in blocks"),
+    ConvCase(2, 20, 24, (9, 40), (3, 3), padding=12, dilation=12, name="taps that read padding alone"),
+    ConvCase(2, 30, 18, (3, 4, 5), (2, 3, 3), padding=9, name="points that read padding alone"),
+    ConvCase(1, 40, 3, (4, 5), (3, 3), padding=7, dtype="float64", name="dot products with padding alone"),
 ]
 
 
@@ -190,11 +195,31 @@ def test_the_cases_meet_weights_of_joined_columns_in_parts():
 
 
 def test_the_cases_meet_both_ways_of_packing():
-    plans = [gemm.plan_forward(conv_geometry(c.input_shape, c.weight_shape, **c.options), 4) for c in BLOCKED[4:6]]
-    few, many = (plan.parts[0].launches[0].record for plan in plans)
+    few, many = (forward_record(case) for case in BLOCKED[4:6])
     assert few.packs
+    assert few.run_block < few.run == 300
     assert not many.packs
-    assert many.run_block < many.run == 300
+    assert (many.tap_block, many.run_block) == (few.tap_block, few.run_block)
+
+
+def forward_record(case):
+    return (
+        gemm.plan_forward(conv_geometry(case.input_shape, case.weight_shape, **case.options), 4)
+        .parts[0]
+        .launches[0]
+        .record
+    )
+
+
+def test_the_cases_meet_blocks_of_rows_and_of_lines():
+    rows, lines = (
+        {case.name: forward_record(case) for case in BLOCKED}[name]
+        for name in ("rows longer than a block", "lines of taps in blocks")
+    )
+    assert not rows.packs
+    assert (rows.tap_block, rows.run_block) == (1, 550)
+    assert lines.merges
+    assert 5 < lines.tap_block < 30
 
 
 @pytest.fixture
@@ -253,7 +278,8 @@ def random_arrays(case):
 
 BITS = [
     ConvCase(2, 40, 33, (17, 18), (3, 3), padding=1, name="many points"),
-    ConvCase(1, 150, 70, (7, 7), (3, 3), padding=1, name="few points"),
+    ConvCase(1, 150, 70, (9, 9), (3, 3), padding=1, name="few points, unless there are several samples"),
+    ConvCase(2, 20, 24, (9, 40), (3, 3), padding=12, dilation=12, name="taps that read padding alone"),
     ConvCase(1, 30, 21, (37, 21), (3, 3), 2, 1, dtype="float64", name="phases"),
     ConvCase(2, 12, 24, (900,), (9,), padding=4, groups=3, name="groups"),
     ConvCase(1, 70, 40, (19, 19), (1, 1), name="pointwise"),
