@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ._build import device, kernel
+from .finish import finish_row
 from .layout import copy_transposed
 from .pointer import as_integers, cast, is_other, load_pointer, offset, prefetch_read, prefetch_write, store_pointer
 from .simd import lanes as lanes_of
@@ -209,12 +210,15 @@ def conv_gemm(
     bias: "T*",
     out: "T*",
     zeros: "T*",
+    residual: "int64",
+    activation: "int64",
     g: "GemmConv",
     s: "Sources",
 ):
     """One block: a range of lattice points x a range of weight panels, those of all groups numbered through.
 
-    `zeros` is as long as the longest stretch of the source that one pointer stands for.
+    `zeros` is as long as the longest stretch of the source that one pointer stands for. What follows the sums is told
+    by `residual` and `activation`: see `finish_row`.
     """
     first, points = _rows_of(block // g.panel_blocks, g.point_blocks, g.points)
     first_panel, panel_count = _rows_of(block % g.panel_blocks, g.panel_blocks, g.groups * g.panels)
@@ -226,6 +230,7 @@ def conv_gemm(
     tap_weights = own if g.packs else weight
     tap_step = g.run if g.dots else (g.run_block if g.packs else g.run) * g.width
 
+    finishes = residual != 0 or activation != 0
     tap, copy = 0, 0
     while True:  # 4th loop: blocks of taps, as often as everything is summed
         last = min(tap + g.tap_block, taps)
@@ -254,6 +259,8 @@ def conv_gemm(
                     _prefetch_tile(scratch, scratch[tile + 1] + TABLE_HEADER, source, out_offset, x_offset, new_run)
                 start = offset(bias, panel * g.width)
                 _multiply(scratch, scratch[tile], x_offset, run, w_offset, out_offset, start, held + channel, lanes, g)
+                if finishes and last == taps and channel + run == g.run:
+                    _finish_tile(scratch, scratch[tile], out, out_offset, lanes, residual, activation)
                 if g.rows_stay:
                     panel += 1
                     if panel == first_panel + panel_count:
@@ -267,6 +274,14 @@ def conv_gemm(
             tap, copy = 0, copy + 1
             if copy >= g.copies_d * g.copies_h * g.copies_w:
                 break
+
+
+@device
+def _finish_tile(tables, slot, like, out_offset, lanes, residual, activation):
+    """Finish what the row tile whose table begins at `slot` has written."""
+    for i in range(tables[slot]):
+        row = load_pointer(tables, slot + TABLE_HEADER + i, like)
+        finish_row(offset(row, out_offset), lanes, residual, activation)
 
 
 @device

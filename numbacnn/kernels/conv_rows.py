@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ._build import device, kernel
+from .finish import finish_row
 from .layout import copy_transposed
 from .offset_tile import offset_gemm, offset_outer
 from .pointer import cast, offset, store_pointer
@@ -169,12 +170,15 @@ def conv_rows(
     source: "T*",
     weight: "T*",
     out: "T*",
+    residual: "int64",
+    activation: "int64",
     offsets: "int64*",
     g: "RowsConv",
 ):
     """One block: a chunk of the blocks of output positions, for some panels of output channels.
 
-    `offsets` says where in the patch each product finds its input; `weight` is what `pack_rows` makes.
+    `offsets` says where in the patch each product finds its input; `weight` is what `pack_rows` makes. What follows the
+    sums is told by `residual` and `activation`: see `finish_row`.
     """
     first_panel, panels = _part(block % g.panel_blocks, g.panel_blocks, g.panels)
     first_block, blocks = _part(block // g.panel_blocks, g.chunks, g.blocks)
@@ -186,19 +190,23 @@ def conv_rows(
                 lane = panel * g.width
                 lanes = min(g.width, g.lanes - lane)
                 packed = offset(weight, panel * (1 + g.count) * g.width)
+                rows, count = offset(out, (point + first) * g.lanes + lane), min(GROUP_POINTS, points - first)
                 offset_gemm(
                     lanes > g.vector,
                     offset(scratch, first),
-                    min(GROUP_POINTS, points - first),
+                    count,
                     offsets,
                     g.count,
                     offset(packed, g.width),
                     g.width,
                     packed,
-                    offset(out, (point + first) * g.lanes + lane),
+                    rows,
                     g.lanes,
                     lanes,
                 )
+                if residual != 0 or activation != 0:
+                    for i in range(count):
+                        finish_row(offset(rows, i * g.lanes), lanes, residual, activation)
 
 
 @kernel

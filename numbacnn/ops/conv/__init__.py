@@ -11,6 +11,7 @@ from .. import layout, memory
 from .._check import check_choice, check_float, check_tensor_like
 from ..geometry import conv_geometry
 from . import bias_gradient, plan, signature
+from .finish import ACTIVATIONS, Finish
 from .plan import Choice
 from .precision import resolve
 
@@ -30,13 +31,15 @@ def conv_forward(
     dilation: Any = 1,
     groups: int = 1,
     padding_mode: Any = "zeros",
+    residual: np.ndarray | None = None,
+    activation: str | None = None,
     algorithm: str = "auto",
     precision: str | None = None,
     warn: bool = True,
 ) -> np.ndarray:
     r"""Convolve (cross-correlate) a batch.
 
-    .. math:: y_o = b + \sum_k x_{S o + D k - P} \, w_k
+    .. math:: y_o = f\left(b + \sum_k x_{S o + D k - P} \, w_k + r_o\right)
 
     Parameters
     ----------
@@ -55,6 +58,11 @@ def conv_forward(
         Divides both channel counts; ``groups=C_in`` is a depthwise convolution.
     padding_mode : str or sequence of str, default "zeros"
         "zeros", "reflect", "replicate" or "circular", for all axes or per axis.
+    residual : ndarray, optional
+        :math:`r`, of the shape of the result: added to it.
+    activation : {"relu", "relu6"}, optional
+        :math:`f`, applied last. Both are done where the result is written, if the algorithm can, and give the same
+        bits as separate calls.
     algorithm : str, default "auto"
         Force one of the algorithms that `explain` names.
     precision : {"fast", "exact"}, optional
@@ -85,11 +93,13 @@ def conv_forward(
     """
     x, weight = check_tensor_like("x", x), check_tensor_like("weight", weight)
     bias = None if bias is None else check_tensor_like("bias", bias)
+    residual = None if residual is None else check_tensor_like("residual", residual)
     call = signature.find(
         "forward",
         (x.shape, x.dtype),
         (weight.shape, weight.dtype),
         None if bias is None else (bias.shape, bias.dtype),
+        None if residual is None else (residual.shape, residual.dtype),
         stride,
         padding,
         dilation,
@@ -99,7 +109,12 @@ def conv_forward(
         resolve(precision),
         warn,
     )
-    return _image(call, x, weight, bias)
+    if residual is None and activation is None:
+        return _image(call, x, weight, bias)
+    if activation is not None:
+        check_choice("activation", activation, ACTIVATIONS[1:])
+    follows = Finish(None if residual is None else _memory(residual, call), ACTIVATIONS.index(activation))
+    return _image(call, x, weight, bias, follows)
 
 
 def conv_backward_data(
@@ -293,13 +308,25 @@ def explain(
     return plan.plan_conv(direction, geometry, algorithm, resolve(precision))
 
 
-def _image(call: signature.Call, source: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+def _image(
+    call: signature.Call,
+    source: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    follows: Finish | None = None,
+) -> np.ndarray:
     """What a call produces from an image: another one."""
     if bias is not None:
         bias = np.ascontiguousarray(bias)
     out = memory.empty(call.shape, call.dtype)
     if out.size:
-        call.run(call.geometry, _memory(source, call), np.ascontiguousarray(weight), bias, out)
+        operands = _memory(source, call), np.ascontiguousarray(weight), bias, out
+        if follows is not None and call.finishes:
+            call.run(call.geometry, *operands, follows)
+        else:
+            call.run(call.geometry, *operands)
+            if follows is not None:
+                follows.apply(out)
     return out.transpose(call.axes)
 
 

@@ -12,6 +12,7 @@ from ...kernels.conv_gemm import GemmConv, conv_gemm, pack_weights
 from ...kernels.joined_weights import pack_joined_weights
 from .. import memory
 from . import gemm
+from .finish import NOTHING, Finish
 
 if TYPE_CHECKING:
     from ...kernels._build import Prepared
@@ -81,15 +82,32 @@ def _prepare_part(part: gemm.Part, dtype: np.dtype[Any]) -> Part:
     return Part(part, pack, elements, tuple(phases))
 
 
-def run(launches: Launches, source: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
-    """Fill `out` from `source`, both channels-last memory; `weight` is the contiguous weight tensor."""
+def run(
+    launches: Launches,
+    source: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    out: np.ndarray,
+    follows: Finish = NOTHING,
+) -> None:
+    """Fill `out` from `source`, both channels-last memory; `weight` is the contiguous weight tensor.
+
+    Only a forward convolution may have something follow: there each element is written by one launch.
+    """
     zeros = gemm.zero_row(source.dtype, launches.zeros)
+    finish = follows.distance(out), follows.activation
     for part in launches.parts:
-        _run_part(part, source, weight, bias, out, zeros)
+        _run_part(part, source, weight, bias, out, zeros, finish)
 
 
 def _run_part(
-    part: Part, source: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray, zeros: np.ndarray
+    part: Part,
+    source: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    out: np.ndarray,
+    zeros: np.ndarray,
+    finish: tuple[int, int],
 ) -> None:
     """A function of its own so that the packed weights of one part are gone before the next part's are made."""
     plan, pack, packed_elements, phases = part
@@ -107,7 +125,7 @@ def _run_part(
         start = gemm.padded_bias(g, (np.tile(bias, plan.columns) if plan.columns > 1 else bias)[plan.channels])
     source = _from(source, plan.source_start)
     for out_start, launch in phases:
-        jobs.append(launch.job(source, weight, start, _from(out, out_start), zeros))
+        jobs.append(launch.job(source, weight, start, _from(out, out_start), zeros, *finish))
     run_jobs(*jobs)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import gemm_launch, weight_gradient
+from .finish import NOTHING, Finish
 
 if TYPE_CHECKING:
     import numpy as np
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from ..geometry import ConvGeometry
 
 name = "indirect"
+finishes = True
 
 
 def accepts(direction: str, geometry: ConvGeometry) -> str | None:
@@ -19,9 +21,16 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     return None
 
 
-def forward(g: ConvGeometry, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
+def forward(
+    g: ConvGeometry,
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    out: np.ndarray,
+    follows: Finish = NOTHING,
+) -> None:
     """Fill `out` (N, D, H, W, C_out) from `x` (N, D, H, W, C_in)."""
-    gemm_launch.run(gemm_launch.prepare("forward", g, x.dtype), x, weight, bias, out)
+    gemm_launch.run(gemm_launch.prepare("forward", g, x.dtype), x, weight, bias, out, follows)
 
 
 def backward_data(

@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from . import indirect
+from .finish import NOTHING, Finish
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from ..geometry import ConvGeometry
 
 name = "pointwise"
+finishes = True
 
 
 def accepts(direction: str, geometry: ConvGeometry) -> str | None:
@@ -28,9 +30,16 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     return None
 
 
-def forward(g: ConvGeometry, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
+def forward(
+    g: ConvGeometry,
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    out: np.ndarray,
+    follows: Finish = NOTHING,
+) -> None:
     """Fill `out` (N, D, H, W, C_out) from `x` (N, D, H, W, C_in)."""
-    indirect.forward(_one_line(g), x, weight, bias, out)
+    indirect.forward(_one_line(g), x, weight, bias, out, follows)
 
 
 def backward_data(

@@ -26,6 +26,7 @@ from ...kernels.sources import MODES
 from ...kernels.tile import tile_lanes
 from .. import memory
 from . import blocking
+from .finish import NOTHING, Finish
 from .gemm import zero_row
 from .lattice import by_axis, strides
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from ..geometry import ConvGeometry
 
 name = "row_runs"
+finishes = True
 
 # Above this a tap alone is long enough a run for the general algorithm, whose weights are blocked for the caches.
 # (Measured: 1.1 to 1.4 times as fast as that at these numbers of channels, the same at twice as many.)
@@ -75,13 +77,20 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     return None
 
 
-def forward(g: ConvGeometry, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
+def forward(
+    g: ConvGeometry,
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    out: np.ndarray,
+    follows: Finish = NOTHING,
+) -> None:
     """Fill `out`, (N, OD, OH, OW, C_out) memory, from `x`, (N, D, H, W, C_in) memory."""
     pack, convolve, packed_shape = _forward_launches(g, x.dtype)
     packed = memory.empty(packed_shape, x.dtype)
     if bias is None:
         bias = zero_row(x.dtype, g.out_channels)
-    run(pack.job(weight, bias, packed), convolve.job(x, packed, out))
+    run(pack.job(weight, bias, packed), convolve.job(x, packed, out, follows.distance(out), follows.activation))
 
 
 def backward_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:

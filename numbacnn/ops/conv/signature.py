@@ -29,7 +29,9 @@ class Call(NamedTuple):
     """How to carry out the calls of one signature."""
 
     geometry: ConvGeometry
-    run: Callable[..., None]  # the algorithm: (geometry, two arrays, bias unless a weight gradient, result)
+    # The algorithm: (geometry, two arrays, bias unless a weight gradient, result, what follows if it finishes)
+    run: Callable[..., None]
+    finishes: bool  # whether it adds a residual and applies an activation itself
     batched: bool  # whether the arrays have a batch axis
     shape: Shape  # of the result in memory
     axes: Shape  # of the memory in the order of the result's axes
@@ -63,6 +65,7 @@ def _forward(
     x: Operand,
     weight: Operand,
     bias: Operand | None,
+    residual: Operand | None,
     stride: Any,
     padding: Any,
     dilation: Any,
@@ -72,10 +75,11 @@ def _forward(
     precision: str,
     warn: bool,
 ) -> Call:
-    dtype = _check_dtypes(x=x, weight=weight, bias=bias)
+    dtype = _check_dtypes(x=x, weight=weight, bias=bias, residual=residual)
     shape, batched = _with_batch(x[0], len(weight[0]))
     geometry = conv_geometry(shape, weight[0], stride, padding, dilation, groups, padding_mode, warn=warn)
     _check_bias(bias, geometry.out_channels)
+    _check_residual(residual, geometry.output_shape if batched else geometry.output_shape[1:])
     choice = plan.plan_conv("forward", geometry, algorithm, precision)
     return _call(choice, batched, geometry.output_shape, dtype)
 
@@ -125,7 +129,7 @@ def _backward_weight(
     _check_grad_output(grad_shape, geometry)
     choice = plan.plan_conv("backward_weight", geometry, algorithm, precision)
     run = plan.module(choice.algorithm).backward_weight
-    return Call(choice.geometry, run, batched, geometry.weight_shape, tuple(range(len(weight_shape))), dtype)
+    return Call(choice.geometry, run, False, batched, geometry.weight_shape, tuple(range(len(weight_shape))), dtype)
 
 
 _DIRECTIONS: dict[str, Callable[..., Call]] = {
@@ -137,13 +141,15 @@ _DIRECTIONS: dict[str, Callable[..., Call]] = {
 
 def _call(choice: plan.Choice, batched: bool, shape: Shape, dtype: np.dtype[Any]) -> Call:
     """The call that produces (N, C, *spatial), or (C, *spatial), in channels-last memory."""
-    run = getattr(plan.module(choice.algorithm), choice.direction)
+    algorithm = plan.module(choice.algorithm)
+    run = getattr(algorithm, choice.direction)
+    finishes = choice.direction == "forward" and getattr(algorithm, "finishes", False)
     batch, channels, *spatial = shape
     memory_shape, rank = (*spatial, channels), len(spatial)
     axes: tuple[int, ...] = (rank, *range(rank))
     if batched:
         memory_shape, axes = (batch, *memory_shape), (0, *(1 + axis for axis in axes))
-    return Call(choice.geometry, run, batched, memory_shape, axes, dtype)
+    return Call(choice.geometry, run, finishes, batched, memory_shape, axes, dtype)
 
 
 def _check_dtypes(**operands: Operand | None) -> np.dtype[Any]:
@@ -162,6 +168,11 @@ def _with_batch(shape: Shape, ndim: int) -> tuple[Shape, bool]:
 def _check_bias(bias: Operand | None, channels: int) -> None:
     if bias is not None and bias[0] != (channels,):
         raise ShapeError(f"bias must have shape ({channels},), one value per output channel; got {bias[0]}")
+
+
+def _check_residual(residual: Operand | None, shape: Shape) -> None:
+    if residual is not None and residual[0] != shape:
+        raise ShapeError(f"residual must have the shape of the result, {shape}; got {residual[0]}")
 
 
 def _check_grad_output(shape: Shape, geometry: ConvGeometry) -> None:
