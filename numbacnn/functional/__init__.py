@@ -44,7 +44,7 @@ from .shape import (
 if TYPE_CHECKING:
     from ._dropout import dropout
     from ._linear import linear
-    from .activation import gelu, leaky_relu, log_softmax, relu, sigmoid, silu, softmax, tanh
+    from .activation import gelu, leaky_relu, log_softmax, relu, relu6, sigmoid, silu, softmax, tanh
     from .adaptive_pool import (
         adaptive_avg_pool1d,
         adaptive_avg_pool2d,
@@ -76,7 +76,7 @@ __getattr__, __dir__ = _lazy.attach(
     {
         "_dropout": ["dropout"],
         "_linear": ["linear"],
-        "activation": ["gelu", "leaky_relu", "log_softmax", "relu", "sigmoid", "silu", "softmax", "tanh"],
+        "activation": ["gelu", "leaky_relu", "log_softmax", "relu", "relu6", "sigmoid", "silu", "softmax", "tanh"],
         "adaptive_pool": [
             "adaptive_avg_pool1d",
             "adaptive_avg_pool2d",
@@ -164,6 +164,7 @@ __all__ = [
     "permute",
     "pow",
     "relu",
+    "relu6",
     "reshape",
     "sigmoid",
     "silu",

@@ -9,7 +9,7 @@ import numpy as np
 from ..autograd import Tensor, apply, as_tensor
 from ..ops import activation as ops
 
-__all__ = ["gelu", "leaky_relu", "log_softmax", "relu", "sigmoid", "silu", "softmax", "tanh"]
+__all__ = ["gelu", "leaky_relu", "log_softmax", "relu", "relu6", "sigmoid", "silu", "softmax", "tanh"]
 
 
 def relu(input: Any) -> Tensor:
@@ -37,6 +37,33 @@ def relu(input: Any) -> Tensor:
         return (ops.relu_backward(grad, out),)
 
     return apply("relu", (x,), out, backward)
+
+
+def relu6(input: Any) -> Tensor:
+    """``min(max(input, 0), 6)``, element by element; the gradient at 0 and 6 is 0, and NaN stays NaN.
+
+    Parameters
+    ----------
+    input : Tensor or ndarray
+        Any shape, float32 or float64.
+
+    Returns
+    -------
+    Tensor
+        Of the input's shape, dtype and memory order.
+
+    Examples
+    --------
+    >>> relu6(np.array([-1.0, 2.0, 7.0])).data
+    array([0., 2., 6.])
+    """
+    x = as_tensor(input)
+    out = ops.relu6_forward(x.data)
+
+    def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> tuple[np.ndarray]:
+        return (ops.relu6_backward(grad, out),)
+
+    return apply("relu6", (x,), out, backward)
 
 
 def leaky_relu(input: Any, negative_slope: float = 0.01) -> Tensor:

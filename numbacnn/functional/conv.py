@@ -13,6 +13,7 @@ import numpy as np
 
 from ..autograd import Tensor, apply, as_tensor
 from ..errors import ShapeError
+from ..ops.activation import relu6_backward, relu_backward
 from ..ops.conv import conv_backward_bias, conv_backward_data, conv_backward_weight, conv_forward
 from ..ops.geometry import conv_geometry, conv_transpose_input_shape
 
@@ -31,6 +32,8 @@ def conv1d(
     groups: int = 1,
     padding_mode: Any = "zeros",
     precision: str | None = None,
+    residual: Any = None,
+    activation: str | None = None,
 ) -> Tensor:
     """As `conv2d`, with one spatial axis.
 
@@ -39,7 +42,8 @@ def conv1d(
     >>> conv1d([[[1.0, 2.0, 3.0, 4.0]]], [[[1.0, 1.0]]])
     Tensor([[[3., 5., 7.]]], dtype=float32)
     """
-    return _conv(1, input, weight, bias, stride, padding, dilation, groups, padding_mode, precision)
+    options = (stride, padding, dilation, groups, padding_mode, precision)
+    return _conv(1, input, weight, bias, residual, activation, options)
 
 
 def conv2d(
@@ -52,10 +56,12 @@ def conv2d(
     groups: int = 1,
     padding_mode: Any = "zeros",
     precision: str | None = None,
+    residual: Any = None,
+    activation: str | None = None,
 ) -> Tensor:
     r"""Convolve (cross-correlate) a batch of images.
 
-    .. math:: y_o = b + \sum_k x_{S o + D k - P} \, w_k
+    .. math:: y_o = f\left(b + \sum_k x_{S o + D k - P} \, w_k + r_o\right)
 
     Parameters
     ----------
@@ -75,6 +81,10 @@ def conv2d(
         "zeros", "reflect", "replicate" or "circular".
     precision : {"fast", "exact"}, optional
         Also of the gradients; see `numbacnn.precision`. Default: what the surrounding ``with precision(...)`` says.
+    residual : Tensor or array_like, optional
+        :math:`r`, of the shape of the result: added to it, as at the end of a residual block.
+    activation : {"relu", "relu6"}, optional
+        :math:`f`, applied last. Values and gradients have the bits of separate calls, and take passes over memory less.
 
     Returns
     -------
@@ -91,8 +101,11 @@ def conv2d(
     >>> x = np.ones((1, 3, 8, 8), np.float32)
     >>> conv2d(x, np.ones((16, 3, 3, 3), np.float32), stride=2, padding=1).shape
     (1, 16, 4, 4)
+    >>> conv2d([[[[1.0, 2.0]]]], [[[[-1.0]]]], residual=[[[[0.0, 5.0]]]], activation="relu")
+    Tensor([[[[0., 3.]]]], dtype=float32)
     """
-    return _conv(2, input, weight, bias, stride, padding, dilation, groups, padding_mode, precision)
+    options = (stride, padding, dilation, groups, padding_mode, precision)
+    return _conv(2, input, weight, bias, residual, activation, options)
 
 
 def conv3d(
@@ -105,6 +118,8 @@ def conv3d(
     groups: int = 1,
     padding_mode: Any = "zeros",
     precision: str | None = None,
+    residual: Any = None,
+    activation: str | None = None,
 ) -> Tensor:
     """As `conv2d`, with three spatial axes.
 
@@ -114,7 +129,8 @@ def conv3d(
     >>> conv3d(x, np.ones((2, 1, 3, 3, 3), np.float32)).shape
     (1, 2, 2, 2, 2)
     """
-    return _conv(3, input, weight, bias, stride, padding, dilation, groups, padding_mode, precision)
+    options = (stride, padding, dilation, groups, padding_mode, precision)
+    return _conv(3, input, weight, bias, residual, activation, options)
 
 
 def conv_transpose1d(
@@ -211,34 +227,34 @@ def conv_transpose3d(
 
 
 def _conv(
-    rank: int,
-    input: Any,
-    weight: Any,
-    bias: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    groups: int,
-    padding_mode: Any,
-    precision: str | None,
+    rank: int, input: Any, weight: Any, bias: Any, residual: Any, activation: str | None, options: tuple[Any, ...]
 ) -> Tensor:
     x, w, operands = _operands(f"conv{rank}d", rank, input, weight, bias)
-    options = {
-        "stride": stride,
-        "padding": padding,
-        "dilation": dilation,
-        "groups": groups,
-        "padding_mode": padding_mode,
-        "precision": precision,
-    }
+    named: dict[str, Any] = dict(zip(_OPTIONS, options, strict=True))
+    added = None if residual is None else as_tensor(residual)
+    value = conv_forward(
+        *[operand.data for operand in operands],
+        **named,
+        residual=None if added is None else added.data,
+        activation=activation,
+    )
+    slope = None if activation is None else _SLOPES[activation]
 
     def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> Gradients:
-        grad_x = conv_backward_data(grad, w.data, x.shape, **options) if needs[0] else None
-        grad_w = conv_backward_weight(grad, x.data, w.shape, **options) if needs[1] else None
-        return (grad_x, grad_w, *_grad_bias(grad, rank, needs))
+        if slope is not None:
+            grad = slope(grad, value)
+        grad_x = conv_backward_data(grad, w.data, x.shape, **named) if needs[0] else None
+        grad_w = conv_backward_weight(grad, x.data, w.shape, **named) if needs[1] else None
+        grads = (grad_x, grad_w, *_grad_bias(grad, rank, needs[: len(operands)]))
+        return grads if added is None else (*grads, grad)
 
-    value = conv_forward(*[operand.data for operand in operands], **options)
-    return apply(f"conv{rank}d", operands, value, backward)
+    inputs = operands if added is None else (*operands, added)
+    return apply(f"conv{rank}d", inputs, value, backward)
+
+
+_OPTIONS = ("stride", "padding", "dilation", "groups", "padding_mode", "precision")
+# By activation: its gradient, from that of its result and the result.
+_SLOPES = {"relu": relu_backward, "relu6": relu6_backward}
 
 
 def _conv_transpose(

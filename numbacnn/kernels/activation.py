@@ -9,13 +9,19 @@ from __future__ import annotations
 
 from ._build import kernel
 from .elementary import gelu, gelu_slope, gelu_tanh, gelu_tanh_slope, logistic, silu, silu_slope, tanh
-from .simd import elementwise, maximum
+from .simd import elementwise, maximum, minimum
 
 
 @elementwise
 def _where_positive(y, grad):
     """`grad` unless `y` <= 0: a NaN in `y` lets it through."""
     return (y <= 0.0).choose(0.0, grad)
+
+
+@elementwise
+def _where_between(y, grad):
+    """`grad` unless `y` <= 0 or `y` >= 6: a NaN in `y` lets it through."""
+    return (y <= 0.0).choose(0.0, (y >= 6.0).choose(0.0, grad))
 
 
 @elementwise
@@ -50,6 +56,18 @@ def relu_forward(block, x: "T*", out: "T*", size: "int64", step: "int64"):
 def relu_backward(block, grad: "T*", y: "T*", out: "T*", size: "int64", step: "int64"):
     for i in range(block * step, min(size, (block + 1) * step)):
         out[i] = _where_positive(y[i], grad[i])
+
+
+@kernel
+def relu6_forward(block, x: "T*", out: "T*", size: "int64", step: "int64"):
+    for i in range(block * step, min(size, (block + 1) * step)):
+        out[i] = minimum(maximum(x[i], 0.0), 6.0)
+
+
+@kernel
+def relu6_backward(block, grad: "T*", y: "T*", out: "T*", size: "int64", step: "int64"):
+    for i in range(block * step, min(size, (block + 1) * step)):
+        out[i] = _where_between(y[i], grad[i])
 
 
 @kernel

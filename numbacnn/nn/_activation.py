@@ -12,7 +12,7 @@ from ..autograd import Tensor
 from ..ops._check import check_choice
 from ._module import Module
 
-__all__ = ["GELU", "LeakyReLU", "LogSoftmax", "ReLU", "SiLU", "Sigmoid", "Softmax", "Tanh"]
+__all__ = ["GELU", "LeakyReLU", "LogSoftmax", "ReLU", "ReLU6", "SiLU", "Sigmoid", "Softmax", "Tanh"]
 
 
 class ReLU(Module):
@@ -32,6 +32,29 @@ class ReLU(Module):
     def forward(self, input: Any) -> Tensor:
         """Apply the function."""
         return functional.relu(input)
+
+    def extra_repr(self) -> str:
+        """The options."""
+        return "inplace=True" if self.inplace else ""
+
+
+class ReLU6(Module):
+    """``min(max(input, 0), 6)``, element by element; NaN stays NaN.
+
+    Examples
+    --------
+    >>> import numbacnn as nc
+    >>> ReLU6()(nc.Tensor([-1.0, 2.0, 7.0]))
+    Tensor([0., 2., 6.], dtype=float32)
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
+
+    def forward(self, input: Any) -> Tensor:
+        """Apply the function."""
+        return functional.relu6(input)
 
     def extra_repr(self) -> str:
         """The options."""

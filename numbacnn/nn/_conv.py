@@ -10,8 +10,9 @@ import numpy as np
 from .. import functional
 from ..autograd import Parameter, Tensor
 from ..errors import OptionError
-from ..ops._check import check_integer, check_per_axis
+from ..ops._check import check_choice, check_integer, check_per_axis
 from ..ops.complexity import ReceptiveField
+from ..ops.conv.finish import ACTIVATIONS
 from ..ops.geometry import conv_transpose_input_shape
 from ..ops.padding import resolve_padding, resolve_padding_mode
 from . import init
@@ -88,6 +89,7 @@ class _ConvBase(Module):
             "groups": (self.groups, 1),
             "bias": (self.bias is not None, True),
             "padding_mode": (self.padding_mode, "zeros"),
+            "activation": (getattr(self, "activation", None), None),
         }
         shown = [f"{name}={value}" for name, (value, default) in optional.items() if value != default]
         start = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
@@ -107,15 +109,33 @@ class _ConvNd(_ConvBase):
         bias: bool = True,
         padding_mode: Any = "zeros",
         dtype: Any = np.float32,
+        activation: str | None = None,
     ) -> None:
         super().__init__()
+        self.activation = None if activation is None else check_choice("activation", activation, ACTIVATIONS[1:])
         self._configure((in_channels, out_channels), kernel_size, stride, padding, dilation, groups, padding_mode)
         self._create_parameters(out_channels, in_channels // groups, bias, dtype)
 
-    def forward(self, input: Any) -> Tensor:
-        """Convolve (N, C_in, *spatial) or (C_in, *spatial)."""
+    def forward(self, input: Any, residual: Any = None) -> Tensor:
+        """Convolve (N, C_in, *spatial) or (C_in, *spatial).
+
+        Parameters
+        ----------
+        input : Tensor or array_like
+        residual : Tensor or array_like, optional
+            Of the shape of the result: added to it before the activation.
+        """
         return _CONV[self.rank](
-            input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups, self.padding_mode
+            input,
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
+            self.padding_mode,
+            residual=residual,
+            activation=self.activation,
         )
 
     def flops(self, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:
@@ -150,6 +170,8 @@ class Conv2d(_ConvNd):
     padding_mode : str or sequence of str, default "zeros"
         "zeros", "reflect", "replicate" or "circular".
     dtype : dtype, default float32
+    activation : {"relu", "relu6"}, optional
+        Applied to the result where it is written: the bits of a layer of its own, and a pass over memory less.
 
     Attributes
     ----------

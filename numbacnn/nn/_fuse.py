@@ -1,12 +1,8 @@
-"""Nets for inference: batch normalisation folded into the convolution before it.
+"""Nets for inference: batch normalisation and rectifiers done by the convolution before them.
 
 In evaluation mode a batch normalisation multiplies each channel by a number and adds another. A convolution does so
-just as well: its filters multiplied by the first, its bias multiplied by it and shifted by the second. What is left
-is one pass over memory less.
-
-Activations stay layers of their own. Applying a rectifier to a convolution's result in place, right after it, was
-measured and is no faster: in large nets the result has left the inner caches by then. Only a convolution's kernel
-could save that pass, where it writes.
+just as well: its filters multiplied by the first, its bias multiplied by it and shifted by the second. A rectifier it
+applies where it writes its result. What is left is up to two passes over memory less.
 """
 
 from __future__ import annotations
@@ -18,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..autograd import Parameter
+from ._activation import ReLU, ReLU6
 from ._container import Sequential
 from ._conv import _ConvBase, _ConvNd, _ConvTransposeNd
 from ._module import Module
@@ -25,11 +22,13 @@ from ._norm import _BatchNorm
 
 __all__ = ["fuse"]
 
+_RECTIFIERS: dict[type[Module], str] = {ReLU: "relu", ReLU6: "relu6"}
+
 _Model = TypeVar("_Model", bound=Module)
 
 
 def fuse(model: _Model) -> _Model:
-    r"""A copy of a net for inference, without the batch normalisations that directly follow a convolution.
+    r"""A copy of a net for inference, without the batch normalisations and rectifiers that follow a convolution.
 
     Wherever a `Sequential`, however deep inside the net, holds a batch normalisation right behind a convolution or
     transposed convolution, the former disappears into the latter's weight and bias:
@@ -37,8 +36,9 @@ def fuse(model: _Model) -> _Model:
     .. math:: w' = w \, \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}}
        \qquad b' = (b - \mu) \, \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}} + \beta
 
-    computed in float64 and rounded to the convolution's dtype. Results agree with those of ``model.eval()`` but for
-    rounding.
+    computed in float64 and rounded to the convolution's dtype. A `ReLU` or `ReLU6` behind a convolution (not a
+    transposed one), or behind such a batch normalisation, becomes the convolution's `activation`. Results agree with
+    those of ``model.eval()`` but for rounding.
 
     Parameters
     ----------
@@ -69,8 +69,7 @@ def fuse(model: _Model) -> _Model:
     >>> net = nc.nn.Sequential(nc.nn.Conv2d(3, 8, 3, bias=False), nc.nn.BatchNorm2d(8), nc.nn.ReLU())
     >>> fuse(net)
     Sequential(
-      (0): Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1))
-      (1): ReLU()
+      (0): Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1), activation=relu)
     )
     """
     if not isinstance(model, Module):
@@ -89,6 +88,9 @@ def _fuse_neighbours(sequence: Sequential, places: Counter[int]) -> None:
     for name, module in sequence.named_children():
         if conv is not None and isinstance(module, _BatchNorm) and _fits(module, conv):
             _fold(conv, module)
+            gone.append(name)
+        elif isinstance(conv, _ConvNd) and conv.activation is None and _is_rectifier(module):
+            conv.activation = _RECTIFIERS[type(module)]
             gone.append(name)
         else:
             conv = module if _is_conv(module) and places[id(module)] == 1 else None
@@ -109,6 +111,10 @@ def _is_conv(module: Module) -> bool:
     return _runs_as(module, _ConvNd) or _runs_as(module, _ConvTransposeNd)
 
 
+def _is_rectifier(module: Module) -> bool:
+    return type(module) in _RECTIFIERS and _runs_as(module, type(module))
+
+
 def _fits(norm: _BatchNorm, conv: _ConvBase) -> bool:
     """Whether the convolution can take over the batch normalisation.
 
@@ -116,6 +122,7 @@ def _fits(norm: _BatchNorm, conv: _ConvBase) -> bool:
     """
     return (
         _runs_as(norm, _BatchNorm)
+        and getattr(conv, "activation", None) is None
         and norm.running_mean is not None
         and norm.running_var is not None
         and norm.num_features == conv.out_channels

@@ -24,6 +24,8 @@ __all__ = [
     "leaky_relu_forward",
     "log_softmax_backward",
     "log_softmax_forward",
+    "relu6_backward",
+    "relu6_forward",
     "relu_backward",
     "relu_forward",
     "sigmoid_backward",
@@ -64,6 +66,28 @@ def relu_backward(grad_output: np.ndarray, output: np.ndarray) -> np.ndarray:
     array([0., 0., 1.])
     """
     return _map_gradient(kernels.relu_backward, NS_COPY, grad_output, output)
+
+
+def relu6_forward(x: np.ndarray) -> np.ndarray:
+    """``min(max(x, 0), 6)``; NaN stays NaN.
+
+    Examples
+    --------
+    >>> relu6_forward(np.array([-1.0, 2.0, 7.0]))
+    array([0., 2., 6.])
+    """
+    return _map(kernels.relu6_forward, NS_COPY, x)
+
+
+def relu6_backward(grad_output: np.ndarray, output: np.ndarray) -> np.ndarray:
+    """The gradient of `relu6_forward`: 0 where the output is 0 or 6.
+
+    Examples
+    --------
+    >>> relu6_backward(np.ones(3), relu6_forward(np.array([-1.0, 2.0, 7.0])))
+    array([0., 1., 0.])
+    """
+    return _map_gradient(kernels.relu6_backward, NS_COPY, grad_output, output)
 
 
 def leaky_relu_forward(x: np.ndarray, negative_slope: float = 0.01) -> np.ndarray:

@@ -114,6 +114,24 @@ class Residual(nn.Module):
         return self.body(input) + self.shortcut(input)
 
 
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("rectifier", [nn.ReLU, nn.ReLU6])
+def test_rectifiers(rectifier, rank):
+    conv = getattr(nn, f"Conv{rank}d")
+    net = nn.Sequential(
+        conv(3, 8, 3), norm(rank, 8), rectifier(), conv(8, 4, 1), rectifier(inplace=True), conv(4, 4, 1), nn.Sigmoid()
+    )
+    fused = assert_agrees(net, 9 * images(rank, 3), gone=3)
+    assert [layer.activation for layer in list(fused)[:3]] == [rectifier.__name__.lower()] * 2 + [None]
+
+
+def test_what_follows_a_rectifier_stays():
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), norm(2, 8), nn.ReLU(), nn.ReLU6())
+    assert_agrees(net, images(2, 3), gone=1)
+    net = nn.Sequential(nn.ConvTranspose2d(3, 8, 3), nn.ReLU())
+    assert_agrees(net, images(2, 3), gone=0)
+
+
 def test_nested_and_residual():
     net = nn.Sequential(
         nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), norm(2, 4)), nn.Tanh()),
