@@ -5,6 +5,6 @@ import pytest
 from bench.suite import parameters, run
 
 
-@pytest.mark.parametrize(("case", "direction", "dtype"), parameters("linear"))
+@pytest.mark.parametrize(("case", "direction", "dtype"), parameters("linear", "matmul"))
 def test_linear(benchmark, case, direction, dtype):
     run(benchmark, case, direction, dtype)

@@ -133,6 +133,82 @@ class LinearCase:
 
 
 @dataclass(frozen=True)
+class ActivationCase:
+    """An activation function; softmax runs along the channels."""
+
+    directions: ClassVar[tuple[str, ...]] = ("forward", "backward")
+    unit: ClassVar[str] = "GB/s"
+    functions: ClassVar[tuple[str, ...]] = (
+        *("relu", "leaky_relu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh"),
+        *("softmax", "log_softmax"),
+    )
+
+    name: str
+    function: str
+    batch: int
+    channels: int
+    spatial: tuple[int, ...]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (self.batch, self.channels, *self.spatial)
+
+    def work(self, direction: str, itemsize: int) -> float:
+        """Bytes of the arrays that go in and come out, each counted once."""
+        return float(itemsize * (2 if direction == "forward" else 3) * math.prod(self.input_shape))
+
+    def __str__(self) -> str:
+        return f"{self.function} of {_shape(self.input_shape)}"
+
+
+@dataclass(frozen=True)
+class ArithmeticCase:
+    """A sum or product of two arrays or of one and a number (scale), or two arrays joined along their channels."""
+
+    directions: ClassVar[tuple[str, ...]] = ("forward",)
+    unit: ClassVar[str] = "GB/s"
+    functions: ClassVar[tuple[str, ...]] = ("add", "multiply", "scale", "concatenate")
+
+    name: str
+    function: str
+    batch: int
+    channels: int
+    spatial: tuple[int, ...]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (self.batch, self.channels, *self.spatial)
+
+    def work(self, direction: str, itemsize: int) -> float:
+        """Bytes of the arrays that go in and come out, each counted once."""
+        arrays = {"add": 3, "multiply": 3, "scale": 2, "concatenate": 4}[self.function]
+        return float(itemsize * arrays * math.prod(self.input_shape))
+
+    def __str__(self) -> str:
+        return f"{self.function} of {_shape(self.input_shape)}"
+
+
+@dataclass(frozen=True)
+class MatmulCase:
+    """A product of two C-contiguous matrices."""
+
+    directions: ClassVar[tuple[str, ...]] = ("forward",)
+    unit: ClassVar[str] = "GFLOP/s"
+
+    name: str
+    rows: int
+    depth: int
+    columns: int
+
+    def work(self, direction: str, itemsize: int) -> float:
+        """Floating-point operations, two per multiply-add."""
+        return 2.0 * self.rows * self.depth * self.columns
+
+    def __str__(self) -> str:
+        return f"{self.rows}×{self.depth} times {self.depth}×{self.columns}"
+
+
+@dataclass(frozen=True)
 class TrainCase:
     """One training step (forward, loss, backward, optimiser) of a net of `nets.py`."""
 
@@ -151,7 +227,7 @@ class TrainCase:
         return f"{self.net}, batch {self.batch}"
 
 
-Case = ConvCase | PoolCase | NormCase | LinearCase | TrainCase
+Case = ConvCase | PoolCase | NormCase | LinearCase | ActivationCase | ArithmeticCase | MatmulCase | TrainCase
 
 
 def rate(case: Case, direction: str, itemsize: int, seconds: float) -> float:
@@ -228,6 +304,19 @@ def _linear(name: str, n: str, c_in: str, c_out: str) -> LinearCase:
     return LinearCase(name, int(n), int(c_in), int(c_out))
 
 
+def _elementwise(kind: type[ActivationCase] | type[ArithmeticCase]) -> Callable[..., Case]:
+    def row(name: str, function: str, n: str, c: str, spatial: str) -> Case:
+        if function not in kind.functions:
+            raise ValueError(f"the function is one of {', '.join(kind.functions)}, got {function!r}")
+        return kind(name, function, int(n), int(c), () if spatial == "-" else _tuple(spatial))
+
+    return row
+
+
+def _matmul(name: str, rows: str, depth: str, columns: str) -> MatmulCase:
+    return MatmulCase(name, int(rows), int(depth), int(columns))
+
+
 def _train(name: str, net: str, n: str) -> TrainCase:
     return TrainCase(name, net, int(n))
 
@@ -236,6 +325,9 @@ _ROWS: dict[str, Callable[..., Case]] = {
     "pool": _pool,
     "norm": _norm,
     "linear": _linear,
+    "activation": _elementwise(ActivationCase),
+    "arithmetic": _elementwise(ArithmeticCase),
+    "matmul": _matmul,
     "train": _train,
     "train_deep": _train,
 }
@@ -261,4 +353,4 @@ def _axes(values: tuple[int, ...]) -> str:
 
 
 def _shape(shape: tuple[int, ...]) -> str:
-    return f"{shape[0]},{shape[1]},{_axes(shape[2:])}"
+    return ",".join([str(shape[0]), str(shape[1]), *([_axes(shape[2:])] if shape[2:] else [])])

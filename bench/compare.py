@@ -70,12 +70,15 @@ def run(options: argparse.Namespace) -> report.Report:
         "memory_method": memory.METHOD if options.memory else "",
         "versions": {},
         "peak": {},
+        "bandwidth": [],
         "entries": [],
     }
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(Worker(name, options.threads)) for name in names]
         workers = [worker for worker in workers if _installed(worker, results["versions"])]
         probes = [stack.enter_context(Worker(w.library, options.threads)) for w in workers if options.memory]
+        if any(getattr(case, "unit", "") == "GB/s" for _, case, _, _ in plan):
+            results["bandwidth"] = [workers[0].ask("bandwidth") for _ in range(2)]
         for group, case, direction, dtype in plan:
             if group == "startup":
                 entry = startup.measure_startup(case, list(results["versions"]), effort.rounds)
@@ -84,7 +87,7 @@ def run(options: argparse.Namespace) -> report.Report:
                 entry = _entry(case, direction, dtype, workers, probes, effort)
             results["entries"].append({"group": group} | entry)
             print(_line(entry), file=sys.stderr, flush=True)
-    _add_shares(results)
+    add_shares(results)
     return results
 
 
@@ -138,13 +141,16 @@ def _installed(worker: Worker, versions: dict[str, str]) -> bool:
     return True
 
 
-def _add_shares(results: report.Report) -> None:
-    """Rates in GFLOP/s as shares of the best peak of the whole run: noise can only make them look smaller."""
+def add_shares(results: report.Report) -> None:
+    """Rates as shares of what the machine can do, by the best seen in the run: noise makes them look smaller.
+
+    Arrays that stay in caches are moved faster than memory allows: their shares exceed 1.
+    """
     for entry in results["entries"]:
-        if entry["unit"] == "GFLOP/s":
-            for timing in entry["libraries"].values():
-                if "rate" in timing:
-                    timing["share_of_peak"] = timing["rate"] / max(results["peak"][entry["dtype"]])
+        ceilings = {"GFLOP/s": results["peak"].get(entry["dtype"]), "GB/s": results["bandwidth"]}.get(entry["unit"])
+        for timing in entry["libraries"].values() if ceilings else ():
+            if "rate" in timing:
+                timing["share_of_peak"] = timing["rate"] / max(ceilings)
 
 
 def _line(entry: dict[str, Any]) -> str:

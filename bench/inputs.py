@@ -8,7 +8,17 @@ from functools import singledispatch
 
 import numpy as np
 
-from .cases import Case, ConvCase, LinearCase, NormCase, PoolCase, TrainCase
+from .cases import (
+    ActivationCase,
+    ArithmeticCase,
+    Case,
+    ConvCase,
+    LinearCase,
+    MatmulCase,
+    NormCase,
+    PoolCase,
+    TrainCase,
+)
 from .nets import NETS
 
 Arrays = dict[str, np.ndarray]
@@ -72,6 +82,21 @@ def _(case: LinearCase, normal: _Normal) -> Arrays:
         "weight": normal((case.out_features, case.in_features), 1 / math.sqrt(case.in_features)),
         "grad_output": normal((case.batch, case.out_features)),
     }
+
+
+@_make.register
+def _(case: ActivationCase, normal: _Normal) -> Arrays:
+    return {"x": normal(case.input_shape, 2.0), "grad_output": normal(case.input_shape)}
+
+
+@_make.register
+def _(case: ArithmeticCase, normal: _Normal) -> Arrays:
+    return {"x": normal(case.input_shape), "y": normal(case.input_shape)}
+
+
+@_make.register
+def _(case: MatmulCase, normal: _Normal) -> Arrays:
+    return {"a": normal((case.rows, case.depth)), "b": normal((case.depth, case.columns))}
 
 
 @_make.register

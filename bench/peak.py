@@ -1,7 +1,9 @@
-"""The machine's own ceiling: fused multiply-adds that never leave the registers."""
+"""The machine's own ceilings: fused multiply-adds that never leave the registers, and copies that no cache holds."""
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 
 import numpy as np
@@ -12,6 +14,7 @@ from numbacnn.kernels._target import target
 from numbacnn.kernels.simd import fma, lanes, load, splat, store
 
 CHAINS = 12  # independent sums: at least latency × pipes (4 × 2 on today's x86 cores), at most the registers allow
+BANDWIDTH_BYTES = 1 << 27  # several times what caches hold
 STEPS = 200_000  # about 0.6 ms per block: far above the cost of a launch
 
 
@@ -50,3 +53,20 @@ def peak_gflops(dtype: str, seconds: float = 0.1) -> float:
         multiply_add(blocks, out, 0.999, 0.001, STEPS)
         best = min(best, time.perf_counter() - start)
     return flops / best / 1e9
+
+
+def bandwidth(threads: int, seconds: float = 1.0) -> float:
+    """Bytes read and written per second, in GB/s, when so many threads copy arrays that no cache holds."""
+    n = BANDWIDTH_BYTES // 4 // threads
+    pairs = [(np.ones(n, np.float32), np.empty(n, np.float32)) for _ in range(threads)]
+    best = math.inf
+    deadline = time.perf_counter() + seconds
+    while time.perf_counter() < deadline:
+        workers = [threading.Thread(target=np.copyto, args=(target, source)) for source, target in pairs]
+        start = time.perf_counter()
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        best = min(best, time.perf_counter() - start)
+    return 2 * 4 * n * threads / best / 1e9

@@ -14,7 +14,7 @@ from typing import Any
 if __package__ in (None, ""):  # run as a script: make `bench` importable, and numbacnn from the same checkout
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from bench import growth, report, roofline
+from bench import growth, peak, report, roofline
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PLOT = "performance.png"
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder to write to (default: %(default)s)")
     options = parser.parse_args(arguments)
     reports = [json.loads(path.read_text()) for path in options.reports]
-    gigabytes = roofline.bandwidth(reports[0]["threads"])
+    gigabytes = peak.bandwidth(reports[0]["threads"])
     points = [point for results in reports for point in roofline.points(results, gigabytes)]
     peaks = {dtype: max(rates) for results in reports for dtype, rates in results["peak"].items() if rates}
     roofline.plot(options.docs / PLOT, points, peaks, gigabytes)

@@ -7,12 +7,13 @@ where padding errs, and random ones.
 from __future__ import annotations
 
 import itertools
+import math
 from functools import singledispatch
 from typing import Any
 
 import numpy as np
 
-from .cases import Case, ConvCase, LinearCase, NormCase, PoolCase
+from .cases import ActivationCase, ArithmeticCase, Case, ConvCase, LinearCase, MatmulCase, NormCase, PoolCase
 from .inputs import Arrays
 
 # name of a result array -> (index into it, the values that belong there)
@@ -159,6 +160,77 @@ def _(case: LinearCase, direction: str, arrays: Arrays) -> Sample:
     left, right = {"forward": (x, weight.T), "backward_data": (grad, weight), "backward_weight": (grad.T, x)}[direction]
     rows = np.unique(np.linspace(0, left.shape[0] - 1, 4).astype(int))
     return {"output": (rows, left[rows].astype(np.float64) @ right.astype(np.float64))}
+
+
+@sample.register
+def _(case: MatmulCase, direction: str, arrays: Arrays) -> Sample:
+    rows = np.unique(np.linspace(0, case.rows - 1, 4).astype(int))
+    return {"output": (rows, arrays["a"][rows].astype(np.float64) @ arrays["b"].astype(np.float64))}
+
+
+# The factor that numbers are multiplied by, and the slope of leaky_relu; both exact in float32.
+SCALE, SLOPE = 0.375, 0.125
+
+
+@sample.register
+def _(case: ArithmeticCase, direction: str, arrays: Arrays) -> Sample:
+    x, y = arrays["x"], arrays["y"]
+
+    def value(index: tuple[int, ...]) -> float:
+        n, c, *position = index
+        if case.function == "concatenate":
+            return (x if c < case.channels else y)[(n, c % case.channels, *position)]
+        a, b = float(x[index]), float(y[index])
+        return {"add": a + b, "multiply": a * b, "scale": SCALE * a}[case.function]
+
+    channels = case.channels * (2 if case.function == "concatenate" else 1)
+    return _entries((case.batch, channels, *case.spatial), value)
+
+
+@sample.register
+def _(case: ActivationCase, direction: str, arrays: Arrays) -> Sample:
+    x, grad = arrays["x"], arrays["grad_output"]
+
+    def value(index: tuple[int, ...]) -> float:
+        if "softmax" in case.function:
+            n, c, *position = index
+            along = (n, slice(None), *position)
+            gradient = grad[along].astype(np.float64) if direction == "backward" else None
+            return float(_softmax(x[along].astype(np.float64), gradient, case.function == "log_softmax")[c])
+        y, slope = _activated(case.function, float(x[index]))
+        return y if direction == "forward" else slope * float(grad[index])
+
+    return _entries(case.input_shape, value)
+
+
+def _softmax(x: np.ndarray, grad: np.ndarray | None, log: bool) -> np.ndarray:
+    """Softmax, or its logarithm, of a vector; with the gradient of the result, that of `x`."""
+    weights = np.exp(x - x.max())
+    y = weights / weights.sum()
+    if grad is None:
+        return x - x.max() - np.log(weights.sum()) if log else y
+    return grad - y * grad.sum() if log else y * (grad - grad @ y)
+
+
+def _activated(function: str, x: float) -> tuple[float, float]:
+    """The value and the derivative of an activation function."""
+    logistic = 1 / (1 + math.exp(-x))
+    if function in ("relu", "leaky_relu"):
+        slope = 1.0 if x > 0 else SLOPE * (function == "leaky_relu")
+        return slope * x, slope
+    if function in ("sigmoid", "silu"):
+        slope = logistic * (1 - logistic)
+        return (logistic, slope) if function == "sigmoid" else (x * logistic, logistic + x * slope)
+    if function == "gelu":
+        cdf = math.erfc(-x / math.sqrt(2)) / 2
+        return x * cdf, cdf + x * math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+    inner, inner_slope = x, 1.0
+    if function == "gelu_tanh":
+        factor = math.sqrt(2 / math.pi)
+        inner, inner_slope = factor * (x + 0.044715 * x**3), factor * (1 + 3 * 0.044715 * x * x)
+    y = math.tanh(inner)
+    slope = (1 - y * y) * inner_slope
+    return (y, slope) if function == "tanh" else (x * (1 + y) / 2, (1 + y) / 2 + x * slope / 2)
 
 
 def _entries(shape: tuple[int, ...], value: Any) -> Sample:

@@ -79,7 +79,7 @@ def _details(entries: list[Entry], brief: bool = False) -> tuple[list[str], list
     head = ["case", "shape", f"{OURS} ms", unit]
     shares = any("share_of_peak" in _ours(entry) for entry in entries)
     memory = not brief and any("extra_bytes" in _ours(entry) for entry in entries)
-    head += ["of peak"] * shares
+    head += ["of bandwidth" if unit == "GB/s" else "of peak"] * shares
     head += ["extra MB"] * memory
     if not brief:
         head.append("error")
@@ -109,7 +109,7 @@ def circumstances(report: Report) -> Iterator[str]:
     yield (
         f"Measured on {report['date']}: {machine['cpu']}, {report['threads']} threads of {machine['cores']} cores, "
         f"{machine['system']}, Python {machine['python']}, NumPy {machine['numpy']}; {libraries} "
-        f"(commit {machine['commit']})." + _peaks(report["peak"])
+        f"(commit {machine['commit']})." + _peaks(report["peak"]) + _bandwidth(report)
     )
     yield f"```\n{report['command']}\n```"
     yield (
@@ -142,6 +142,12 @@ def _peaks(peak: dict[str, list[float]]) -> str:
         return ""
     values = ", ".join(f"{max(v):.0f} in {dtype} (median {median(v):.0f})" for dtype, v in peak.items())
     return f" Multiply-add peak of the machine in GFLOP/s, measured in registers: {values}."
+
+
+def _bandwidth(report: Report) -> str:
+    if not report.get("bandwidth"):
+        return ""
+    return f" {report['threads']} threads copy memory at {max(report['bandwidth']):.1f} GB/s, read and written."
 
 
 def _refused(entries: Iterable[Entry]) -> Iterator[str]:

@@ -8,8 +8,6 @@ that need fewer operations than are counted, as Winograd's do, may exceed both.
 from __future__ import annotations
 
 import math
-import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,6 @@ from .measure import OURS
 
 CALL_SECONDS = 20e-6  # what a call costs before any arithmetic
 GOOD = 0.7  # of the attainable rate
-BANDWIDTH_BYTES = 1 << 27  # several times what caches hold
 
 # What keeps an algorithm from the attainable rate where neither memory nor the call does.
 REASONS = {
@@ -55,23 +52,6 @@ class Point:
     @property
     def share(self) -> float:
         return self.gflops / self.attainable
-
-
-def bandwidth(threads: int, seconds: float = 1.0) -> float:
-    """Bytes read and written per second, in GB/s, when so many threads copy arrays that no cache holds."""
-    n = BANDWIDTH_BYTES // 4 // threads
-    pairs = [(np.ones(n, np.float32), np.empty(n, np.float32)) for _ in range(threads)]
-    best = math.inf
-    deadline = time.perf_counter() + seconds
-    while time.perf_counter() < deadline:
-        workers = [threading.Thread(target=np.copyto, args=(target, source)) for source, target in pairs]
-        start = time.perf_counter()
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-        best = min(best, time.perf_counter() - start)
-    return 2 * 4 * n * threads / best / 1e9
 
 
 def points(report: dict[str, Any], gigabytes: float) -> list[Point]:

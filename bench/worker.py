@@ -37,6 +37,7 @@ class Session:
 
     def __init__(self, library: str, threads: int) -> None:
         self.library = connect(library, threads)
+        self.threads = threads
         self.calls: dict[str, Call] = {}
         self.steps = 1
 
@@ -95,6 +96,12 @@ class Session:
         from .peak import peak_gflops
 
         return peak_gflops(dtype)
+
+    def bandwidth(self) -> float:
+        """The rate in GB/s at which the machine copies memory."""
+        from .peak import bandwidth
+
+        return bandwidth(self.threads)
 
     def _result_bytes(self, values: Any) -> int:
         values = values if isinstance(values, tuple) else (values,)

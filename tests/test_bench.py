@@ -14,6 +14,7 @@ from bench import (
     inputs,
     libraries,
     memory,
+    peak,
     performance,
     reference,
     report,
@@ -63,6 +64,13 @@ def test_bad_line_is_named(line, message):
         cases.parse("# a table\n" + line)
 
 
+def test_unknown_function_is_named(tmp_path):
+    table = tmp_path / "activation.txt"
+    table.write_text("a softmin 1 4 8\n")
+    with pytest.raises(ValueError, match="^line 1: .*the function is one of relu, leaky_relu, .*, got 'softmin'"):
+        cases.load(str(table))
+
+
 def test_names_are_unique():
     with pytest.raises(ValueError, match="repeated: a"):
         cases.parse("a 1 4 8 -> 4 3 1 1 1 1\na 1 4 9 -> 4 3 1 1 1 1")
@@ -72,10 +80,10 @@ def test_shipped_tables():
     counts = {group: len(cases.load(group)) for group in cases.groups()}
     assert counts["conv"] == 14
     assert counts["layers"] >= 60
-    assert {"depthwise_grouped", "long_kernel", "pool", "norm", "linear", "train"} <= counts.keys()
+    assert {"depthwise_grouped", "long_kernel", "pool", "norm", "linear", "matmul", "train"} <= counts.keys()
     assert all(case.groups > 1 for case in cases.load("depthwise_grouped"))
     assert [case.name for case in cases.load("conv", "^mnist")] == ["mnist_1_28_b64"]
-    with pytest.raises(ValueError, match=r"no shape table 'convolutions'; known are conv, "):
+    with pytest.raises(ValueError, match=r"no shape table 'convolutions'; known are activation, arithmetic, conv, "):
         cases.load("convolutions")
 
 
@@ -93,7 +101,17 @@ POOL = cases.PoolCase("p", 2, 3, (7, 6), "max", (3, 2), (2, 2), (1, 0))
 SEQUENCE_POOL = cases.PoolCase("q", 2, 3, (9,), "avg", (3,), (2,), (1,))
 NORM = cases.NormCase("n", 3, 5, (4, 3))
 LINEAR = cases.LinearCase("l", 5, 7, 6)
-ALL_CASES = [*cases.parse(SMALL), POOL, SEQUENCE_POOL, NORM, LINEAR]
+MATMUL = cases.MatmulCase("m", 5, 7, 6)
+ACTIVATIONS = [cases.ActivationCase(name, name, 2, 3, (5, 4)) for name in cases.ActivationCase.functions]
+VECTORS = cases.ActivationCase("softmax_of_vectors", "softmax", 3, 5, ())
+ARITHMETIC = [cases.ArithmeticCase(name, name, 2, 3, (7,)) for name in cases.ArithmeticCase.functions]
+ALL_CASES = [
+    *cases.parse(SMALL),
+    *(POOL, SEQUENCE_POOL, NORM, LINEAR, MATMUL),
+    *ACTIVATIONS,
+    VECTORS,
+    *ARITHMETIC,
+]
 
 
 @pytest.fixture(scope="module", params=["numbacnn", "numpy", "torch", "onnxruntime"])
@@ -322,6 +340,7 @@ def results():
         "memory_method": memory.METHOD,
         "versions": {"numbacnn": "0.1.0", "torch": "2.0"},
         "peak": {"float32": [200.0, 190.0, 204.4]},
+        "bandwidth": [],
         "entries": [
             _entry("a", 1e-3, 2e-3),
             _entry("a", 1e-3, 1e-3, "backward_data"),
@@ -335,6 +354,21 @@ def test_summary(results):
     forward, backward = report.summary(results["entries"])
     assert forward == ["conv", "forward", "float32", "torch", "2", "**1.00**", "0.50", "b", "2.00", "1/2"]
     assert backward[1:6] == ["backward_data", "float32", "torch", "1", "**1.00**"]
+
+
+def test_shares_are_of_what_limits(results):
+    """Arithmetic by the best peak, what only moves memory by the best bandwidth."""
+    moving = _entry("d", 1e-3, 1e-3) | {"group": "norm", "unit": "GB/s"}
+    results["entries"].append(moving)
+    results["bandwidth"] = [10.0, 4.0]
+    compare.add_shares(results)
+    timing = moving["libraries"]["numbacnn"]
+    assert timing["share_of_peak"] == timing["rate"] / 10.0
+    timing = results["entries"][0]["libraries"]["torch"]
+    assert timing["share_of_peak"] == timing["rate"] / 204.4
+    text = report.markdown(results)
+    assert "| of bandwidth |" in text
+    assert "2 threads copy memory at 10.0 GB/s" in text
 
 
 def test_markdown(results):
@@ -437,7 +471,7 @@ def test_growth_grows():
 
 def test_performance_page(results, tmp_path, monkeypatch):
     monkeypatch.setattr(growth, "SERIES", ())
-    monkeypatch.setattr(roofline, "bandwidth", lambda threads: 20.0)
+    monkeypatch.setattr(peak, "bandwidth", lambda threads: 20.0)
     monkeypatch.setattr(growth, "rows", lambda: [["N", "1", "indirect", "1", "1", "1", "0.0"]])
     source = tmp_path / "compare.json"
     for entry in results["entries"]:

@@ -9,10 +9,21 @@ from functools import singledispatchmethod
 import numpy as np
 
 import numbacnn as nc
-from numbacnn.ops import layout, linear, norm, pool
+from numbacnn.ops import activation, arithmetic, joining, layout, linear, matmul, memory, norm, pool
 
 from .. import nets
-from ..cases import Case, ConvCase, LinearCase, NormCase, PoolCase, TrainCase
+from ..cases import (
+    ActivationCase,
+    ArithmeticCase,
+    Case,
+    ConvCase,
+    LinearCase,
+    MatmulCase,
+    NormCase,
+    PoolCase,
+    TrainCase,
+)
+from ..reference import SCALE, SLOPE
 from . import Call, Unsupported
 
 
@@ -91,6 +102,34 @@ class NumbaCNN:
         return {"contiguous": call}
 
     @prepare.register
+    def _(self, case: MatmulCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+        a, b = arrays["a"], arrays["b"]
+        return {"contiguous": lambda: matmul.matmul(a, b)}
+
+    @prepare.register
+    def _(self, case: ArithmeticCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+        x, y = _channels_last(arrays["x"]), _channels_last(arrays["y"])
+        number = np.array(SCALE, x.dtype)
+        calls = {
+            "add": lambda: arithmetic.elementwise(np.add, x, y),
+            "multiply": lambda: arithmetic.elementwise(np.multiply, x, y),
+            "scale": lambda: arithmetic.elementwise(np.multiply, x, number),
+            "concatenate": lambda: joining.concatenate((x, y), 1),
+        }
+        return {"channels_last": calls[case.function]}
+
+    @prepare.register
+    def _(self, case: ActivationCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+        x, grad = _channels_last(arrays["x"]), _channels_last(arrays["grad_output"])
+        name, form, _ = case.function.partition("_tanh")
+        options = ["tanh"] if form else [SLOPE] if name == "leaky_relu" else []
+        forward, backward = (getattr(activation, f"{name}_{way}") for way in ("forward", "backward"))
+        if direction == "forward":
+            return {"channels_last": lambda: forward(x, *options)}
+        saved = x if name in ("leaky_relu", "silu", "gelu") else forward(x)
+        return {"channels_last": lambda: backward(grad, saved, *options)}
+
+    @prepare.register
     def _(self, case: TrainCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         if arrays["x"].dtype != np.float32:
             raise Unsupported("training steps are measured in float32")
@@ -115,6 +154,7 @@ def _training_step(case: TrainCase, x: np.ndarray, labels: np.ndarray) -> Call:
 
 def _channels_last(array: np.ndarray) -> np.ndarray:
     """A copy in the memory that ops return: channels side by side, and aligned."""
-    copy = layout.empty_channels_last(array.shape, array.dtype)
+    image = array.ndim > 2
+    copy = (layout.empty_channels_last if image else memory.empty)(array.shape, array.dtype)
     copy[...] = array
     return copy

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..cases import Case, ConvCase
+from ..cases import Case, ConvCase, MatmulCase
 from . import Call, Unsupported
 
 
@@ -15,7 +15,7 @@ def connect(threads: int) -> NumPy:
 
 
 class NumPy:
-    """Forward and backward-weight convolutions by im2col and BLAS."""
+    """Forward and backward-weight convolutions by im2col and BLAS; matrix products by BLAS."""
 
     version = np.__version__
 
@@ -26,6 +26,8 @@ class NumPy:
         """Nothing to do: NumPy caches only small arrays."""
 
     def prepare(self, case: Case, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+        if isinstance(case, MatmulCase):
+            return {"contiguous": lambda: arrays["a"] @ arrays["b"]}
         if not isinstance(case, ConvCase) or direction not in ("forward", "backward_weight"):
             raise Unsupported(f"no {direction} of {type(case).__name__}")
         x, weight, grad = arrays["x"], arrays["weight"], arrays["grad_output"]

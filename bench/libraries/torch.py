@@ -9,7 +9,18 @@ import numpy as np
 import torch
 
 from .. import nets
-from ..cases import Case, ConvCase, LinearCase, NormCase, PoolCase, TrainCase
+from ..cases import (
+    ActivationCase,
+    ArithmeticCase,
+    Case,
+    ConvCase,
+    LinearCase,
+    MatmulCase,
+    NormCase,
+    PoolCase,
+    TrainCase,
+)
+from ..reference import SCALE, SLOPE
 from . import Call, Unsupported
 
 aten = torch.ops.aten
@@ -64,6 +75,19 @@ class Torch:
             "backward_weight": lambda: torch.mm(grad.t(), x),
         }[direction]
         return {"contiguous": call}
+
+    @prepare.register
+    def _(self, case: MatmulCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+        a, b = torch.from_numpy(arrays["a"]), torch.from_numpy(arrays["b"])
+        return {"contiguous": lambda: torch.mm(a, b)}
+
+    @prepare.register
+    def _(self, case: ArithmeticCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+        return {name: _arithmetic(case, tensors) for name, tensors in _formats(arrays).items()}
+
+    @prepare.register
+    def _(self, case: ActivationCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+        return {name: _activation(case, direction, tensors) for name, tensors in _formats(arrays).items()}
 
     @prepare.register
     def _(self, case: TrainCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
@@ -156,6 +180,48 @@ def _batch_norm(rank: int, direction: str, t: Tensors) -> Call:
     _, saved_mean, saved_inverse = aten.native_batch_norm(x, *affine, True, 0.1, 1e-5)
     options = (weight, mean, var, saved_mean, saved_inverse, True, 1e-5, [True, True, True])
     return _lowered(lambda: aten.native_batch_norm_backward(grad, x, *options), rank, x)
+
+
+def _arithmetic(case: ArithmeticCase, t: Tensors) -> Call:
+    x, y = t["x"], t["y"]
+    calls = {
+        "add": lambda: torch.add(x, y),
+        "multiply": lambda: torch.mul(x, y),
+        "scale": lambda: torch.mul(x, SCALE),
+        "concatenate": lambda: torch.cat((x, y), 1),
+    }
+    return _lowered(calls[case.function], len(case.spatial), x)
+
+
+def _activation(case: ActivationCase, direction: str, t: Tensors) -> Call:
+    x, grad, axis = t["x"], t["grad_output"], 1
+    forward: dict[str, Call] = {
+        "relu": lambda: aten.relu(x),
+        "leaky_relu": lambda: aten.leaky_relu(x, SLOPE),
+        "sigmoid": lambda: aten.sigmoid(x),
+        "tanh": lambda: aten.tanh(x),
+        "silu": lambda: aten.silu(x),
+        "gelu": lambda: aten.gelu(x),
+        "gelu_tanh": lambda: aten.gelu(x, approximate="tanh"),
+        "softmax": lambda: aten._softmax(x, axis, False),
+        "log_softmax": lambda: aten._log_softmax(x, axis, False),
+    }
+    call = forward[case.function]
+    if direction == "backward":
+        y = call()
+        backward: dict[str, Call] = {
+            "relu": lambda: aten.threshold_backward(grad, y, 0),
+            "leaky_relu": lambda: aten.leaky_relu_backward(grad, x, SLOPE, False),
+            "sigmoid": lambda: aten.sigmoid_backward(grad, y),
+            "tanh": lambda: aten.tanh_backward(grad, y),
+            "silu": lambda: aten.silu_backward(grad, x),
+            "gelu": lambda: aten.gelu_backward(grad, x),
+            "gelu_tanh": lambda: aten.gelu_backward(grad, x, approximate="tanh"),
+            "softmax": lambda: aten._softmax_backward_data(grad, y, axis, x.dtype),
+            "log_softmax": lambda: aten._log_softmax_backward_data(grad, y, axis, x.dtype),
+        }
+        call = backward[case.function]
+    return _lowered(call, len(case.spatial), x)
 
 
 def _training_step(case: TrainCase, x: torch.Tensor, labels: torch.Tensor, memory_format: torch.memory_format) -> Call:
