@@ -71,13 +71,13 @@ def relu6_backward(block, grad: "T*", y: "T*", out: "T*", size: "int64", step: "
 
 
 @kernel
-def leaky_relu_forward(block, x: "T*", out: "T*", size: "int64", step: "int64", slope: "T"):
+def leaky_relu_forward(block, x: "T*", out: "T*", slope: "T", size: "int64", step: "int64"):
     for i in range(block * step, min(size, (block + 1) * step)):
         out[i] = _leak(x[i], slope)
 
 
 @kernel
-def leaky_relu_backward(block, grad: "T*", x: "T*", out: "T*", size: "int64", step: "int64", slope: "T"):
+def leaky_relu_backward(block, grad: "T*", x: "T*", out: "T*", slope: "T", size: "int64", step: "int64"):
     for i in range(block * step, min(size, (block + 1) * step)):
         out[i] = _leak_gradient(x[i], grad[i], slope)
 

@@ -13,7 +13,7 @@ from .simd import fma, lanes, load, load_first, splat, store, store_first
 
 
 @kernel
-def add_scaled(block, x: "T*", y: "T*", out: "T*", size: "int64", step: "int64", scale: "T"):
+def add_scaled(block, x: "T*", y: "T*", out: "T*", scale: "T", size: "int64", step: "int64"):
     """``x + scale * y``: a sum or, with -1, a difference."""
     end = min(size, (block + 1) * step)
     whole = end - end % lanes(x)
@@ -39,7 +39,7 @@ def multiply(block, x: "T*", y: "T*", out: "T*", size: "int64", step: "int64"):
 
 
 @kernel
-def scale_and_shift(block, x: "T*", out: "T*", size: "int64", step: "int64", scale: "T", shift: "T"):
+def scale_and_shift(block, x: "T*", out: "T*", scale: "T", shift: "T", size: "int64", step: "int64"):
     """``x * scale + shift``: with a scale of 1 or -1 a sum or difference, with a shift of -0 a product."""
     end = min(size, (block + 1) * step)
     whole = end - end % lanes(x)

@@ -15,7 +15,7 @@ from ..errors import OptionError, ShapeError
 from ..kernels import activation as kernels
 from ..kernels import softmax as softmax_kernels
 from ._check import check_choice, check_float, check_same_dtype
-from ._dense import dense, empty_like, in_memory_of, memory_order
+from ._dense import STEP, dense, empty_like, flat_launch, in_memory_of, memory_order
 
 __all__ = [
     "gelu_backward",
@@ -38,8 +38,6 @@ __all__ = [
     "tanh_forward",
 ]
 
-# Elements of one block: its arrays stay in the second-level cache, and it lasts much longer than handing it out.
-STEP = 16384
 # Nanoseconds per element on one core, with the data in cache: decides only whether sharing the work pays.
 NS_COPY = 0.2
 NS_EXP = 1.0
@@ -269,14 +267,14 @@ def log_softmax_backward(grad_output: np.ndarray, output: np.ndarray, dim: int =
 def _map(kernel: Any, ns: float, x: np.ndarray, *scalars: float) -> np.ndarray:
     x = dense(check_float("x", x))
     out = empty_like(x)
-    kernel(-(-x.size // STEP), x, out, x.size, STEP, *scalars, cost=ns * x.size)
+    flat_launch(kernel, x.dtype, x.size, ns)(x, out, *scalars)
     return out
 
 
 def _map_gradient(kernel: Any, ns: float, grad: np.ndarray, saved: np.ndarray, *scalars: float) -> np.ndarray:
     saved, grad = _matching(grad, saved)
     out = empty_like(saved)
-    kernel(-(-saved.size // STEP), grad, saved, out, saved.size, STEP, *scalars, cost=ns * saved.size)
+    flat_launch(kernel, saved.dtype, saved.size, ns)(grad, saved, out, *scalars)
     return out
 
 
@@ -284,7 +282,8 @@ def _matching(grad: np.ndarray, saved: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """The saved array, dense, and the gradient in the same memory order."""
     saved = dense(check_float("saved array", saved))
     grad = check_float("grad_output", grad)
-    check_same_dtype(grad_output=grad, saved_array=saved)
+    if grad.dtype is not saved.dtype:
+        check_same_dtype(grad_output=grad, saved_array=saved)
     if grad.shape != saved.shape:
         raise ShapeError(f"grad_output has shape {grad.shape}, but the output had shape {saved.shape}")
     return saved, in_memory_of(saved, grad)

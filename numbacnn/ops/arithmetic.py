@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..kernels import arithmetic as kernels
-from ._dense import empty_like, memory_order
+from ._dense import empty_like, flat_launch, memory_order
 from .layout import channels_last, is_channels_last
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ __all__ = ["elementwise", "negative"]
 
 # Below this, one core is done before others have woken up, and malloc's memory is as good as the pool's.
 LARGE_BYTES = 1 << 18
-# Elements of one block: its arrays stay in the second-level cache.
-STEP = 16384
 # Nanoseconds per element on one core.
 NS_PER_ELEMENT = 0.25
 
@@ -109,7 +107,7 @@ def _launch(
     x = operands[0]
     direct = out is not None and out.dtype == x.dtype and out.strides == x.strides and out.flags.aligned
     result = out if out is not None and direct else empty_like(x)
-    kernel(-(-x.size // STEP), *operands, result, x.size, STEP, *scalars, cost=NS_PER_ELEMENT * x.size)
+    flat_launch(kernel, x.dtype, x.size, NS_PER_ELEMENT)(*operands, result, *scalars)
     if out is None or direct:
         return result
     out[...] = result

@@ -30,7 +30,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
-__all__ = ["MemoryStats", "check_guards", "empty", "guard_memory", "memory_stats", "release_memory", "set_memory_limit"]
+__all__ = [
+    "MemoryStats",
+    "check_guards",
+    "empty",
+    "empty_like",
+    "guard_memory",
+    "memory_stats",
+    "release_memory",
+    "set_memory_limit",
+]
 
 # One cache line, and one vector of the widest instruction set.
 ALIGNMENT_BYTES = 64
@@ -128,12 +137,14 @@ class _Pool:
         self.limit = _default_limit()
         self.in_use = self.idle_bytes = self.peak = self.hits = self.misses = self.clock = 0
 
-    def lease(self, shape: tuple[int, ...], dtype: np.dtype[Any], nbytes: int) -> np.ndarray:
+    def lease(
+        self, shape: tuple[int, ...], dtype: np.dtype[Any], nbytes: int, strides: tuple[int, ...] | None = None
+    ) -> np.ndarray:
         margin = GUARD_BYTES if self.guarding else 0
         slot = self.take(size_class(nbytes + 2 * margin))
         first = slot.offset + margin
         try:
-            array = np.ndarray(shape, dtype, slot.memory, first)
+            array = np.ndarray(shape, dtype, slot.memory, first, strides)
         except BaseException:
             with self.lock:
                 self.put_back(slot)
@@ -252,6 +263,20 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
     if (nbytes < POOLED_FROM_BYTES and not _pool.guarding) or nbytes <= 0 or dtype.hasobject:
         return np.empty(shape, dtype)
     return _pool.lease(shape, dtype, nbytes)
+
+
+def empty_like(x: np.ndarray) -> np.ndarray:
+    """An uninitialised array as from `empty` with the shape, dtype and strides of the dense array `x`.
+
+    Examples
+    --------
+    >>> empty_like(np.zeros((3, 2), np.float32).T).strides
+    (4, 8)
+    """
+    nbytes = x.nbytes
+    if (nbytes < POOLED_FROM_BYTES and not _pool.guarding) or nbytes <= 0:
+        return np.empty_like(x, subok=False)
+    return _pool.lease(x.shape, x.dtype, nbytes, x.strides)
 
 
 @functools.lru_cache(maxsize=4096)
