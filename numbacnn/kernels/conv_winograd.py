@@ -27,6 +27,7 @@ from .winograd_domain import (
     columns_of,
     planes_of,
     put_between,
+    tile_start,
     transform_columns,
     transform_weights,
 )
@@ -50,7 +51,7 @@ def _put_tables(table, tile_block, values, weight, products, g):
             store_pointer(table, slot + i, offset(products, tile * g.step_panels * g.width))
             col = tile // depths
             for tap in range(g.taps_d):
-                d = depth + tile - col * depths + tap - g.pad_d
+                d = depth + tile - col * depths + tap * g.dilation_d - g.pad_d
                 row = col * planes + d - plane if 0 <= d and d < g.in_d else columns * planes
                 place = slot + rows + tap * (rows + 1) + i
                 store_pointer(table, place, offset(values, row * g.values_row))
@@ -114,12 +115,14 @@ def _transform_back(scratch, products, start, zeros, dummy, out, tile_block, cou
         tile_w = col % g.tiles_w
         tile_h = col // g.tiles_w % g.tiles_h
         n = col // (g.tiles_w * g.tiles_h)
-        h, w = tile_h * g.outputs_h, tile_w * g.outputs_w
+        h = tile_start(tile_h, g.outputs_h, g.dilation_h)
+        w = tile_start(tile_w, g.outputs_w, g.dilation_w)
         corner = offset(out, n * g.out_sn + (depth + tile % depths) * g.out_sd + h * g.out_sh + w * g.out_sw)
         for i in range(g.outputs_h):
             for j in range(g.outputs_w):
-                inside = h + i < g.out_h and w + j < g.out_w
-                place = offset(corner, i * g.out_sh + j * g.out_sw)
+                down, right = i * g.dilation_h, j * g.dilation_w
+                inside = h + down < g.out_h and w + right < g.out_w
+                place = offset(corner, down * g.out_sh + right * g.out_sw)
                 store_pointer(scratch, TARGETS + i * g.outputs_w + j, place if inside else dummy)
         for i in range(g.points_h * g.points_w):
             place = i * g.products_point + tile * g.step_panels * g.width

@@ -28,6 +28,7 @@ from .winograd_domain import (
     columns_of,
     planes_of,
     put_between,
+    tile_start,
 )
 from .winograd_transform import gradient_points, weight_gradient
 
@@ -65,8 +66,9 @@ def _transform_gradient(scratch, corner, zeros, target, point_stride, h, w, coun
     """``target[point * point_stride]`` receives `count` channels of one tile."""
     for i in range(g.outputs_h):
         for j in range(g.outputs_w):
-            inside = h + i < g.out_h and w + j < g.out_w
-            place = offset(corner, i * s.gradient_h + j * s.gradient_w)
+            down, right = i * g.dilation_h, j * g.dilation_w
+            inside = h + down < g.out_h and w + right < g.out_w
+            place = offset(corner, down * s.gradient_h + right * s.gradient_w)
             store_pointer(scratch, SOURCES + i * g.outputs_w + j, place if inside else zeros)
     for i in range(g.points_h * g.points_w):
         store_pointer(scratch, TARGETS + i, offset(target, i * point_stride))
@@ -108,8 +110,8 @@ def winograd_gradients(
     point_stride = s.tiles * s.gradients_row
     for i in range(columns * depths):
         col = column + i // depths
-        w = col % g.tiles_w * g.outputs_w
-        h = col // g.tiles_w % g.tiles_h * g.outputs_h
+        w = tile_start(col % g.tiles_w, g.outputs_w, g.dilation_w)
+        h = tile_start(col // g.tiles_w % g.tiles_h, g.outputs_h, g.dilation_h)
         n = col // (g.tiles_w * g.tiles_h)
         place = n * s.gradient_n + (depth + i % depths) * s.gradient_d + h * s.gradient_h + w * s.gradient_w
         target = offset(gradients, (tile + i) * s.gradients_row + group * s.row)
@@ -134,7 +136,7 @@ def _put_tiles(table, values, tap, first_block, g, s):
         plane, planes = planes_of(depth, depths, g)
         for col in range(columns):
             for i in range(depths):
-                d = depth + i + tap - g.pad_d
+                d = depth + i + tap * g.dilation_d - g.pad_d
                 row = col * planes + d - plane if 0 <= d and d < g.in_d else columns * planes
                 store_pointer(table, slot, offset(values, block * region + row * g.values_row))
                 slot += 1

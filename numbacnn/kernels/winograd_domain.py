@@ -46,6 +46,9 @@ class Winograd(NamedTuple):
     out_h: int
     out_w: int
     taps_d: int
+    dilation_d: int
+    dilation_h: int  # coordinates between neighbouring points and outputs of a tile, by axis
+    dilation_w: int
     pad_d: int
     pad_h: int
     pad_w: int
@@ -97,7 +100,18 @@ def columns_of(tile_block, g):
 def planes_of(depth, depths, g):
     """First input plane under some output planes, and the number of planes; at most those that exist."""
     first = max(0, depth - g.pad_d)
-    return first, max(0, min(g.in_d, depth + depths - g.pad_d + g.taps_d - 1) - first)
+    return first, max(0, min(g.in_d, depth + depths - g.pad_d + (g.taps_d - 1) * g.dilation_d) - first)
+
+
+@device
+def tile_start(tile, outputs, dilation):
+    """First output coordinate of a tile along one axis.
+
+    Under a dilation, every so many coordinates are an image of their own: the first tile of each comes first, then the
+    second of each. Images that have one tile fewer are the last.
+    """
+    step = tile // dilation
+    return step * outputs * dilation + tile - step * dilation
 
 
 @device
@@ -108,14 +122,14 @@ def put_between(scratch, rows):
 
 
 @device
-def _put_places(scratch, slot, tile, points, outputs, needed, pad, size, mode, stride):
-    """How far along one axis, in elements, each point of a tile reads; -1: a zero.
+def _put_places(scratch, slot, first, points, dilation, needed, pad, size, mode, stride):
+    """How far along one axis, in elements, each point of a tile from `first` on reads; -1: a zero.
 
     So are inputs that only outputs beyond the edge would read, from `needed` on: they may hold infinities.
     """
-    first = tile * outputs
     for i in range(points):
-        at = source_at(first + i - pad, size, mode) if first + i < needed else -1
+        coordinate = first + i * dilation
+        at = source_at(coordinate - pad, size, mode) if coordinate < needed else -1
         scratch[slot + i] = at * stride if at >= 0 else -1
 
 
@@ -149,14 +163,16 @@ def transform_columns(scratch, source, zeros, values, tile_block, channel, chann
     plane, planes = planes_of(depth, depths, g)
     most = PASS_VECTORS * lanes(values)
     parts = (channels + most - 1) // most
-    needed_h, needed_w = g.out_h + g.points_h - g.outputs_h, g.out_w + g.points_w - g.outputs_w
+    needed_h = g.out_h + (g.points_h - g.outputs_h) * g.dilation_h
+    needed_w = g.out_w + (g.points_w - g.outputs_w) * g.dilation_w
     for i in range(columns):
         line = (column + i) // g.tiles_w
         tile_w = column + i - line * g.tiles_w
         n = line // g.tiles_h
-        tile_h = line - n * g.tiles_h
-        _put_places(scratch, LINES, tile_h, g.points_h, g.outputs_h, needed_h, g.pad_h, g.in_h, g.mode_h, g.source_h)
-        _put_places(scratch, PLACES, tile_w, g.points_w, g.outputs_w, needed_w, g.pad_w, g.in_w, g.mode_w, g.source_w)
+        h = tile_start(line - n * g.tiles_h, g.outputs_h, g.dilation_h)
+        w = tile_start(tile_w, g.outputs_w, g.dilation_w)
+        _put_places(scratch, LINES, h, g.points_h, g.dilation_h, needed_h, g.pad_h, g.in_h, g.mode_h, g.source_h)
+        _put_places(scratch, PLACES, w, g.points_w, g.dilation_w, needed_w, g.pad_w, g.in_w, g.mode_w, g.source_w)
         for d in range(planes):
             image = offset(source, n * g.source_n + (plane + d) * g.source_d + channel)
             row = offset(values, (i * planes + d) * g.values_row + channel)

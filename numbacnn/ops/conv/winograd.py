@@ -16,7 +16,20 @@ from ...kernels.tile import tile_lanes
 from .. import memory
 from . import blocking, winograd_choice, winograd_weight
 from .gemm import padded_bias, zero_row
-from .winograd_tiles import BLOCKS, Cut, Part, Side, odd_lines, parts_of, points_of, record, shape_of, side_of, tiles_of
+from .winograd_tiles import (
+    BLOCKS,
+    Cut,
+    Part,
+    Side,
+    largest_shape,
+    odd_lines,
+    parts_of,
+    points_of,
+    record,
+    shape_of,
+    side_of,
+    tiles_of,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,8 +81,8 @@ class Launches(NamedTuple):
 def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     """None, or why this algorithm does not take the problem."""
     g = geometry
-    if g.stride != (1, 1, 1) or g.dilation != (1, 1, 1):
-        return f"the stride is {g.stride} and the dilation {g.dilation}"
+    if g.stride != (1, 1, 1):
+        return f"the stride is {g.stride}"
     if not set(g.kernel[1:]) <= {1, 3} or 3 not in g.kernel[1:]:
         return f"the kernel {g.kernel} does not have three taps along H and W or one of them"
     if g.kernel[0] > domain.MAX_TAPS_D:
@@ -83,11 +96,11 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
         return f"{side.run} channels to sum over do not fill a vector"
     if direction == "backward_weight" and side.lanes < tile_lanes(4) // 2:
         return f"{side.lanes} channels do not fill a vector"
-    points = math.prod(points_of(side.out, g.kernel))
+    points = math.prod(points_of(g, side.out))
     panel_bytes = points * g.kernel[0] * (side.run + 1) * tile_lanes(4) * 4
     if direction == "backward_weight":
         panel_bytes *= 2  # so that no part is a ragged panel alone
-    tile_bytes = points * (g.kernel[0] + 2) * side.source_channels * 8
+    tile_bytes = points * (g.dilation[0] * (g.kernel[0] - 1) + 3) * side.source_channels * 8
     if panel_bytes > blocking.PACKED_BYTES or tile_bytes > VALUES_BYTES:
         return f"the transforms of {side.source_channels} channels take too much memory"
     return None
@@ -142,8 +155,7 @@ def _cut(g: ConvGeometry, side: Side, columns: int, points: int, lanes: int, wid
         shape = shape_of(g, side, columns, min(OWN_WEIGHT_TILES * domain.MAX_POINTS // points, MOST_TILES, half, rows))
         room = (slots // points - shape[0] * width - 2 * line) // (width * line)  # whole cache lines of channels
         return Cut(*shape, 1, False, line * blocking.split_evenly(-(-side.run // line), room))
-    most = next(n for n in range(TILES, 0, -1) if n == 1 or shape_of(g, side, columns, n)[2] <= rows)
-    shape = shape_of(g, side, columns, most)
+    shape = largest_shape(g, side, columns, TILES, rows)
     step = max(1, min(step, (slots // points - line) // (shape[0] * shape[1] * width)))
     return Cut(*shape, step, False, 0)
 

@@ -61,21 +61,27 @@ def side_of(g: ConvGeometry, direction: str) -> Side:
         return Side(g.input, g.in_channels, g.output, g.out_channels, *channels, g.pad_low, *weight, False)
     weight = (g.in_per_group * g.taps, g.taps)
     channels = (g.out_per_group, g.in_per_group)
-    pad = tuple(k - 1 - p for k, p in zip(g.kernel, g.pad_low, strict=True))
+    pad = tuple(d * (k - 1) - p for d, k, p in zip(g.dilation, g.kernel, g.pad_low, strict=True))
     return Side(g.output, g.out_channels, g.input, g.in_channels, *channels, pad, *weight, True)
 
 
-def points_of(out: tuple[int, int, int], kernel: tuple[int, int, int]) -> tuple[int, int]:
+def points_of(g: ConvGeometry, out: tuple[int, int, int]) -> tuple[int, int]:
     """Points of a tile along H and W: 6 for 4 outputs, or 4 for 2 where that takes no more multiplications."""
     h, w = (
-        1 if taps == 1 else 4 if -(-size // 2) * 4 <= -(-size // 4) * 6 else 6
-        for size, taps in zip(out[1:], kernel[1:], strict=True)
+        1 if taps == 1 else 4 if _tiles(size, 2, dilation) * 4 <= _tiles(size, 4, dilation) * 6 else 6
+        for size, taps, dilation in zip(out[1:], g.kernel[1:], g.dilation[1:], strict=True)
     )
     return h, w
 
 
 def _outputs(points: int) -> int:
     return max(1, points - 2)
+
+
+def _tiles(size: int, outputs: int, dilation: int) -> int:
+    """Tiles along one axis; under a dilation every so many coordinates are an image of their own."""
+    least, more = divmod(size, dilation)
+    return more * -(-(least + 1) // outputs) + (dilation - more) * -(-least // outputs)
 
 
 class Tiles(NamedTuple):
@@ -94,8 +100,9 @@ class Tiles(NamedTuple):
 
 def tiles_of(g: ConvGeometry, side: Side) -> Tiles:
     """The tiles of a direction."""
-    points_h, points_w = points_of(side.out, g.kernel)
-    tiles_h, tiles_w = -(-side.out[1] // _outputs(points_h)), -(-side.out[2] // _outputs(points_w))
+    points_h, points_w = points_of(g, side.out)
+    tiles_h = _tiles(side.out[1], _outputs(points_h), g.dilation[1])
+    tiles_w = _tiles(side.out[2], _outputs(points_w), g.dilation[2])
     return Tiles(points_h, points_w, tiles_h, tiles_w, g.batch * tiles_h * tiles_w)
 
 
@@ -109,7 +116,14 @@ def shape_of(g: ConvGeometry, side: Side, columns: int, tiles: int) -> tuple[int
     """Columns and depth of a block of at most so many tiles, and how many rows of transformed input it reads."""
     depth = blocking.split_evenly(side.out[0], tiles)
     few = blocking.split_evenly(columns, tiles // depth)
-    return few, depth, few * min(side.source[0], depth + g.kernel[0] - 1) + (g.kernel[0] > 1)
+    planes = min(side.source[0], depth + g.dilation[0] * (g.kernel[0] - 1))
+    return few, depth, few * planes + (g.kernel[0] > 1)
+
+
+def largest_shape(g: ConvGeometry, side: Side, columns: int, tiles: int, rows: int) -> tuple[int, int, int]:
+    """`shape_of` for as many tiles, at most `tiles`, as read at most so many rows; for one if none does."""
+    shapes = (shape_of(g, side, columns, most) for most in range(tiles, 0, -1))
+    return next((shape for shape in shapes if shape[2] <= rows), shape_of(g, side, columns, 1))
 
 
 def record(g: ConvGeometry, side: Side, tiles: Tiles, cut: Cut, width: int, values_row: int, itemsize: int) -> Winograd:
@@ -131,6 +145,9 @@ def record(g: ConvGeometry, side: Side, tiles: Tiles, cut: Cut, width: int, valu
         out_h=side.out[1],
         out_w=side.out[2],
         taps_d=g.kernel[0],
+        dilation_d=g.dilation[0],
+        dilation_h=g.dilation[1],
+        dilation_w=g.dilation[2],
         pad_d=side.pad[0],
         pad_h=side.pad[1],
         pad_w=side.pad[2],

@@ -13,7 +13,7 @@ from .. import memory
 from . import blocking
 from .gemm import zero_row
 from .lattice import strides
-from .winograd_tiles import BLOCKS, Cut, Part, odd_lines, parts_of, record, shape_of, side_of, tiles_of
+from .winograd_tiles import BLOCKS, Cut, Part, largest_shape, odd_lines, parts_of, record, side_of, tiles_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,8 +65,10 @@ def plan(g: ConvGeometry, itemsize: int) -> WeightPlan:
     side = side_of(g, "backward_weight")
     tiles = tiles_of(g, side)
     width = tile_lanes(itemsize)
-    cut = Cut(*shape_of(g, side, tiles.columns, TILES), 1, False, 0)
-    whole = record(g, side, tiles, cut, width, odd_lines(side.source_channels, itemsize), itemsize)
+    row = odd_lines(side.source_channels, itemsize)
+    rows = LARGEST_PORTION_BYTES // (tiles.points * row * itemsize)
+    cut = Cut(*largest_shape(g, side, tiles.columns, TILES, rows), 1, False, 0)
+    whole = record(g, side, tiles, cut, width, row, itemsize)
     whole_part = Part(slice(0, g.out_channels), 0, 0, 0, whole)
     sums_bytes = _sums_bytes(whole, tiles.points * itemsize)
     once = _portions(g, whole_part, tiles.points, itemsize, min(max(AT_ONCE_BYTES, sums_bytes), MOST_AT_ONCE_BYTES))
