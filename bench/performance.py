@@ -1,6 +1,6 @@
 """Write docs/performance.md and its plot: `python bench/performance.py REPORT.json [MORE.json ...]`.
 
-The reports are what `compare.py` writes; how time and memory grow is measured now.
+The reports are what `compare.py` writes; how time and memory grow, and what threads gain, is measured now.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any
 if __package__ in (None, ""):  # run as a script: make `bench` importable, and numbacnn from the same checkout
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from bench import growth, peak, report, roofline
+from bench import cases, growth, peak, report, roofline, scaling
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PLOT = "performance.png"
+LEAST_GAINS = 12  # rows of the table of threads
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -30,11 +31,16 @@ def main(arguments: list[str] | None = None) -> None:
     points = [point for results in reports for point in roofline.points(results, gigabytes)]
     peaks = {dtype: max(rates) for results in reports for dtype, rates in results["peak"].items() if rates}
     roofline.plot(options.docs / PLOT, points, peaks, gigabytes)
-    (options.docs / "performance.md").write_text(page(reports, points, gigabytes, growth.rows()))
+    gains = scaling.rows(cases.load("layers"), reports[0]["threads"])
+    (options.docs / "performance.md").write_text(page(reports, points, gigabytes, growth.rows(), gains))
 
 
 def page(
-    reports: list[dict[str, Any]], points: list[roofline.Point], gigabytes: float, growing: list[list[str]]
+    reports: list[dict[str, Any]],
+    points: list[roofline.Point],
+    gigabytes: float,
+    growing: list[list[str]],
+    gains: tuple[list[list[str]], str],
 ) -> str:
     """The whole page."""
     short = sorted((point for point in points if point.limit), key=lambda point: point.share)
@@ -62,6 +68,10 @@ def page(
         "Forward convolutions of signals in float32, one extent growing over three decades. Time per operation should "
         "fall or stay; memory is what a call holds besides input, weights and output.",
         report.table(growth.HEAD, growing),
+        "## Threads",
+        gains[1],
+        "Those that gain least:",
+        report.table(scaling.HEAD, gains[0][:LEAST_GAINS]),
     ]
     return "\n\n".join(sections) + "\n"
 

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+import numbacnn as nc
 from bench import (
     cases,
     compare,
@@ -19,6 +20,7 @@ from bench import (
     reference,
     report,
     roofline,
+    scaling,
     validate,
 )
 from bench.load import ForeignLoad
@@ -469,10 +471,29 @@ def test_growth_grows():
     assert float(large[3]) == 10 * float(small[3]) == pytest.approx(2.0 * 80 * 4 * 4 * 3, rel=0.05)
 
 
+def test_scaling_compares_one_thread_with_several(monkeypatch):
+    before = nc.get_num_threads()
+    small, large = cases.parse("small 1 2 8 -> 2 3 1 1 1 1\nlarge 1 8 40 -> 8 3 1 1 1 1")
+    monkeypatch.setattr(scaling, "LARGE", 1e4)
+    monkeypatch.setattr(scaling, "_ceiling", lambda threads: 1.9)
+    try:
+        table, line = scaling.rows([small, large], 2, rounds=1)
+    finally:
+        nc.set_num_threads(before)
+    assert sorted(row[:2] for row in table) == [["large", d] for d in ("backward_data", "backward_weight", "forward")]
+    gains = [float(row[4]) for row in table]
+    assert gains == sorted(gains)
+    assert gains[0] == pytest.approx(float(table[0][2]) / float(table[0][3]), rel=0.05)
+    assert "on 3 convolutions" in line
+    assert line.endswith("gain 1.90.")
+    assert scaling.rows([small], 2) == ([], "No convolution is large enough.")
+
+
 def test_performance_page(results, tmp_path, monkeypatch):
     monkeypatch.setattr(growth, "SERIES", ())
     monkeypatch.setattr(peak, "bandwidth", lambda threads: 20.0)
     monkeypatch.setattr(growth, "rows", lambda: [["N", "1", "indirect", "1", "1", "1", "0.0"]])
+    monkeypatch.setattr(scaling, "rows", lambda cases, threads: ([["wide", "forward", "2", "1", "2.00"]], "Twice."))
     source = tmp_path / "compare.json"
     for entry in results["entries"]:
         entry["case"] = "resnet_64_56"
@@ -482,4 +503,6 @@ def test_performance_page(results, tmp_path, monkeypatch):
     assert "copy memory at 20.0 GB/s" in text
     assert "of 4 convolutions reach less than 70%" in text
     assert "| N | 1 | indirect | 1 | 1 | 1 | 0.0 |" in text
+    assert "Twice." in text
+    assert "| wide | forward | 2 | 1 | 2.00 |" in text
     assert (tmp_path / "performance.png").stat().st_size > 1000
