@@ -478,6 +478,7 @@ def test_scaling_compares_one_thread_with_several(monkeypatch):
     monkeypatch.setattr(scaling, "_ceiling", lambda threads: 1.9)
     try:
         table, line = scaling.rows([small, large], 2, rounds=1)
+        assert scaling.rows([small], 2) == ([], "No convolution is large enough.")
     finally:
         nc.set_num_threads(before)
     assert sorted(row[:2] for row in table) == [["large", d] for d in ("backward_data", "backward_weight", "forward")]
@@ -486,7 +487,6 @@ def test_scaling_compares_one_thread_with_several(monkeypatch):
     assert gains[0] == pytest.approx(float(table[0][2]) / float(table[0][3]), rel=0.05)
     assert "on 3 convolutions" in line
     assert line.endswith("gain 1.90.")
-    assert scaling.rows([small], 2) == ([], "No convolution is large enough.")
 
 
 def test_performance_page(results, tmp_path, monkeypatch):
