@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from . import data, errors, metrics, models, nn, ops, optim, random, train
     from ._summary import summary
     from .config import get_num_threads, set_num_threads, threads
+    from .ops.conv.autotune import autotune
     from .ops.conv.precision import precision
     from .ops.memory import memory_stats, release_memory
     from .random import manual_seed
@@ -35,6 +36,7 @@ __getattr__, __dir__ = _lazy.attach(
     {
         "_summary": ["summary"],
         "config": ["get_num_threads", "set_num_threads", "threads"],
+        "ops.conv.autotune": ["autotune"],
         "ops.conv.precision": ["precision"],
         "ops.memory": ["memory_stats", "release_memory"],
         "random": ["manual_seed"],
@@ -47,6 +49,7 @@ __all__ = [
     "Parameter",
     "Tensor",
     "autograd",
+    "autotune",
     "data",
     "enable_grad",
     "errors",

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 it went wrong, 2 the request or its files are at fault (on
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import os
 import sys
@@ -50,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if getattr(arguments, "threads", None) is not None:
             _set_threads(arguments.threads)
-        return arguments.run(arguments)
+        with _choosing(getattr(arguments, "autotune", False)):
+            return arguments.run(arguments)
     except BrokenPipeError:  # the reader, such as `head`, has gone: nobody is left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -70,6 +72,15 @@ def _set_threads(count: int) -> None:
         set_num_threads(count)
     except ValueError as error:
         raise OptionError(str(error)) from None
+
+
+def _choosing(measured: bool) -> contextlib.AbstractContextManager[None]:
+    """How convolution algorithms are chosen."""
+    if not measured:
+        return contextlib.nullcontext()
+    from .ops.conv.autotune import autotune
+
+    return autotune()
 
 
 def _fail(message: str, code: int) -> int:
@@ -262,14 +273,18 @@ def _warmup(arguments: argparse.Namespace) -> int:
 
 def _cache_command(arguments: argparse.Namespace) -> int:
     from .kernels import _cache
+    from .ops.conv import measurements
 
     if arguments.action == "clear":
-        print(f"{_cache.clear()} kernels removed from {_cache.info().directory}")
+        print(
+            f"{_cache.clear()} kernels and {measurements.clear()} measurements removed from {_cache.info().directory}"
+        )
         return 0
     info = _cache.info()
     rows = {
         "directory": info.directory,
         "kernels": str(info.files),
+        "measurements": str(measurements.count()),
         "size": _size(info.size_bytes),
         "writable": "yes" if info.writable else "no",
     }
@@ -327,8 +342,12 @@ def _parser() -> argparse.ArgumentParser:
     warmup = command("warmup", _warmup, "compile every kernel now, rather than when it is first needed")
     for sub in (train, evaluate, predict, warmup):
         sub.add_argument("--threads", type=_positive, metavar="N", help="cores to use (default: all allowed)")
+    for sub in (train, evaluate, predict):
+        sub.add_argument(
+            "--autotune", action="store_true", help="measure convolution algorithms once and remember them"
+        )
     command("info", _info, "show what numbacnn makes of this machine")
-    cache = command("cache", _cache_command, "show or empty the cache of compiled kernels")
+    cache = command("cache", _cache_command, "show or empty the cache of compiled kernels and measurements")
     cache.add_argument("action", choices=("info", "clear"))
     return parser
 

@@ -52,5 +52,9 @@ class GradientError(NumbacnnError, RuntimeError):
     """Gradients were asked for where there are none, or a second time after they were freed."""
 
 
+class MeasurementWarning(UserWarning):
+    """What the cache directory remembers of measurements cannot be used."""
+
+
 class PaddingWarning(UserWarning):
     """A legal combination of size, kernel, stride and padding that is seldom meant."""

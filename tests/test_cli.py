@@ -13,7 +13,9 @@ import pytest
 
 import numbacnn
 from numbacnn.cli import main
+from numbacnn.ops.conv import measurements
 from numbacnn.train import Classifier
+from tests.ops.conv.plans import forget_plans
 
 
 def run(*arguments):
@@ -84,6 +86,17 @@ def test_training_prints_what_happens(signals, tmp_path, capsys):
 def test_eval_reads_channels_from_the_checkpoint(trained, signals, capsys):
     assert run("eval", trained / "checkpoint.nc", "--data", signals) == 0
     assert "signals.npz: loss " in capsys.readouterr().out
+
+
+def test_autotune(trained, signals, tmp_path, monkeypatch):
+    monkeypatch.setattr(measurements, "directory", lambda: tmp_path)
+    forget_plans()
+    command = ["eval", trained / "checkpoint.nc", "--data", signals]
+    assert run(*command) == 0
+    assert measurements.count() == 0
+    assert run(*command, "--autotune") == 0
+    assert measurements.count() > 0
+    forget_plans()
 
 
 def test_predict_in_all_its_forms(trained, signals, tmp_path, capsys):
@@ -212,12 +225,19 @@ def test_info(capsys):
 def test_cache_info_and_clear(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("NUMBACNN_CACHE_DIR", str(tmp_path))
     (tmp_path / "a.nck").write_bytes(bytes(2000))
+    (tmp_path / "b.times.json").write_bytes(bytes(100))
     (tmp_path / "not ours.txt").write_text("stays")
     assert run("cache", "info") == 0
     rows = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    assert rows == {"directory": str(tmp_path), "kernels": "1", "size": "2.0 kB", "writable": "yes"}
+    assert rows == {
+        "directory": str(tmp_path),
+        "kernels": "1",
+        "measurements": "1",
+        "size": "2.0 kB",
+        "writable": "yes",
+    }
     assert run("cache", "clear") == 0
-    assert capsys.readouterr().out == f"1 kernels removed from {tmp_path}\n"
+    assert capsys.readouterr().out == f"1 kernels and 1 measurements removed from {tmp_path}\n"
     assert [path.name for path in tmp_path.iterdir()] == ["not ours.txt"]
 
 

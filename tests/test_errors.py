@@ -30,6 +30,7 @@ def test_every_error_is_ours_and_a_built_in(ours, built_in):
 
 def test_padding_warning_is_a_user_warning():
     assert issubclass(errors.PaddingWarning, UserWarning)
+    assert issubclass(errors.MeasurementWarning, UserWarning)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

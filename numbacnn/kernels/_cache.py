@@ -161,20 +161,24 @@ def _read(key: str) -> bytes | None:
 
 def _write(key: str, code: bytes) -> None:
     place = directory()
-    if place is None:
-        return
+    if place is not None:
+        replace_file(place / (key + _SUFFIX), _MAGIC + hashlib.sha256(code).digest() + code)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file of the cache directory under another name and rename it; nothing happens if that is impossible."""
     temporary = None
     try:
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(suffix=".tmp", dir=place)  # mode 0600
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(suffix=".tmp", dir=path.parent)  # mode 0600
         try:
-            content = memoryview(_MAGIC + hashlib.sha256(code).digest() + code)
-            while content:
-                content = content[os.write(handle, content) :]
+            rest = memoryview(content)
+            while rest:
+                rest = rest[os.write(handle, rest) :]
         finally:
             os.close(handle)
-        os.replace(temporary, place / (key + _SUFFIX))
-    except OSError:  # read-only, full, no permission: the kernel is compiled again next time
+        os.replace(temporary, path)
+    except OSError:  # read-only, full, no permission: what it holds is made again next time
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)

@@ -8,9 +8,9 @@ import numpy as np
 
 from ...errors import ShapeError
 from .. import layout, memory
-from .._check import check_choice, check_float, check_tensor_like
+from .._check import check_choice, check_float, check_float_dtype, check_tensor_like
 from ..geometry import conv_geometry
-from . import bias_gradient, plan, signature
+from . import autotune, bias_gradient, plan, signature
 from .finish import ACTIVATIONS, Finish
 from .plan import Choice
 from .precision import resolve
@@ -105,7 +105,7 @@ def conv_forward(
         dilation,
         groups,
         padding_mode,
-        algorithm,
+        autotune.resolve(algorithm),
         resolve(precision),
         warn,
     )
@@ -174,7 +174,7 @@ def conv_backward_data(
         dilation,
         groups,
         padding_mode,
-        algorithm,
+        autotune.resolve(algorithm),
         resolve(precision),
     )
     return _image(call, grad_output, weight, bias)
@@ -232,7 +232,7 @@ def conv_backward_weight(
         dilation,
         groups,
         padding_mode,
-        algorithm,
+        autotune.resolve(algorithm),
         resolve(precision),
     )
     if not grad_output.size:
@@ -278,6 +278,7 @@ def explain(
     padding_mode: Any = "zeros",
     algorithm: str = "auto",
     precision: str | None = None,
+    dtype: Any = np.float32,
 ) -> Choice:
     """Which algorithm a convolution runs on, and why not the others.
 
@@ -292,11 +293,13 @@ def explain(
         Default "forward".
     stride, padding, dilation, groups, padding_mode, algorithm, precision
         As in `conv_forward`.
+    dtype : dtype, default float32
+        Of the arrays; it matters under `numbacnn.autotune` only, where an estimate does not decide.
 
     Returns
     -------
     Choice
-        With fields ``algorithm`` and ``refused``; printing it gives one line each.
+        With fields ``algorithm``, ``refused`` and ``measured``; printing it gives one line per algorithm.
 
     Examples
     --------
@@ -305,7 +308,9 @@ def explain(
     """
     check_choice("direction", direction, plan.DIRECTIONS)
     geometry = conv_geometry(tuple(input_shape), tuple(weight_shape), stride, padding, dilation, groups, padding_mode)
-    return plan.plan_conv(direction, geometry, algorithm, resolve(precision))
+    dtype = np.dtype(dtype)
+    check_float_dtype("dtype", dtype)
+    return autotune.choose(direction, geometry, autotune.resolve(algorithm), resolve(precision), dtype)
 
 
 def _image(

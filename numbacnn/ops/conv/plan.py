@@ -35,9 +35,10 @@ class Choice(NamedTuple):
     geometry: ConvGeometry
     algorithm: str
     refused: tuple[tuple[str, str], ...]
+    measured: bool = False  # under `autotune`
 
     def __str__(self) -> str:
-        lines = [f"{self.direction}: {self.algorithm}"]
+        lines = [f"{self.direction}: {self.algorithm}{' (measured)' if self.measured else ''}"]
         lines += [f"  not {name}: {reason}" for name, reason in self.refused]
         return "\n".join(lines)
 
@@ -70,10 +71,26 @@ def plan_conv(direction: str, geometry: ConvGeometry, algorithm: str = "auto", p
     raise AssertionError("the general algorithm accepts everything")
 
 
+def candidates(direction: str, geometry: ConvGeometry, precision: str) -> tuple[dict[str, str], list[str]]:
+    """Who cannot run a problem at this precision, with reasons, and who can, worth while or not."""
+    refused, able = {}, []
+    for candidate in ALGORITHMS:
+        reason = candidate.accepts(direction, geometry) or _too_coarse(candidate, precision)
+        if reason is None:
+            able.append(candidate.name)
+        else:
+            refused[candidate.name] = reason
+    return refused, able
+
+
+def _too_coarse(candidate: Any, precision: str) -> str | None:
+    return "precision is 'exact'" if precision == "exact" and not getattr(candidate, "exact", True) else None
+
+
 def _passed_over(candidate: Any, direction: str, geometry: ConvGeometry, precision: str) -> str | None:
     """Why "auto" does not choose an algorithm that could run."""
-    if precision == "exact" and not getattr(candidate, "exact", True):
-        return "precision is 'exact'"
+    if reason := _too_coarse(candidate, precision):
+        return reason
     declines = getattr(candidate, "declines", None)
     return declines(direction, geometry) if declines else None
 

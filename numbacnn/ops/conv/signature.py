@@ -16,7 +16,7 @@ from ...errors import NumbacnnError, ShapeError
 from .._check import check_float_dtype, check_same_dtypes
 from .._sizes import Shape, as_hashable
 from ..geometry import ConvGeometry, conv_geometry
-from . import plan
+from . import autotune, plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +80,7 @@ def _forward(
     geometry = conv_geometry(shape, weight[0], stride, padding, dilation, groups, padding_mode, warn=warn)
     _check_bias(bias, geometry.out_channels)
     _check_residual(residual, geometry.output_shape if batched else geometry.output_shape[1:])
-    choice = plan.plan_conv("forward", geometry, algorithm, precision)
+    choice = autotune.choose("forward", geometry, algorithm, precision, dtype)
     return _call(choice, batched, geometry.output_shape, dtype)
 
 
@@ -104,7 +104,7 @@ def _backward_data(
     geometry = conv_geometry(shape, weight[0], stride, padding, dilation, groups, padding_mode, warn=False)
     _check_grad_output(grad_shape, geometry)
     _check_bias(bias, geometry.in_channels)
-    choice = plan.plan_conv("backward_data", geometry, algorithm, precision)
+    choice = autotune.choose("backward_data", geometry, algorithm, precision, dtype)
     return _call(choice, batched, geometry.input_shape, dtype)
 
 
@@ -127,7 +127,7 @@ def _backward_weight(
     grad_shape, _ = _with_batch(grad_output[0], len(weight_shape))
     geometry = conv_geometry(x_shape, weight_shape, stride, padding, dilation, groups, padding_mode, warn=False)
     _check_grad_output(grad_shape, geometry)
-    choice = plan.plan_conv("backward_weight", geometry, algorithm, precision)
+    choice = autotune.choose("backward_weight", geometry, algorithm, precision, dtype)
     run = plan.module(choice.algorithm).backward_weight
     return Call(choice.geometry, run, False, batched, geometry.weight_shape, tuple(range(len(weight_shape))), dtype)
 
