@@ -12,6 +12,7 @@ together in a block, which so transforms each plane of input once for all its ta
 from __future__ import annotations
 
 from ._build import device, kernel
+from .finish import finish_row
 from .pointer import cast, load_pointer, offset, prefetch_read, store_pointer
 from .simd import lanes
 from .tile import MAX_ROWS, MIN_GEMM_ROWS, gemm_tile
@@ -106,8 +107,8 @@ def _multiply(table, row_tiles, tiles, x_offset, run, panel, panels, zeros, accu
 
 
 @device
-def _transform_back(scratch, products, start, zeros, dummy, out, tile_block, count, g):
-    """Outputs of a block's tiles, `count` channels, from the products."""
+def _transform_back(scratch, products, start, zeros, dummy, out, tile_block, count, residual, activation, g):
+    """Outputs of a block's tiles, `count` channels, from the products, finished (see `finish_row`)."""
     column, columns, depth, depths = columns_of(tile_block, g)
     padded = (count + lanes(out) - 1) // lanes(out) * lanes(out)
     for tile in range(columns * depths):
@@ -142,6 +143,11 @@ def _transform_back(scratch, products, start, zeros, dummy, out, tile_block, cou
                     g.points_w, scratch, first + i * g.points_w, 1, scratch, TARGETS + i * g.outputs_w, 1,
                     start, count, out,
                 )  # fmt: skip
+        if residual != 0 or activation != 0:
+            for i in range(g.outputs_h * g.outputs_w):
+                place = load_pointer(scratch, TARGETS + i, out)
+                if h + i // g.outputs_w * g.dilation_h < g.out_h and w + i % g.outputs_w * g.dilation_w < g.out_w:
+                    finish_row(place, count, residual, activation)
 
 
 @kernel
@@ -155,9 +161,14 @@ def conv_winograd(
     zeros: "T*",
     out: "T*",
     first_block: "int64",
+    residual: "int64",
+    activation: "int64",
     g: "Winograd",
 ):
-    """One block: some panels of one group for one block of tiles, those from `first_block` on."""
+    """One block: some panels of one group for one block of tiles, those from `first_block` on.
+
+    What follows the sums is told by `residual` and `activation`: see `finish_row`.
+    """
     panel_block = block % g.panel_blocks
     block //= g.panel_blocks
     group = block % g.groups
@@ -201,6 +212,8 @@ def conv_winograd(
             offset(out, group * g.lanes + lane),
             tile_block,
             min(panels * g.width, g.lanes - lane),
+            residual,
+            activation,
             g,
         )
         panel += panels

@@ -15,6 +15,7 @@ from ...kernels.conv_winograd import conv_winograd
 from ...kernels.tile import tile_lanes
 from .. import memory
 from . import blocking, winograd_choice, winograd_weight
+from .finish import NOTHING, Finish
 from .gemm import padded_bias, zero_row
 from .winograd_tiles import (
     BLOCKS,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from ..geometry import ConvGeometry
 
 name = "winograd"
+finishes = True
 exact = False  # rounding errors are several times those of a sum of products
 
 # The most transformed input that all blocks of a launch share: with `blocking.PACKED_BYTES` of transformed weights a
@@ -188,16 +190,23 @@ def _prepare_part(plan: Plan, part: Part, last: int, dtype: np.dtype[Any]) -> La
     return Launches(part, weights, elements, portion(plan.portion), portion(last), values)
 
 
-def forward(g: ConvGeometry, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
+def forward(
+    g: ConvGeometry,
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    out: np.ndarray,
+    follows: Finish = NOTHING,
+) -> None:
     """Fill `out` (N, D, H, W, C_out) from `x` (N, D, H, W, C_in)."""
-    _run(g, "forward", x, weight, bias, out)
+    _run(g, "forward", x, weight, bias, out, follows)
 
 
 def backward_data(
     g: ConvGeometry, grad_output: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray
 ) -> None:
     """Fill `out`, the gradient of the input, from `grad_output`."""
-    _run(g, "backward_data", grad_output, weight, bias, out)
+    _run(g, "backward_data", grad_output, weight, bias, out, NOTHING)
 
 
 def backward_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
@@ -206,13 +215,20 @@ def backward_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out
 
 
 def _run(
-    g: ConvGeometry, direction: str, source: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray
+    g: ConvGeometry,
+    direction: str,
+    source: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    out: np.ndarray,
+    follows: Finish,
 ) -> None:
     p = plan(g, direction, source.dtype.itemsize)
     source, weight, out = source.reshape(-1), weight.reshape(-1), out.reshape(-1)
     zeros = zero_row(source.dtype, p.zeros)
+    finish = follows.distance(out), follows.activation
     for launches in prepare(g, direction, source.dtype):
-        _run_part(p, launches, source, weight, bias, out, zeros)
+        _run_part(p, launches, source, weight, bias, out, zeros, finish)
 
 
 def _run_part(
@@ -223,6 +239,7 @@ def _run_part(
     bias: np.ndarray | None,
     out: np.ndarray,
     zeros: np.ndarray,
+    finish: tuple[int, int],
 ) -> None:
     """A function of its own so that the transformed weights of one part are gone before the next part's are made."""
     part, jobs = launches.part, []
@@ -238,6 +255,6 @@ def _run_part(
         inputs, products = launches.portion if whole else launches.last_portion
         if inputs:
             jobs.append(inputs.job(source, zeros, values, first))
-        jobs.append(products.job(source, values, weight, start, zeros, out, first))
+        jobs.append(products.job(source, values, weight, start, zeros, out, first, *finish))
         run_jobs(*jobs)
         jobs.clear()
