@@ -2,16 +2,23 @@
 
 Memory is (outer, n, inner) with the axis of length n in the middle. Where inner is 1 the axis is contiguous: the
 ``_rows`` kernels run vectors along it, one block being `step` rows. Otherwise the ``_columns`` kernels run vectors
-across the inner axis, each lane a softmax of its own; one block is `step` columns of one outer index.
+across the inner axis, each lane a softmax of its own; one block is `step` columns of one outer index. They also serve
+short contiguous axes: there a block is `step` rows of all, and `TILE` rows at a time are transposed in the scratch.
 """
 
 from __future__ import annotations
 
 from ._build import device, kernel
 from .elementary import exp, log
+from .layout import copy_transposed
+from .pointer import as_integers, cast, offset
 from .simd import lanes, load, load_first, maximum, reduce_add, reduce_max, splat, store, store_first
 
 NEGATIVE_INFINITY = float("-inf")
+# Columns that are worked on together; a contiguous axis of at most `SHORT` elements is transposed to that many columns,
+# which with their results fill a good part of the first-level cache. Without an exponential per element, transposing
+# pays for fewer.
+TILE, SHORT, SHORT_PLAIN = 64, 48, 8
 
 
 @device
@@ -110,12 +117,36 @@ def log_softmax_rows_backward(block, grad: "T*", y: "T*", out: "T*", rows: "int6
 
 
 @device
-def columns_of(block, n, inner, step):
-    """The elements in the first row of the block's columns: first and past the last."""
+def columns_of(block, n, inner, step, rows):
+    """Places of the block's columns in their first row, first and past the last; if `inner` is 1 numbers of rows."""
+    if inner == 1:
+        return block * step, min(rows, (block + 1) * step)
     strips = (inner + step - 1) // step
     first = (block % strips) * step
     start = (block // strips) * n * inner
     return start + first, start + min(inner, first + step)
+
+
+@device
+def bring(x, at, n, inner, columns, count):
+    """Where some columns are, and how far apart their rows: where they lie or, if `inner` is 1, in `columns`."""
+    if inner == 1:
+        copy_transposed(as_integers(x), at * n, n, as_integers(columns), 0, TILE, count, n)
+        return columns, TILE
+    return offset(x, at), inner
+
+
+@device
+def place(out, at, inner, columns):
+    """Where the results of some columns go: to `columns` if `inner` is 1, and from there by `carry`."""
+    return columns if inner == 1 else offset(out, at)
+
+
+@device
+def carry(columns, out, at, n, inner, count):
+    """Results that were left in `columns` to their rows."""
+    if inner == 1:
+        copy_transposed(as_integers(columns), 0, TILE, as_integers(out), at * n, n, n, count)
 
 
 @device
@@ -135,64 +166,97 @@ def store_columns(out, at, value, count):
 
 
 @device
-def column_max(x, at, n, inner, count):
+def column_max(x, at, n, pitch, count):
     top = load_columns(x, at, count)
     for k in range(1, n):
-        top = maximum(top, load_columns(x, at + k * inner, count))
+        top = maximum(top, load_columns(x, at + k * pitch, count))
     return top
 
 
 @kernel
-def softmax_columns(block, x: "T*", out: "T*", n: "int64", inner: "int64", step: "int64"):
-    first, stop = columns_of(block, n, inner, step)
-    for at in range(first, stop, lanes(x)):
-        count = stop - at
-        top = column_max(x, at, n, inner, count)
-        total = splat(x, 0.0)
-        for k in range(n):
-            value = exp(load_columns(x, at + k * inner, count) - top)
-            store_columns(out, at + k * inner, value, count)
-            total += value
-        factor = 1.0 / total
-        for k in range(n):
-            store_columns(out, at + k * inner, load_columns(out, at + k * inner, count) * factor, count)
+def softmax_columns(block, scratch, x: "T*", out: "T*", n: "int64", inner: "int64", step: "int64", rows: "int64"):
+    first, stop = columns_of(block, n, inner, step, rows)
+    columns = cast(scratch, x)
+    for at in range(first, stop, TILE):
+        count = min(TILE, stop - at)
+        source, pitch = bring(x, at, n, inner, columns, count)
+        target = place(out, at, inner, columns)
+        for j in range(0, count, lanes(x)):
+            top = column_max(source, j, n, pitch, count - j)
+            total = splat(x, 0.0)
+            for k in range(n):
+                value = exp(load_columns(source, j + k * pitch, count - j) - top)
+                store_columns(target, j + k * pitch, value, count - j)
+                total += value
+            factor = 1.0 / total
+            for k in range(n):
+                i = j + k * pitch
+                store_columns(target, i, load_columns(target, i, count - j) * factor, count - j)
+        carry(columns, out, at, n, inner, count)
 
 
 @kernel
-def log_softmax_columns(block, x: "T*", out: "T*", n: "int64", inner: "int64", step: "int64"):
-    first, stop = columns_of(block, n, inner, step)
-    for at in range(first, stop, lanes(x)):
-        count = stop - at
-        top = column_max(x, at, n, inner, count)
-        total = splat(x, 0.0)
-        for k in range(n):
-            total += exp(load_columns(x, at + k * inner, count) - top)
-        shift = log(total)
-        for k in range(n):
-            store_columns(out, at + k * inner, load_columns(x, at + k * inner, count) - top - shift, count)
+def log_softmax_columns(block, scratch, x: "T*", out: "T*", n: "int64", inner: "int64", step: "int64", rows: "int64"):
+    first, stop = columns_of(block, n, inner, step, rows)
+    columns = cast(scratch, x)
+    for at in range(first, stop, TILE):
+        count = min(TILE, stop - at)
+        source, pitch = bring(x, at, n, inner, columns, count)
+        target = place(out, at, inner, columns)
+        for j in range(0, count, lanes(x)):
+            top = column_max(source, j, n, pitch, count - j)
+            total = splat(x, 0.0)
+            for k in range(n):
+                total += exp(load_columns(source, j + k * pitch, count - j) - top)
+            shift = log(total)
+            for k in range(n):
+                i = j + k * pitch
+                store_columns(target, i, load_columns(source, i, count - j) - top - shift, count - j)
+        carry(columns, out, at, n, inner, count)
 
 
 @kernel
-def softmax_columns_backward(block, grad: "T*", y: "T*", out: "T*", n: "int64", inner: "int64", step: "int64"):
-    first, stop = columns_of(block, n, inner, step)
-    for at in range(first, stop, lanes(y)):
-        count = stop - at
-        dot = splat(y, 0.0)
-        for k in range(n):
-            dot += load_columns(y, at + k * inner, count) * load_columns(grad, at + k * inner, count)
-        for k in range(n):
-            i = at + k * inner
-            store_columns(out, i, load_columns(y, i, count) * (load_columns(grad, i, count) - dot), count)
+def softmax_columns_backward(
+    block, scratch, grad: "T*", y: "T*", out: "T*", n: "int64", inner: "int64", step: "int64", rows: "int64"
+):
+    first, stop = columns_of(block, n, inner, step, rows)
+    columns = cast(scratch, y)
+    grad_columns = offset(columns, TILE * SHORT)
+    for at in range(first, stop, TILE):
+        count = min(TILE, stop - at)
+        ys, pitch = bring(y, at, n, inner, columns, count)
+        grads, _ = bring(grad, at, n, inner, grad_columns, count)
+        target = place(out, at, inner, columns)
+        for j in range(0, count, lanes(y)):
+            dot = splat(y, 0.0)
+            for k in range(n):
+                i = j + k * pitch
+                dot += load_columns(ys, i, count - j) * load_columns(grads, i, count - j)
+            for k in range(n):
+                i = j + k * pitch
+                slope = load_columns(grads, i, count - j) - dot
+                store_columns(target, i, load_columns(ys, i, count - j) * slope, count - j)
+        carry(columns, out, at, n, inner, count)
 
 
 @kernel
-def log_softmax_columns_backward(block, grad: "T*", y: "T*", out: "T*", n: "int64", inner: "int64", step: "int64"):
-    first, stop = columns_of(block, n, inner, step)
-    for at in range(first, stop, lanes(y)):
-        count = stop - at
-        total = splat(y, 0.0)
-        for k in range(n):
-            total += load_columns(grad, at + k * inner, count)
-        for k in range(n):
-            i = at + k * inner
-            store_columns(out, i, load_columns(grad, i, count) - exp(load_columns(y, i, count)) * total, count)
+def log_softmax_columns_backward(
+    block, scratch, grad: "T*", y: "T*", out: "T*", n: "int64", inner: "int64", step: "int64", rows: "int64"
+):
+    first, stop = columns_of(block, n, inner, step, rows)
+    columns = cast(scratch, y)
+    grad_columns = offset(columns, TILE * SHORT)
+    for at in range(first, stop, TILE):
+        count = min(TILE, stop - at)
+        ys, pitch = bring(y, at, n, inner, columns, count)
+        grads, _ = bring(grad, at, n, inner, grad_columns, count)
+        target = place(out, at, inner, columns)
+        for j in range(0, count, lanes(y)):
+            total = splat(y, 0.0)
+            for k in range(n):
+                total += load_columns(grads, j + k * pitch, count - j)
+            for k in range(n):
+                i = j + k * pitch
+                share = exp(load_columns(ys, i, count - j)) * total
+                store_columns(target, i, load_columns(grads, i, count - j) - share, count - j)
+        carry(columns, out, at, n, inner, count)

@@ -6,8 +6,9 @@ of the output first, then what the forward pass must keep: the output where that
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from ..kernels import activation as kernels
 from ..kernels import softmax as softmax_kernels
 from ._check import check_choice, check_float, check_same_dtype
 from ._dense import STEP, dense, empty_like, flat_launch, in_memory_of, memory_order
+
+if TYPE_CHECKING:
+    from ..kernels._build import Kernel, Prepared
 
 __all__ = [
     "gelu_backward",
@@ -294,20 +298,31 @@ def _softmax(rows: Any, columns: Any, dim: int, x: np.ndarray, grad: np.ndarray 
     x = check_float("x", x)
     if isinstance(dim, bool) or not hasattr(dim, "__index__") or not -x.ndim <= dim < x.ndim:
         raise OptionError(f"dim must be an axis of the input, which has shape {x.shape}; got {dim!r}")
-    x, arrays = (dense(x), ()) if grad is None else ((pair := _matching(grad, x))[0], (pair[1],))
-    out = empty_like(x)
-    if x.size == 0:
-        return out
-    order = memory_order(x)
-    assert order is not None
-    n = x.shape[dim]
-    inner = math.prod(x.shape[axis] for axis in order[order.index(dim % x.ndim) + 1 :])
-    cost = 3 * NS_EXP * x.size
-    if inner == 1:
-        step = max(1, STEP // n)
-        rows(-(-x.size // (n * step)), *arrays, x, out, x.size // n, n, step, cost=cost)
+    if grad is None:
+        x, arrays = dense(x), ()
     else:
-        step = max(1, STEP // (64 * n)) * 64  # whole cache lines
-        blocks = x.size // (n * inner) * -(-inner // step)
-        columns(blocks, *arrays, x, out, n, inner, step, cost=cost)
+        x, grad = _matching(grad, x)
+        arrays = (grad,)
+    out = empty_like(x)
+    if x.size:
+        order = memory_order(x)
+        assert order is not None
+        _softmax_launch(rows, columns, x.dtype, x.shape, order, int(dim))(*arrays, x, out)
     return out
+
+
+@functools.lru_cache(maxsize=256)
+def _softmax_launch(
+    rows: Kernel, columns: Kernel, dtype: np.dtype[Any], shape: tuple[int, ...], order: tuple[int, ...], dim: int
+) -> Prepared:
+    n, size = shape[dim], math.prod(shape)
+    inner = math.prod(shape[axis] for axis in order[order.index(dim % len(shape)) + 1 :])
+    cost = 3 * NS_EXP * size
+    plain = rows is softmax_kernels.softmax_rows_backward
+    if inner == 1 and n > (softmax_kernels.SHORT_PLAIN if plain else softmax_kernels.SHORT):
+        step = max(1, STEP // n)
+        return rows.prepare((dtype,), -(-size // (n * step)), size // n, n, step, cost=cost)
+    step = max(1, STEP // (softmax_kernels.TILE * n)) * softmax_kernels.TILE
+    if inner == 1:
+        return columns.prepare((dtype,), -(-size // (n * step)), n, 1, step, size // n, cost=cost)
+    return columns.prepare((dtype,), size // (n * inner) * -(-inner // step), n, inner, step, 0, cost=cost)
