@@ -5,10 +5,12 @@ least `WIDE_ROW` elements and a whole number of vectors, so that few channels ru
 `width` columns; column j belongs to channel ``j % channels``. `rows` full wide rows may be followed by `rest` more
 elements. One block is `step` wide rows; the last block also has the rest.
 
-Statistics (one reading of memory, each block in cache for the second): per block and column an approximate mean m,
+Statistics (one reading of memory): per block and column an origin m, the mean of the block's first `ORIGIN_ROWS` rows,
 then the sums of ``x - m`` and of its square. The first corrects m and the second's origin, so the precision does not
-depend on how large the mean is beside the deviation. `combine_moments` merges blocks and columns in float64 in
-a fixed order (Chan, Golub and LeVeque, "Algorithms for computing the sample variance", 1983).
+depend on how large the mean is beside the deviation: were those rows a distance d from all others, their share p of the
+block would make the variance at least ``p (1 - p) d**2``, and rounding errors at most 1 / p times as large.
+`combine_moments` merges blocks and columns in float64 in a fixed order (Chan, Golub and LeVeque, "Algorithms for
+computing the sample variance", 1983).
 
 Rows of the array `stats`, (5, width), and what normalising does with them::
 
@@ -20,6 +22,7 @@ from __future__ import annotations
 import math
 
 from ._build import device, kernel
+from .pointer import offset
 from .simd import elementwise, fma, lanes, load, load_first, splat, store, store_first
 
 WIDE_ROW = 64
@@ -31,6 +34,7 @@ SUMS_ROWS = 2
 # Rows of the coefficients of the gradient.
 BY_GRAD, BY_X, CONSTANT = range(3)
 COEFFICIENT_ROWS = 3
+ORIGIN_ROWS = 16
 # Rows that pass through a loop together: what belongs to their columns is loaded, and stored, once for all of them.
 QUAD = 4
 
@@ -101,14 +105,25 @@ def add_deviations(x, at, count, extra, width, partial, origin):
 
 @kernel
 def moments(block, x: "T*", partial: "T*", rows: "int64", width: "int64", rest: "int64", step: "int64"):
-    """Fill the block's rows of `partial`, which start as zeros."""
+    """Fill the block's rows of `partial`."""
     first, count, extra = block_rows(block, rows, step, rest)
     at = first * width
     origin = block * MOMENTS_ROWS * width
-    add_values(x, at, count, extra, width, partial, origin)
+    for j in range(MOMENTS_ROWS * width):
+        partial[origin + j] = 0
+    sample = min(count, ORIGIN_ROWS)
+    add_values(x, at, sample, 0 if sample else extra, width, partial, origin)
     for j in range(width):
-        partial[origin + j] /= max(count + (j < extra), 1)
+        partial[origin + j] /= max(sample, 1)
     add_deviations(x, at, count, extra, width, partial, origin)
+
+
+@device
+def repeat(row, first, last, width, channels):
+    """Copy a row's columns `first` to `last` to all columns of the same channels."""
+    for j in range(channels, width, channels):
+        for c in range(first, last):
+            row[j + c] = row[c]
 
 
 @kernel
@@ -120,6 +135,7 @@ def combine_moments(
     running_mean: "T*",
     running_var: "T*",
     stats: "T*",
+    work: "float64*",
     momentum: "float64",
     eps: "float64",
     blocks: "int64",
@@ -130,38 +146,52 @@ def combine_moments(
     channels: "int64",
     step: "int64",
 ):
-    """Statistics of `step` channels; the running ones move towards them by the weight `momentum`."""
+    """Statistics of `step` channels; the running ones move towards them by the weight `momentum`.
+
+    `work` has room for two values per channel: the mean, and the sum of squared distances from it.
+    """
     count = (rows * width + rest) // channels
-    for c in range(block * step, min(channels, (block + 1) * step)):
-        mean = 0.0
-        for b in range(blocks):
-            _, full, extra = block_rows(b, rows, rows_per_block, rest)
-            for j in range(c, width, channels):
-                n = full + (j < extra)
-                at = b * MOMENTS_ROWS * width + j
-                mean += n * float(partial[at]) + float(partial[at + width])
-        mean /= count
-        squares = 0.0
-        for b in range(blocks):
-            _, full, extra = block_rows(b, rows, rows_per_block, rest)
-            for j in range(c, width, channels):
-                n = full + (j < extra)
-                if n > 0:
-                    at = b * MOMENTS_ROWS * width + j
-                    total = float(partial[at + width])
-                    distance = float(partial[at]) + total / n - mean
-                    squares += float(partial[at + 2 * width]) - total * (total / n) + n * distance * distance
-        inv_std = 1.0 / math.sqrt(squares / count + eps)
+    first, last = block * step, min(channels, (block + 1) * step)
+    means, squares = work, offset(work, channels)
+    for c in range(first, last):
+        means[c] = 0.0
+        squares[c] = 0.0
+    for b in range(blocks):
+        _, full, extra = block_rows(b, rows, rows_per_block, rest)
+        for j in range(0, width, channels):
+            origins = offset(partial, b * MOMENTS_ROWS * width + j)
+            totals = offset(origins, width)
+            for c in range(first, last):
+                n = float(full + (j + c < extra))
+                means[c] += n * float(origins[c]) + float(totals[c])
+    for c in range(first, last):
+        means[c] /= count
+    for b in range(blocks):
+        _, full, extra = block_rows(b, rows, rows_per_block, rest)
+        share, larger_share = 1.0 / max(full, 1), 1.0 / (full + 1)
+        for j in range(0, width, channels):
+            origins = offset(partial, b * MOMENTS_ROWS * width + j)
+            totals, sums = offset(origins, width), offset(origins, 2 * width)
+            for c in range(first, last):
+                n = float(full + (j + c < extra))
+                total = float(totals[c])
+                shift = total * (larger_share if j + c < extra else share)
+                distance = float(origins[c]) + shift - means[c]
+                squares[c] += float(sums[c]) - total * shift + n * distance * distance
+    for c in range(first, last):
+        mean, variance = means[c], squares[c]
+        inv_std = 1.0 / math.sqrt(variance / count + eps)
         scale = inv_std * float(weight[c])
-        for j in range(c, width, channels):
-            stats[MEAN * width + j] = mean
-            offset = float(stats[MEAN * width + j]) - mean
-            stats[OFFSET * width + j] = offset
-            stats[INV_STD * width + j] = inv_std
-            stats[SCALE * width + j] = scale
-            stats[SHIFT * width + j] = float(bias[c]) + offset * scale
+        stats[MEAN * width + c] = mean
+        away = float(stats[MEAN * width + c]) - mean
+        stats[OFFSET * width + c] = away
+        stats[INV_STD * width + c] = inv_std
+        stats[SCALE * width + c] = scale
+        stats[SHIFT * width + c] = float(bias[c]) + away * scale
         running_mean[c] = (1.0 - momentum) * float(running_mean[c]) + momentum * mean
-        running_var[c] = (1.0 - momentum) * float(running_var[c]) + momentum * (squares / max(count - 1, 1))
+        running_var[c] = (1.0 - momentum) * float(running_var[c]) + momentum * (variance / max(count - 1, 1))
+    for row in range(STATS_ROWS):
+        repeat(offset(stats, row * width), first, last, width, channels)
 
 
 @kernel
@@ -176,15 +206,16 @@ def running_statistics(
     width: "int64",
     channels: "int64",
 ):
-    """`stats` from the running statistics, every channel as often as a wide row has it."""
-    for j in range(width):
-        c = j % channels
+    """`stats` from the running statistics."""
+    for c in range(channels):
         inv_std = 1.0 / math.sqrt(float(running_var[c]) + eps)
-        stats[MEAN * width + j] = running_mean[c]
-        stats[OFFSET * width + j] = 0.0
-        stats[INV_STD * width + j] = inv_std
-        stats[SCALE * width + j] = inv_std * float(weight[c])
-        stats[SHIFT * width + j] = bias[c]
+        stats[MEAN * width + c] = running_mean[c]
+        stats[OFFSET * width + c] = 0.0
+        stats[INV_STD * width + c] = inv_std
+        stats[SCALE * width + c] = inv_std * float(weight[c])
+        stats[SHIFT * width + c] = bias[c]
+    for row in range(STATS_ROWS):
+        repeat(offset(stats, row * width), 0, channels, width, channels)
 
 
 @kernel
@@ -239,10 +270,12 @@ def gradient_sums(
     floor: "T",
     step: "int64",
 ):
-    """Per block and column the sums of the gradient and of its products with ``x - MEAN``, added to zeros."""
+    """Per block and column the sums of the gradient and of its products with ``x - MEAN``."""
     first, count, extra = block_rows(block, rows, step, rest)
     total = block * SUMS_ROWS * width
     products = total + width
+    for j in range(SUMS_ROWS * width):
+        partial[total + j] = 0
     lowest = splat(x, floor)
     quads = count - count % QUAD
     for row in range(first, first + quads, QUAD):
@@ -279,6 +312,7 @@ def combine_gradients(
     coefficients: "T*",
     grad_weight: "T*",
     grad_bias: "T*",
+    work: "float64*",
     blocks: "int64",
     width: "int64",
     count: "int64",
@@ -286,27 +320,41 @@ def combine_gradients(
     training: "int64",
     step: "int64",
 ):
-    """Gradients of `step` channels' weight and bias, and the coefficients of the input's."""
-    for c in range(block * step, min(channels, (block + 1) * step)):
-        total, products = 0.0, 0.0
-        for b in range(blocks):
-            for j in range(c, width, channels):
-                at = b * SUMS_ROWS * width + j
-                total += float(partial[at])
-                products += float(partial[at + width])
-        offset, inv_std = float(stats[OFFSET * width + c]), float(stats[INV_STD * width + c])
-        scale = float(stats[SCALE * width + c])
-        products += offset * total  # from the rounded mean to the mean
-        grad_weight[c] = inv_std * products
+    """Gradients of `step` channels' weight and bias, and the coefficients of the input's.
+
+    `work` has room for two sums per channel.
+    """
+    first, last = block * step, min(channels, (block + 1) * step)
+    totals, products = work, offset(work, channels)
+    for c in range(first, last):
+        totals[c] = 0.0
+        products[c] = 0.0
+    for b in range(blocks):
+        for j in range(0, width, channels):
+            sums = offset(partial, b * SUMS_ROWS * width + j)
+            for c in range(first, last):
+                totals[c] += float(sums[c])
+                products[c] += float(sums[c + width])
+    for c in range(first, last):
+        away, inv_std = float(stats[OFFSET * width + c]), float(stats[INV_STD * width + c])
+        scale, total = float(stats[SCALE * width + c]), totals[c]
+        product = products[c] + away * total  # from the rounded mean to the mean
+        grad_weight[c] = inv_std * product
         grad_bias[c] = total
-        by_x, constant = 0.0, 0.0
-        if training:  # the mean and the variance depend on x, too
-            by_x = -scale * inv_std * inv_std * products / count
-            constant = by_x * offset - scale * total / count
-        for j in range(c, width, channels):
-            coefficients[BY_GRAD * width + j] = scale
-            coefficients[BY_X * width + j] = by_x
-            coefficients[CONSTANT * width + j] = constant
+        # In training the mean and the variance depend on x, too.
+        by_x = -scale * inv_std * inv_std * product / count
+        coefficients[BY_GRAD * width + c] = scale
+        coefficients[BY_X * width + c] = by_x if training else 0.0
+        coefficients[CONSTANT * width + c] = by_x * away - scale * total / count if training else 0.0
+    for row in range(COEFFICIENT_ROWS):
+        repeat(offset(coefficients, row * width), first, last, width, channels)
+
+
+@elementwise
+def to_input(a, grad, floor, scale, shift, by_grad, by_x, constant):
+    """The gradient of `x` at the distance `a` from its mean: linear in `a` and in what passes the floor of `grad`."""
+    passed = (a.fma(scale, shift) <= floor).choose(0.0, grad)
+    return passed.fma(by_grad, a.fma(by_x, constant))
 
 
 @kernel
@@ -325,21 +373,30 @@ def input_gradient(
 ):
     first, count, extra = block_rows(block, rows, step, rest)
     lowest = splat(x, floor)
-    for row in range(first, first + count, QUAD):
-        end = (min(row + QUAD, first + count)) * width
+    quads = count - count % QUAD
+    for row in range(first, first + quads, QUAD):
         for j in range(0, width, lanes(x)):
             mean, scale = load(stats, MEAN * width + j), load(stats, SCALE * width + j)
             shift, by_grad = load(stats, SHIFT * width + j), load(coefficients, BY_GRAD * width + j)
             by_x, constant = load(coefficients, BY_X * width + j), load(coefficients, CONSTANT * width + j)
-            for i in range(row * width + j, end, width):
-                a = load(x, i) - mean
-                kept = above_floor(fma(a, scale, shift), lowest, load(grad, i))
-                store(out, i, fma(kept, by_grad, fma(a, by_x, constant)))
-    tail = (first + count) * width
-    for j in range(0, extra, lanes(x)):
-        n = extra - j
-        a = load_first(x, tail + j, n, 0.0) - load(stats, MEAN * width + j)
-        y = fma(a, load(stats, SCALE * width + j), load(stats, SHIFT * width + j))
-        kept = above_floor(y, lowest, load_first(grad, tail + j, n, 0.0))
-        linear = fma(a, load(coefficients, BY_X * width + j), load(coefficients, CONSTANT * width + j))
-        store_first(out, tail + j, fma(kept, load(coefficients, BY_GRAD * width + j), linear), n)
+            i = row * width + j
+            a, b = load(x, i) - mean, load(x, i + width) - mean
+            c, d = load(x, i + 2 * width) - mean, load(x, i + 3 * width) - mean
+            a = to_input(a, load(grad, i), lowest, scale, shift, by_grad, by_x, constant)
+            b = to_input(b, load(grad, i + width), lowest, scale, shift, by_grad, by_x, constant)
+            c = to_input(c, load(grad, i + 2 * width), lowest, scale, shift, by_grad, by_x, constant)
+            d = to_input(d, load(grad, i + 3 * width), lowest, scale, shift, by_grad, by_x, constant)
+            store(out, i, a)
+            store(out, i + width, b)
+            store(out, i + 2 * width, c)
+            store(out, i + 3 * width, d)
+    for row in range(first + quads, first + count + 1):
+        length = width if row < first + count else extra
+        for j in range(0, length, lanes(x)):
+            i, n = row * width + j, length - j
+            scale, shift = load(stats, SCALE * width + j), load(stats, SHIFT * width + j)
+            by_grad, by_x = load(coefficients, BY_GRAD * width + j), load(coefficients, BY_X * width + j)
+            constant = load(coefficients, CONSTANT * width + j)
+            a = load_first(x, i, n, 0.0) - load(stats, MEAN * width + j)
+            a = to_input(a, load_first(grad, i, n, 0.0), lowest, scale, shift, by_grad, by_x, constant)
+            store_first(out, i, a, n)

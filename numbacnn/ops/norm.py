@@ -17,9 +17,9 @@ from ..errors import OptionError, ShapeError
 from ..kernels import norm as kernels
 from ..kernels._launch import run
 from ..kernels._target import target
-from ._check import check_choice, check_float, check_same_dtype
-from .layout import channels_last, empty_channels_last
-from .memory import empty
+from ._check import check_choice, check_float, check_same_dtype, check_same_dtypes
+from .layout import channels_last
+from .memory import empty, empty_like
 
 if TYPE_CHECKING:
     from typing import Any
@@ -28,12 +28,15 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchNormSaved", "batch_norm_backward", "batch_norm_forward"]
 
-# A block is read twice: it should stay in the second-level cache.
+# Long enough that its sums are little beside it, short enough that several cores finish together.
 BLOCK_BYTES = 1 << 17
 # Nanoseconds per element on one core: decides only whether sharing the work pays.
 NS_PASS = 0.4
-# Channels of one block where partial results are combined.
-CHANNEL_STEP = 16
+NS_COMBINE = 0.5
+# Channels of one block where partial results are combined: few enough that larger nets have several blocks.
+CHANNEL_STEP = 64
+# What the activations let through begins above these.
+_FLOORS = {"none": -math.inf, "relu": 0.0}
 
 
 class BatchNormSaved(NamedTuple):
@@ -121,49 +124,35 @@ def batch_norm_forward(
            [ 1.]])
     """
     x = check_float("x", x)
-    check_same_dtype(x=x, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
     check_choice("activation", activation, ("none", "relu"))
-    if not 2 <= x.ndim <= 5:
-        raise ShapeError(f"batch_norm needs an input of shape (N, C, *spatial) with 2 to 5 axes, got shape {x.shape}")
     if not eps >= 0:
         raise OptionError(f"eps must not be negative, got {eps}")
-    channels = x.shape[1]
-    vectors = {"weight": weight, "bias": bias, "running_mean": running_mean, "running_var": running_var}
-    for name, vector in vectors.items():
-        if vector is not None and vector.shape != (channels,):
-            raise ShapeError(
-                f"{name} must have one element per channel, shape ({channels},) for an input of shape {x.shape}; "
-                f"got shape {vector.shape}"
-            )
-    if (running_mean is None) != (running_var is None):
-        raise OptionError("running_mean and running_var must be given together")
-    if not training and running_mean is None:
-        raise OptionError("without running_mean and running_var there is nothing to normalise by; use training=True")
-    if training and x.size == channels and channels:
-        raise ShapeError(
-            f"batch_norm needs more than 1 value per channel when training, got an input of shape {x.shape}"
-        )
+    vectors = tuple(
+        [None if v is None else (v.shape, v.dtype) for v in (weight, bias, running_mean, running_var)],
+    )
+    launches = _plan_forward(x.shape, x.dtype, vectors, bool(training), activation)
     x = _channels_last(x)
-    floor = 0.0 if activation == "relu" else -math.inf
-    launches = _forward_launches(channels, x.size, x.dtype, training, floor)
-    weight = np.ones(channels, x.dtype) if weight is None else np.ascontiguousarray(weight)
-    bias = np.zeros(channels, x.dtype) if bias is None else np.ascontiguousarray(bias)
-    mean, var = (_contiguous_or_scratch(v, channels, x.dtype) for v in (running_mean, running_var))
-    stats = empty((kernels.STATS_ROWS, launches.plan.width), x.dtype)
-    out = _empty(x)
+    channels, dtype, plan = x.shape[1], x.dtype, launches.plan
+    weight = np.ones(channels, dtype) if weight is None else np.ascontiguousarray(weight)
+    bias = np.zeros(channels, dtype) if bias is None else np.ascontiguousarray(bias)
+    mean, var = (
+        np.zeros(channels, dtype) if v is None else np.ascontiguousarray(v) for v in (running_mean, running_var)
+    )
+    stats = empty((kernels.STATS_ROWS, plan.width), dtype)
+    out = empty_like(x)
     if training:
-        partial = np.zeros((launches.plan.blocks, kernels.MOMENTS_ROWS, launches.plan.width), x.dtype)
-        statistics = [
+        partial = empty((plan.blocks, kernels.MOMENTS_ROWS, plan.width), dtype)
+        work = np.empty(2 * channels)
+        run(
             launches.moments.job(x, partial),
-            launches.statistics.job(partial, weight, bias, mean, var, stats, momentum, eps),
-        ]
-    else:
-        statistics = [launches.statistics.job(weight, bias, mean, var, stats, eps)]
-    run(*statistics, launches.normalise.job(x, stats, out))
-    if training:
+            launches.statistics.job(partial, weight, bias, mean, var, stats, work, momentum, eps),
+            launches.normalise.job(x, stats, out),
+        )
         for given, updated in ((running_mean, mean), (running_var, var)):
             if given is not None and given is not updated:
                 given[...] = updated
+    else:
+        run(launches.statistics.job(weight, bias, mean, var, stats, eps), launches.normalise.job(x, stats, out))
     return out, BatchNormSaved(x, stats, training, activation)
 
 
@@ -190,20 +179,21 @@ def batch_norm_backward(grad_output: np.ndarray, saved: BatchNormSaved) -> tuple
     """
     x, stats, training, activation = saved
     grad = check_float("grad_output", grad_output)
-    check_same_dtype(grad_output=grad, x=x)
+    if grad.dtype is not x.dtype:
+        check_same_dtype(grad_output=grad, x=x)
     if grad.shape != x.shape:
         raise ShapeError(f"grad_output has shape {grad.shape}, but the output had shape {x.shape}")
     grad = _channels_last(grad)
-    floor = 0.0 if activation == "relu" else -math.inf
-    launches = _backward_launches(x.shape[1], x.size, x.dtype, training, floor)
+    channels, dtype = x.shape[1], x.dtype
+    launches = _backward_launches(channels, x.size, dtype, training, _FLOORS[activation])
     blocks, width = launches.plan.blocks, launches.plan.width
-    partial = np.zeros((blocks, kernels.SUMS_ROWS, width), x.dtype)
-    coefficients = empty((kernels.COEFFICIENT_ROWS, width), x.dtype)
-    grad_weight, grad_bias = np.zeros((2, x.shape[1]), x.dtype)
-    out = _empty(x)
+    partial = empty((blocks, kernels.SUMS_ROWS, width), dtype)
+    coefficients = empty((kernels.COEFFICIENT_ROWS, width), dtype)
+    grad_weight, grad_bias = np.zeros(channels, dtype), np.zeros(channels, dtype)
+    out = empty_like(x)
     run(
         launches.sums.job(grad, x, stats, partial),
-        launches.coefficients.job(partial, stats, coefficients, grad_weight, grad_bias),
+        launches.coefficients.job(partial, stats, coefficients, grad_weight, grad_bias, np.empty(2 * channels)),
         launches.input_gradient.job(grad, x, stats, coefficients, out),
     )
     return out, grad_weight, grad_bias
@@ -213,8 +203,33 @@ def _channels_last(x: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(x) if x.ndim == 2 else channels_last(x)
 
 
-def _empty(x: np.ndarray) -> np.ndarray:
-    return empty(x.shape, x.dtype) if x.ndim == 2 else empty_channels_last(x.shape, x.dtype)
+@functools.lru_cache(maxsize=512)
+def _plan_forward(
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    vectors: tuple[tuple[tuple[int, ...], np.dtype[Any]] | None, ...],
+    training: bool,
+    activation: str,
+) -> _ForwardLaunches:
+    """The launches for an input of this shape, if the other arguments (their shapes and dtypes) fit it."""
+    named = dict(zip(("weight", "bias", "running_mean", "running_var"), vectors, strict=True))
+    check_same_dtypes(x=dtype, **{name: None if v is None else v[1] for name, v in named.items()})
+    if not 2 <= len(shape) <= 5:
+        raise ShapeError(f"batch_norm needs an input of shape (N, C, *spatial) with 2 to 5 axes, got shape {shape}")
+    channels, size = shape[1], math.prod(shape)
+    for name, vector in named.items():
+        if vector is not None and vector[0] != (channels,):
+            raise ShapeError(
+                f"{name} must have one element per channel, shape ({channels},) for an input of shape {shape}; "
+                f"got shape {vector[0]}"
+            )
+    if (named["running_mean"] is None) != (named["running_var"] is None):
+        raise OptionError("running_mean and running_var must be given together")
+    if not training and named["running_mean"] is None:
+        raise OptionError("without running_mean and running_var there is nothing to normalise by; use training=True")
+    if training and size == channels and channels:
+        raise ShapeError(f"batch_norm needs more than 1 value per channel when training, got an input of shape {shape}")
+    return _forward_launches(channels, size, dtype, training, _FLOORS[activation])
 
 
 def _plan_wide_rows(channels: int, size: int, itemsize: int) -> _WideRows:
@@ -256,7 +271,7 @@ def _forward_launches(channels: int, size: int, dtype: np.dtype[Any], training: 
             *plan[:4],
             channels,
             CHANNEL_STEP,
-            cost=4 * plan.blocks * kernels.MOMENTS_ROWS * plan.width,
+            cost=NS_COMBINE * plan.blocks * kernels.MOMENTS_ROWS * plan.width,
         ),
         normalise,
     )
@@ -289,11 +304,7 @@ def _backward_launches(
             channels,
             int(training),
             CHANNEL_STEP,
-            cost=2 * plan.blocks * kernels.SUMS_ROWS * plan.width,
+            cost=NS_COMBINE * plan.blocks * kernels.SUMS_ROWS * plan.width,
         ),
         kernels.input_gradient.prepare(dtypes, plan.blocks, *walk, cost=cost),
     )
-
-
-def _contiguous_or_scratch(vector: np.ndarray | None, channels: int, dtype: np.dtype[Any]) -> np.ndarray:
-    return np.zeros(channels, dtype) if vector is None else np.ascontiguousarray(vector)
