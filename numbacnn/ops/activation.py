@@ -298,8 +298,9 @@ def _softmax(rows: Any, columns: Any, dim: int, x: np.ndarray, grad: np.ndarray 
     x = check_float("x", x)
     if isinstance(dim, bool) or not hasattr(dim, "__index__") or not -x.ndim <= dim < x.ndim:
         raise OptionError(f"dim must be an axis of the input, which has shape {x.shape}; got {dim!r}")
+    arrays: tuple[np.ndarray, ...] = ()
     if grad is None:
-        x, arrays = dense(x), ()
+        x = dense(x)
     else:
         x, grad = _matching(grad, x)
         arrays = (grad,)
