@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ._build import device, kernel
+from .finish import finish_row
 from .layout import copy_transposed
 from .line_tile import FEWEST_POINTS, LINE_POINTS, LINE_VECTORS, clipped_line_tile, line_tile
 from .pointer import as_integers, load_pointer, offset, store_pointer
@@ -176,6 +177,7 @@ def conv_depthwise(
     weight: "T*",
     bias: "T*",
     out: "T*",
+    activation: "int64",
     lists_d: "int64*",
     lists_h: "int64*",
     zones: "int64*",
@@ -187,7 +189,7 @@ def conv_depthwise(
 
     ``lists_*[q] .. lists_*[q + 1]`` are the numbers of the triples (kernel tap, source coordinate, unused), in the same
     array, that belong to destination coordinate q of an axis. `picks` are pairs (tap, source coordinate) along the
-    width. `weight` is packed by `pack_channels`.
+    width. `weight` is packed by `pack_channels`. What follows the sums is told by `activation`: see `finish_row`.
     """
     panel_block = block % g.panel_blocks
     block //= g.panel_blocks
@@ -208,6 +210,25 @@ def conv_depthwise(
                 column = offset(columns, i * COLUMN_FIELDS)
                 count = _put_picks(entries, table, rows, column, picks, out, g)
                 _column(entries, count, first, last, weight, bias, offset(row, column[COLUMN] * g.out_w), g)
+            if activation != 0:
+                _finish_points(row, first, last, activation, g)
+
+
+@device
+def _finish_points(row, first, last, activation, g):
+    """Apply an activation to some panels of all points of a row.
+
+    Where the last panel is moved back, lanes of the panel before are written twice, perhaps by two threads: either
+    applies the activation to what it wrote, and once more does no harm. A residual would be added twice.
+    """
+    n = LINE_VECTORS * lanes(row)
+    c = min(first * n, g.channels - n)
+    count = min(last * n, g.channels) - c
+    points = g.out_h // g.out_w
+    if count == g.channels:
+        count, points = count * points, 1
+    for point in range(points):
+        finish_row(offset(row, point * g.out_w + c), count, 0, activation)
 
 
 @kernel

@@ -326,7 +326,7 @@ def _image(
     out = memory.empty(call.shape, call.dtype)
     if out.size:
         operands = _memory(source, call), np.ascontiguousarray(weight), bias, out
-        if follows is not None and call.finishes:
+        if follows is not None and follows.is_for(call.finishes):
             call.run(call.geometry, *operands, follows)
         else:
             call.run(call.geometry, *operands)

@@ -20,6 +20,7 @@ from ...kernels.tile import tile_lanes
 from .. import memory
 from . import blocking, depthwise_weight, strips
 from .depthwise_zones import plan_zones, weight_zones
+from .finish import NOTHING, Finish
 from .gemm import zero_row
 from .lattice import strides
 from .strip_tables import large_plane_lists, plane_lists
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ..geometry import ConvGeometry
 
 name = "depthwise"
+finishes = ("activation",)
 
 # Taps along the width: with more, strips are quicker, where three taps share a load (and, in the weight gradient, a
 # position and its gradient more multiply-adds). Not forward with a stride, which leaves less to share.
@@ -149,16 +151,23 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> Plan:
     return Plan(tables, record, unit_blocks * panel_blocks, cost, max(1, 4096 // (g.taps * width)))
 
 
-def forward(g: ConvGeometry, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
+def forward(
+    g: ConvGeometry,
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    out: np.ndarray,
+    follows: Finish = NOTHING,
+) -> None:
     """Fill `out`, (N, OD, OH, OW, C) memory, from `x`, (N, D, H, W, C) memory."""
-    _run(g, False, x, weight, bias, out)
+    _run(g, False, x, weight, bias, out, follows.activation)
 
 
 def backward_data(
     g: ConvGeometry, grad_output: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray
 ) -> None:
     """Fill `out`, (N, D, H, W, C) memory, from `grad_output`, (N, OD, OH, OW, C) memory."""
-    _run(g, True, grad_output, weight, bias, out)
+    _run(g, True, grad_output, weight, bias, out, 0)
 
 
 def _run(
@@ -168,11 +177,12 @@ def _run(
     weight: np.ndarray,
     bias: np.ndarray | None,
     out: np.ndarray,
+    activation: int,
 ) -> None:
     pack, convolve, packed_elements = _launches(g, out.dtype, transposed)
     packed = memory.empty((packed_elements,), out.dtype)
     start = zero_row(out.dtype, out.shape[-1]) if bias is None else bias
-    run(pack.job(weight, packed), convolve.job(source, packed, start, out))
+    run(pack.job(weight, packed), convolve.job(source, packed, start, out, activation))
 
 
 @functools.lru_cache(maxsize=512)

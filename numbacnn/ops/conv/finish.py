@@ -1,6 +1,6 @@
 """What is done with a convolution's result before anybody reads it: a residual added, an activation applied.
 
-Algorithms whose kernels do so where they write say so by ``finishes = True``, and their ``forward`` takes a `Finish`.
+Algorithms whose kernels do so where they write name in ``finishes`` which of it, and their ``forward`` takes a `Finish`.
 After the others one more pass does it. Either way the bits are those of separate calls.
 """
 
@@ -23,6 +23,10 @@ class Finish(NamedTuple):
 
     residual: np.ndarray | None  # the memory of an array as large as the result, and in its order
     activation: int  # a number in `ACTIVATIONS`
+
+    def is_for(self, finishes: tuple[str, ...]) -> bool:
+        """Whether an algorithm that takes care of these fields can finish."""
+        return (self.residual is None or "residual" in finishes) and "activation" in finishes
 
     def distance(self, out: np.ndarray) -> int:
         """How many elements behind an element of the result its residual lies; 0 if there is none."""

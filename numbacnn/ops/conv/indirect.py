@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..geometry import ConvGeometry
 
 name = "indirect"
-finishes = True
+finishes = ("activation", "residual")
 
 
 def accepts(direction: str, geometry: ConvGeometry) -> str | None:

@@ -6,7 +6,7 @@ below.
 
 An algorithm may also have ``declines(direction, geometry)``, the reason why it is not worth while though it could run,
 and ``exact = False`` if it rounds more than a sum of products. Both matter only where nobody asked for it by name.
-``finishes = True`` says that its ``forward`` takes a `finish.Finish`.
+``finishes`` names the fields of a `finish.Finish` that its ``forward`` takes care of.
 """
 
 from __future__ import annotations

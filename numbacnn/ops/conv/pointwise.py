@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..geometry import ConvGeometry
 
 name = "pointwise"
-finishes = True
+finishes = ("activation", "residual")
 
 
 def accepts(direction: str, geometry: ConvGeometry) -> str | None:

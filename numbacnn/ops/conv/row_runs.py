@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ..geometry import ConvGeometry
 
 name = "row_runs"
-finishes = True
+finishes = ("activation", "residual")
 
 # Above this a tap alone is long enough a run for the general algorithm, whose weights are blocked for the caches.
 # (Measured: 1.1 to 1.4 times as fast as that at these numbers of channels, the same at twice as many.)

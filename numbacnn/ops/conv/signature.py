@@ -31,7 +31,7 @@ class Call(NamedTuple):
     geometry: ConvGeometry
     # The algorithm: (geometry, two arrays, bias unless a weight gradient, result, what follows if it finishes)
     run: Callable[..., None]
-    finishes: bool  # whether it adds a residual and applies an activation itself
+    finishes: tuple[str, ...]  # what of a `finish.Finish` the algorithm takes care of
     batched: bool  # whether the arrays have a batch axis
     shape: Shape  # of the result in memory
     axes: Shape  # of the memory in the order of the result's axes
@@ -129,7 +129,7 @@ def _backward_weight(
     _check_grad_output(grad_shape, geometry)
     choice = autotune.choose("backward_weight", geometry, algorithm, precision, dtype)
     run = plan.module(choice.algorithm).backward_weight
-    return Call(choice.geometry, run, False, batched, geometry.weight_shape, tuple(range(len(weight_shape))), dtype)
+    return Call(choice.geometry, run, (), batched, geometry.weight_shape, tuple(range(len(weight_shape))), dtype)
 
 
 _DIRECTIONS: dict[str, Callable[..., Call]] = {
@@ -143,7 +143,7 @@ def _call(choice: plan.Choice, batched: bool, shape: Shape, dtype: np.dtype[Any]
     """The call that produces (N, C, *spatial), or (C, *spatial), in channels-last memory."""
     algorithm = plan.module(choice.algorithm)
     run = getattr(algorithm, choice.direction)
-    finishes = choice.direction == "forward" and getattr(algorithm, "finishes", False)
+    finishes = getattr(algorithm, "finishes", ()) if choice.direction == "forward" else ()
     batch, channels, *spatial = shape
     memory_shape, rank = (*spatial, channels), len(spatial)
     axes: tuple[int, ...] = (rank, *range(rank))

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ..geometry import ConvGeometry
 
 name = "winograd"
-finishes = True
+finishes = ("activation", "residual")
 exact = False  # rounding errors are several times those of a sum of products
 
 # The most transformed input that all blocks of a launch share: with `blocking.PACKED_BYTES` of transformed weights a
