@@ -1,7 +1,7 @@
 """What is done with a convolution's result before anybody reads it: a residual added, an activation applied.
 
-Algorithms whose kernels do so where they write name in ``finishes`` which of it, and their ``forward`` takes a `Finish`.
-After the others one more pass does it. Either way the bits are those of separate calls.
+Algorithms whose kernels do so where they write name in ``finishes`` what they do, and their ``forward`` takes a
+`Finish`. After the others one more pass does it. Either way the bits are those of separate calls.
 """
 
 from __future__ import annotations
