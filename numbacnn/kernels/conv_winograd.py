@@ -134,13 +134,13 @@ def _transform_back(scratch, products, start, zeros, dummy, out, tile_block, cou
             first = TARGETS if last else BETWEEN
             for j in range(g.points_w):
                 output_values(
-                    g.points_h, scratch, SOURCES + j, g.points_w, scratch, first + j, g.points_w,
+                    g.points_h, g.outputs_h, scratch, SOURCES + j, g.points_w, scratch, first + j, g.points_w,
                     start if last else zeros, count if last else padded, out,
                 )  # fmt: skip
         if g.points_w > 1:
             for i in range(g.outputs_h):
                 output_values(
-                    g.points_w, scratch, first + i * g.points_w, 1, scratch, TARGETS + i * g.outputs_w, 1,
+                    g.points_w, g.outputs_w, scratch, first + i * g.points_w, 1, scratch, TARGETS + i * g.outputs_w, 1,
                     start, count, out,
                 )  # fmt: skip
         if residual != 0 or activation != 0:

@@ -19,7 +19,6 @@ from .winograd_domain import (
     BETWEEN,
     FIRST_PASS,
     FIRST_PRODUCT,
-    MAX_POINTS,
     PASS_VECTORS,
     PRODUCT_SLOTS,
     SOURCES,
@@ -34,7 +33,10 @@ from .winograd_transform import gradient_points, weight_gradient
 
 MAX_TILES = PRODUCT_SLOTS  # pointers to a portion's tiles
 # Where one portion is all: so many source channels and panels have their sums in the scratch, behind the pointers.
-AT_ONCE_TILES, AT_ONCE_RUN, AT_ONCE_PANELS = 1024, 12, 4
+AT_ONCE_TILES, AT_ONCE_RUN, AT_ONCE_PANELS = 1152, 12, 4
+# Rows of values between two passes of the transform of five taps. Behind them `MOST_TAPS` rows of taps wait to be
+# written, where the pointers to tiles have been.
+MOST_BETWEEN = 30
 
 
 class WinogradSums(NamedTuple):
@@ -77,12 +79,22 @@ def _transform_gradient(scratch, corner, zeros, target, point_stride, h, w, coun
         first = BETWEEN if g.points_w > 1 else TARGETS
         for j in range(g.outputs_w):
             gradient_points(
-                g.points_h, scratch, SOURCES + j, g.outputs_w, scratch, first + j, g.outputs_w, count, target
+                g.points_h,
+                g.outputs_h,
+                scratch,
+                SOURCES + j,
+                g.outputs_w,
+                scratch,
+                first + j,
+                g.outputs_w,
+                count,
+                target,
             )
     if g.points_w > 1:
         for i in range(g.points_h):
             row = first + i * g.outputs_w
-            gradient_points(g.points_w, scratch, row, 1, scratch, TARGETS + i * g.points_w, 1, count, target)
+            target_row = TARGETS + i * g.points_w
+            gradient_points(g.points_w, g.outputs_w, scratch, row, 1, scratch, target_row, 1, count, target)
 
 
 @kernel
@@ -174,10 +186,9 @@ def _set_zero(target, row, count, width):
 def _transform_back(scratch, sums, point_stride, out, width, valid, g):
     """Taps of one plane of the kernel, one source channel and up to eight vectors of lanes, from their sums."""
     points = g.points_h * g.points_w
-    taps_h, taps_w = min(g.points_h, 3), min(g.points_w, 3)
     row = PASS_VECTORS * lanes(sums)
-    buffer = load_pointer(scratch, BETWEEN + MAX_POINTS // 2, sums)  # between two passes are half as many rows
-    for tap in range(taps_h * taps_w):
+    buffer = load_pointer(scratch, BETWEEN + MOST_BETWEEN, sums)
+    for tap in range(g.taps_h * g.taps_w):
         store_pointer(scratch, TARGETS + tap, offset(buffer, tap * row))
     for i in range(points):
         store_pointer(scratch, SOURCES + i, offset(sums, i * point_stride))
@@ -185,13 +196,14 @@ def _transform_back(scratch, sums, point_stride, out, width, valid, g):
     if g.points_h > 1:
         first = BETWEEN if g.points_w > 1 else TARGETS
         for j in range(g.points_w):
-            weight_gradient(g.points_h, scratch, SOURCES + j, g.points_w, scratch, first + j, g.points_w, width, sums)
-    if g.points_w > 1:
-        for i in range(taps_h):
             weight_gradient(
-                g.points_w, scratch, first + i * g.points_w, 1, scratch, TARGETS + i * taps_w, 1, width, sums
+                g.points_h, g.taps_h, scratch, SOURCES + j, g.points_w, scratch, first + j, g.points_w, width, sums
             )
-    copy_transposed(as_integers(buffer), 0, row, as_integers(out), 0, g.weight_lane, taps_h * taps_w, valid)
+    if g.points_w > 1:
+        for i in range(g.taps_h):
+            source, target = first + i * g.points_w, TARGETS + i * g.taps_w
+            weight_gradient(g.points_w, g.taps_w, scratch, source, 1, scratch, target, 1, width, sums)
+    copy_transposed(as_integers(buffer), 0, row, as_integers(out), 0, g.weight_lane, g.taps_h * g.taps_w, valid)
 
 
 @kernel
@@ -231,7 +243,7 @@ def winograd_sums_to_taps(block, scratch, sums: "T*", out: "T*", g: "Winograd", 
     group = block // g.run
     r = block - group * g.run
     points = g.points_h * g.points_w
-    taps = min(g.points_h, 3) * min(g.points_w, 3)
+    taps = g.taps_h * g.taps_w
     put_between(scratch, cast(offset(scratch, FIRST_PASS), sums))
     row = PASS_VECTORS * lanes(sums)
     for tap in range(g.taps_d):
@@ -259,7 +271,7 @@ def winograd_weight(
     run_block = block % s.run_blocks
     group = block // s.run_blocks
     points = g.points_h * g.points_w
-    taps = min(g.points_h, 3) * min(g.points_w, 3)
+    taps = g.taps_h * g.taps_w
     first = run_block * g.run // s.run_blocks
     count = (run_block + 1) * g.run // s.run_blocks - first
     panel = panel_block * g.panels // s.panel_blocks

@@ -11,7 +11,7 @@ from .pointer import as_integers, cast, load_pointer, offset, prefetch_read, sto
 from .simd import lanes, splat, store
 from .sources import source_at
 from .tile import MAX_ROWS
-from .winograd_transform import input_points, weight_points
+from .winograd_transform import input_points, many_weight_points, weight_points
 
 MAX_POINTS = 36
 MAX_TAPS_D = 7
@@ -21,8 +21,9 @@ MAX_TAPS_D = 7
 SOURCES, BETWEEN, TARGETS, LINES, PLACES, TABLES = 0, 36, 76, 112, 118, 124
 TABLE_SLOTS = 8 * (MAX_ROWS + MAX_TAPS_D * (MAX_ROWS + 1))
 PASS_VECTORS = 8
-# Source channels whose weights are gathered at a time: with 9 taps each, whole squares to transpose.
-GATHERED = 8
+# Source channels whose weights are gathered at a time: with 9 taps each, whole squares to transpose. Behind them, rows
+# between two passes over the taps of a large kernel.
+GATHERED, GATHERED_MANY, MOST_TAPS = 8, 4, 25
 PASS_SLOTS = (MAX_POINTS + 1) * PASS_VECTORS * 64 // 8
 FIRST_PASS = -(-(TABLES + TABLE_SLOTS) // 8) * 8
 FIRST_PRODUCT = FIRST_PASS + PASS_SLOTS
@@ -34,8 +35,10 @@ class Winograd(NamedTuple):
 
     points_h: int  # points per tile, by axis: 6, 4 or (not transformed) 1
     points_w: int
-    outputs_h: int  # outputs per tile, by axis: 4, 2 or 1
+    outputs_h: int  # outputs per tile, by axis: as many points less one are outputs and taps less one each
     outputs_w: int
+    taps_h: int
+    taps_w: int
     tiles_h: int
     tiles_w: int
     columns: int  # tiles of the whole batch that do not differ in D alone
@@ -231,23 +234,29 @@ def transform_weights(scratch, weight, packed, panel, first, last, g):
     valid = min(g.width, g.lanes - lane)
     source = offset(weight, group * g.weight_group + lane * g.weight_lane)
     points = g.points_h * g.points_w
-    taps = min(g.points_h, 3) * min(g.points_w, 3)
+    taps = g.taps_h * g.taps_w
+    many = max(g.taps_h, g.taps_w) > 3
+    gathered = GATHERED_MANY if many else GATHERED
     buffer = load_pointer(scratch, BETWEEN, packed)
     if valid < g.width:
-        for i in range(GATHERED * taps * g.width):
+        for i in range(gathered * taps * g.width):
             buffer[i] = 0
     for tap_d in range(g.taps_d):
         from_d = (g.taps_d - 1 - tap_d if g.backwards else tap_d) * taps
         target = offset(packed, tap_d * points * g.weight_point)
-        for r in range(first, last, GATHERED):
-            count = min(GATHERED, last - r)
+        for r in range(first, last, gathered):
+            count = min(gathered, last - r)
             _gather_taps(source, r * g.weight_run + from_d, taps, count, valid, buffer, g)
             for i in range(count):
                 for c in range(0, g.width, lanes(packed)):
-                    weight_points(
-                        g.points_h, g.points_w, offset(buffer, i * taps * g.width + c), g.width, g.backwards,
-                        offset(target, (r + i - first) * g.width + c), g.weight_point,
-                    )  # fmt: skip
+                    row, values = offset(buffer, i * taps * g.width + c), offset(target, (r + i - first) * g.width + c)
+                    if many:
+                        many_weight_points(
+                            g.points_h, g.points_w, g.taps_h, g.taps_w, row, g.width, g.backwards,
+                            offset(buffer, gathered * taps * g.width), values, g.weight_point,
+                        )  # fmt: skip
+                    else:
+                        weight_points(g.points_h, g.points_w, row, g.width, g.backwards, values, g.weight_point)
 
 
 @kernel

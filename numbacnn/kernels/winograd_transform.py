@@ -2,7 +2,8 @@
 
 Products of polynomials modulo ``x (x^2 - a^2) (x^2 - b^2) (x - infinity)`` give four outputs of a kernel of three taps
 for six multiplications instead of twelve, F(4, 3); modulo ``x (x^2 - 1) (x - infinity)`` two outputs for four instead
-of six, F(2, 3). With the matrices of the literature, ``y = A^T [(G w) * (B^T x)]``; the gradients need A and G^T, too.
+of six, F(2, 3). The same six points give three outputs of four taps, or two of five, F(2, 5), for six multiplications
+instead of ten. With the matrices of the literature, ``y = A^T [(G w) * (B^T x)]``; the gradients need A and G^T, too.
 
 ======================  ======  =================================================================
 transform               matrix  from, to
@@ -29,11 +30,12 @@ from __future__ import annotations
 
 from ._build import device, inlined
 from .pointer import load_pointer, offset
-from .simd import fma, lanes, load, store, store_first
+from .simd import fma, lanes, load, splat, store, store_first
 
 A, B = 0.75, 1.5
 A2, B2 = A * A, B * B
 A3, B3 = A * A2, B * B2
+A4, B4 = A2 * A2, B2 * B2
 PRODUCT, SUM = A2 * B2, A2 + B2
 # Derivatives of the modulus at its roots, inverted: what the weights' values are divided by.
 AT_0, AT_A, AT_B = 1 / PRODUCT, 1 / (2 * A2 * (A2 - B2)), 1 / (2 * B2 * (B2 - A2))
@@ -90,7 +92,7 @@ def _put(row, c, value, count):
 
 
 @device
-def output_values(points, source, first, step, target, target_first, target_step, start, count, like):
+def output_values(points, outputs, source, first, step, target, target_first, target_step, start, count, like):
     """``start + A^T m`` for `count` channels; source rows are whole vectors long."""
     x0, x1, x2, x3 = _four_pointers(source, first, step, like)
     y0, y1 = _two_pointers(target, target_first, target_step, like)
@@ -106,9 +108,17 @@ def output_values(points, source, first, step, target, target_first, target_step
         m1, m2, m3, m4, base = load(x1, c), load(x2, c), load(x3, c), load(x4, c), load(start, c)
         sum_a, sum_b, difference_a, difference_b = m1 + m2, m3 + m4, m1 - m2, m3 - m4
         _put(y0, c, base + (load(x0, c) + (sum_a + sum_b)), count)
-        _put(y1, c, fma(difference_a, A, fma(difference_b, B, base)), count)
-        _put(y2, c, fma(sum_a, A2, fma(sum_b, B2, base)), count)
-        _put(y3, c, base + fma(difference_a, A3, fma(difference_b, B3, load(x5, c))), count)
+        second = fma(difference_a, A, fma(difference_b, B, base))
+        third = fma(sum_a, A2, fma(sum_b, B2, base))
+        if outputs == 2:
+            _put(y1, c, second + load(x5, c), count)
+        elif outputs == 3:
+            _put(y1, c, second, count)
+            _put(y2, c, third + load(x5, c), count)
+        else:
+            _put(y1, c, second, count)
+            _put(y2, c, third, count)
+            _put(y3, c, base + fma(difference_a, A3, fma(difference_b, B3, load(x5, c))), count)
 
 
 @inlined
@@ -135,13 +145,57 @@ def _store_points(points, target, step, values):
 
 
 @inlined
+def _many_axis_points(taps, w0, w1, w2, w3, w4):
+    """``G w`` along one axis for the values at six points of four or five taps; of four, `w4` means nothing."""
+    even_a, even_b, last = fma(w2, A2, w0), fma(w2, B2, w0), w3
+    if taps == 5:
+        even_a, even_b, last = fma(w4, A4, even_a), fma(w4, B4, even_b), w4
+    even_a, odd_a = even_a * AT_A, fma(w3, A2, w1) * (A * AT_A)
+    even_b, odd_b = even_b * AT_B, fma(w3, B2, w1) * (B * AT_B)
+    return w0 * AT_0, even_a + odd_a, even_a - odd_a, even_b + odd_b, even_b - odd_b, last
+
+
+@device
+def _transform_line(points, taps, source, step, target, point_step):
+    """``G w`` of one vector along one axis, from taps `step` elements apart to points `point_step` apart."""
+    w0 = load(source, 0)
+    if taps == 1:
+        store(target, 0, w0)
+        return
+    w1, w2 = load(source, step), load(source, 2 * step)
+    if taps == 3:
+        _store_points(points, target, point_step, _axis_points(points, w0, w1, w2))
+    else:
+        values = _many_axis_points(taps, w0, w1, w2, load(source, 3 * step), load(source, (taps - 1) * step))
+        _store_points(points, target, point_step, values)
+
+
+@device
+def many_weight_points(points_h, points_w, taps_h, taps_w, taps, step, backwards, buffer, target, point_step):
+    """`weight_points` for kernels of any size, a line at a time; rows between the two passes lie in `buffer`."""
+    first = 0
+    if backwards:
+        first, step = (taps_h * taps_w - 1) * step, -step
+    n = lanes(target)
+    for j in range(taps_w):
+        line = offset(taps, first + j * step)
+        _transform_line(points_h, taps_h, line, taps_w * step, offset(buffer, j * n), taps_w * n)
+    for i in range(points_h):
+        line = offset(buffer, i * taps_w * n)
+        _transform_line(points_w, taps_w, line, n, offset(target, i * points_w * point_step), point_step)
+
+
+@inlined
 def _three(row, first, step):
     return load(row, first), load(row, first + step), load(row, first + 2 * step)
 
 
 @device
 def weight_points(points_h, points_w, taps, step, backwards, target, point_step):
-    """``G w G^T`` of one vector: `taps` has them `step` elements apart, in reverse if `backwards`."""
+    """``G w G^T`` of one vector, with three taps per axis or one.
+
+    They lie `step` elements apart in `taps`, in reverse if `backwards`.
+    """
     count = min(points_h, 3) * min(points_w, 3)
     first = 0
     if backwards:
@@ -168,7 +222,7 @@ def weight_points(points_h, points_w, taps, step, backwards, target, point_step)
 
 
 @device
-def gradient_points(points, source, first, step, target, target_first, target_step, count, like):
+def gradient_points(points, outputs, source, first, step, target, target_first, target_step, count, like):
     """``A y`` for `count` channels, at least one vector of them."""
     x0, x1 = _two_pointers(source, first, step, like)
     y0, y1, y2, y3 = _four_pointers(target, target_first, target_step, like)
@@ -185,7 +239,14 @@ def gradient_points(points, source, first, step, target, target_first, target_st
     y4, y5 = _two_pointers(target, target_first + 4 * target_step, target_step, like)
     for i in range(0, count, lanes(like)):
         c = min(i, count - lanes(like))
-        d0, d1, d2, d3 = load(x0, c), load(x1, c), load(x2, c), load(x3, c)
+        d0, d1 = load(x0, c), load(x1, c)
+        d2, d3, last = splat(like, 0.0), splat(like, 0.0), d1
+        if outputs > 2:
+            d2 = load(x2, c)
+            last = d2
+        if outputs > 3:
+            d3 = load(x3, c)
+            last = d3
         store(y0, c, d0)
         even, odd = fma(d2, A2, d0), fma(d3, A2, d1)
         store(y1, c, fma(odd, A, even))
@@ -193,15 +254,15 @@ def gradient_points(points, source, first, step, target, target_first, target_st
         even, odd = fma(d2, B2, d0), fma(d3, B2, d1)
         store(y3, c, fma(odd, B, even))
         store(y4, c, fma(odd, -B, even))
-        store(y5, c, d3)
+        store(y5, c, last)
 
 
 @device
-def weight_gradient(points, source, first, step, target, target_first, target_step, count, like):
+def weight_gradient(points, taps, source, first, step, target, target_first, target_step, count, like):
     """``G^T m`` for `count` channels; rows are whole vectors long."""
     x0, x1, x2, x3 = _four_pointers(source, first, step, like)
-    y0, y1 = _two_pointers(target, target_first, target_step, like)
-    y2 = load_pointer(target, target_first + 2 * target_step, like)
+    y0, y1, y2, y3 = _four_pointers(target, target_first, target_step, like)
+    y4 = load_pointer(target, target_first + 4 * target_step, like)
     if points == 4:
         for c in range(0, count, lanes(like)):
             m0, m1, m2 = load(x0, c), load(x1, c), load(x2, c)
@@ -216,4 +277,13 @@ def weight_gradient(points, source, first, step, target, target_first, target_st
         sum_a, sum_b, difference_a, difference_b = m1 + m2, m3 + m4, m1 - m2, m3 - m4
         store(y0, c, fma(load(x0, c), AT_0, fma(sum_a, AT_A, sum_b * AT_B)))
         store(y1, c, fma(difference_a, A * AT_A, difference_b * (B * AT_B)))
-        store(y2, c, fma(sum_a, A2 * AT_A, fma(sum_b, B2 * AT_B, load(x5, c))))
+        if taps == 3:
+            store(y2, c, fma(sum_a, A2 * AT_A, fma(sum_b, B2 * AT_B, load(x5, c))))
+            continue
+        store(y2, c, fma(sum_a, A2 * AT_A, sum_b * (B2 * AT_B)))
+        fourth = fma(difference_a, A3 * AT_A, difference_b * (B3 * AT_B))
+        if taps == 4:
+            store(y3, c, fourth + load(x5, c))
+        else:
+            store(y3, c, fourth)
+            store(y4, c, fma(sum_a, A4 * AT_A, fma(sum_b, B4 * AT_B, load(x5, c))))

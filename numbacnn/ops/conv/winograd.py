@@ -1,4 +1,4 @@
-"""Winograd convolution: kernels of three taps along W or H or both, at a third to a half of the multiplications.
+"""Winograd convolution: three to five taps along W or H or both, at a quarter to 60 % of the multiplications.
 
 How tiles and panels are cut into blocks that fit scratch memory and caches, and the launches.
 """
@@ -85,8 +85,8 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     g = geometry
     if g.stride != (1, 1, 1):
         return f"the stride is {g.stride}"
-    if not set(g.kernel[1:]) <= {1, 3} or 3 not in g.kernel[1:]:
-        return f"the kernel {g.kernel} does not have three taps along H and W or one of them"
+    if not set(g.kernel[1:]) <= {1, 3, 4, 5} or g.kernel[1:] == (1, 1):
+        return f"the kernel {g.kernel} does not have three to five taps along H and W or one of them"
     if g.kernel[0] > domain.MAX_TAPS_D:
         return f"the kernel has {g.kernel[0]} taps along D, more than {domain.MAX_TAPS_D}"
     if g.padding_mode[0] != "zeros" or (g.kernel[0] == 1 and g.pad_low[0] + g.pad_high[0] > 0):

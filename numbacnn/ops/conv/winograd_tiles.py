@@ -66,16 +66,15 @@ def side_of(g: ConvGeometry, direction: str) -> Side:
 
 
 def points_of(g: ConvGeometry, out: tuple[int, int, int]) -> tuple[int, int]:
-    """Points of a tile along H and W: 6 for 4 outputs, or 4 for 2 where that takes no more multiplications."""
-    h, w = (
-        1 if taps == 1 else 4 if _tiles(size, 2, dilation) * 4 <= _tiles(size, 4, dilation) * 6 else 6
-        for size, taps, dilation in zip(out[1:], g.kernel[1:], g.dilation[1:], strict=True)
-    )
+    """Points of a tile along H and W: 6; or, for 3 taps, 4 where that takes no more multiplications."""
+    h, w = (_points(*axis) for axis in zip(out[1:], g.kernel[1:], g.dilation[1:], strict=True))
     return h, w
 
 
-def _outputs(points: int) -> int:
-    return max(1, points - 2)
+def _points(size: int, taps: int, dilation: int) -> int:
+    if taps == 1:
+        return 1
+    return 4 if taps == 3 and _tiles(size, 2, dilation) * 4 <= _tiles(size, 4, dilation) * 6 else 6
 
 
 def _tiles(size: int, outputs: int, dilation: int) -> int:
@@ -89,6 +88,8 @@ class Tiles(NamedTuple):
 
     points_h: int
     points_w: int
+    outputs_h: int
+    outputs_w: int
     tiles_h: int
     tiles_w: int
     columns: int
@@ -101,9 +102,9 @@ class Tiles(NamedTuple):
 def tiles_of(g: ConvGeometry, side: Side) -> Tiles:
     """The tiles of a direction."""
     points_h, points_w = points_of(g, side.out)
-    tiles_h = _tiles(side.out[1], _outputs(points_h), g.dilation[1])
-    tiles_w = _tiles(side.out[2], _outputs(points_w), g.dilation[2])
-    return Tiles(points_h, points_w, tiles_h, tiles_w, g.batch * tiles_h * tiles_w)
+    outputs_h, outputs_w = points_h - g.kernel[1] + 1, points_w - g.kernel[2] + 1
+    tiles_h, tiles_w = _tiles(side.out[1], outputs_h, g.dilation[1]), _tiles(side.out[2], outputs_w, g.dilation[2])
+    return Tiles(points_h, points_w, outputs_h, outputs_w, tiles_h, tiles_w, g.batch * tiles_h * tiles_w)
 
 
 def odd_lines(elements: int, itemsize: int) -> int:
@@ -133,8 +134,10 @@ def record(g: ConvGeometry, side: Side, tiles: Tiles, cut: Cut, width: int, valu
     return Winograd(
         points_h=tiles.points_h,
         points_w=tiles.points_w,
-        outputs_h=_outputs(tiles.points_h),
-        outputs_w=_outputs(tiles.points_w),
+        outputs_h=tiles.outputs_h,
+        outputs_w=tiles.outputs_w,
+        taps_h=g.kernel[1],
+        taps_w=g.kernel[2],
         tiles_h=tiles.tiles_h,
         tiles_w=tiles.tiles_w,
         columns=tiles.columns,

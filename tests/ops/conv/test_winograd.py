@@ -9,7 +9,7 @@ import pytest
 import numbacnn as nc
 from numbacnn import functional as F
 from numbacnn.errors import OptionError
-from numbacnn.kernels import winograd_domain
+from numbacnn.kernels import conv_winograd_weight, winograd_domain
 from numbacnn.kernels.tile import MAX_ROWS
 from numbacnn.ops import conv_backward_data, conv_backward_weight, conv_forward, explain
 from numbacnn.ops.conv import winograd, winograd_tiles, winograd_weight
@@ -94,6 +94,15 @@ def check(case):
         ((9, 3, 7), (3, 1, 1)),
         ((4, 7, 5), (1, 3, 1)),
         ((3, 4, 11), (1, 1, 3)),
+        ((37,), (4,)),
+        ((38,), (5,)),
+        ((9, 14), (5, 5)),
+        ((9, 14), (4, 4)),
+        ((13, 9), (3, 5)),
+        ((13, 9), (5, 4)),
+        ((13, 9), (5, 1)),
+        ((6, 7, 8), (3, 5, 3)),
+        ((6, 9, 8), (2, 4, 5)),
         ((5, 9, 4), (4, 3, 1)),
     ],
     ids=str,
@@ -109,6 +118,7 @@ def test_every_raggedness_of_tiles(height):
     """Two or four outputs per tile, the last tile cut anywhere; on the other axis another cut."""
     check(ConvCase(1, 16, 8, (height, 15 - height), (3, 3)))
     check(ConvCase(3, 16, 8, (15 - height,), (3,), padding=1))
+    check(ConvCase(1, 16, 8, (height, 16 - height), (5, 4), padding=1))
 
 
 @pytest.mark.parametrize("out_channels", [1, 4, 7, 8, 9, 16, 17, 24, 33, 70])
@@ -116,12 +126,14 @@ def test_every_raggedness_of_tiles(height):
 def test_channels(in_channels, out_channels):
     check(ConvCase(1, in_channels, out_channels, (7, 9), (3, 3), padding=1))
     check(ConvCase(1, in_channels, out_channels, (7, 5), (3, 3), padding=1, dtype="float64"))
+    check(ConvCase(1, in_channels, out_channels, (7, 5), (5, 5), padding=2))
 
 
 @pytest.mark.parametrize("padding", [0, 1, 2, 5, ((0, 3), (4, 1))], ids=str)
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
 def test_padding(padding, mode):
     check(ConvCase(2, 16, 24, (6, 9), (3, 3), padding=padding, padding_mode=mode))
+    check(ConvCase(1, 16, 24, (6, 9), (5, 5), padding=padding, padding_mode=mode))
 
 
 @pytest.mark.parametrize("padding", [0, 1, 2, 4, (0, 3), (5, 1)], ids=str)
@@ -176,6 +188,7 @@ CUT = [
     ConvCase(1, 140, 560, (50, 18), (3, 3), padding=1, dtype="float64", name="panels of gradients in parts"),
     ConvCase(1, 600, 900, (50, 18), (3, 3), padding=1, groups=3, name="groups of gradients in parts"),
     ConvCase(1, 130, 70, (9, 24, 13), (3, 3, 3), padding=(0, 2, 3), dilation=(4, 2, 3), name="dilated"),
+    ConvCase(1, 70, 130, (33, 31), (5, 5), padding=2, name="five taps"),
 ]
 
 
@@ -224,7 +237,7 @@ def test_the_cases_meet_every_cut():
     plans = [winograd_weight.plan(geometry_of(case), np.dtype(case.dtype).itemsize) for case in CUT]
     at_once = [plan.parts[0].sums.point_blocks == 0 for plan in plans]
     portions = [len(plan.parts[0].portions) for plan in plans]
-    assert at_once == [False, False, True, True, False, False, True, True, False, False, True]
+    assert at_once == [False, False, True, True, False, False, True, True, False, False, True, False]
     assert portions[8] > 1
     assert len(plans[8].parts) > 1
     assert len(plans[9].parts) > 1
@@ -244,6 +257,14 @@ def test_blocks_fit_the_scratch(vector_bytes, itemsize, monkeypatch):
 
 
 def test_tables_fit_the_scratch():
+    rows = conv_winograd_weight.MOST_BETWEEN + winograd_domain.MOST_TAPS
+    room = winograd_domain.PASS_SLOTS + conv_winograd_weight.AT_ONCE_TILES
+    assert rows * winograd_domain.PASS_VECTORS * 64 // 8 <= room
+    sums = winograd_domain.MAX_POINTS * conv_winograd_weight.AT_ONCE_RUN * conv_winograd_weight.AT_ONCE_PANELS * 2 * 64
+    assert conv_winograd_weight.AT_ONCE_TILES + sums // 8 <= winograd_domain.PRODUCT_SLOTS
+    for taps, gathered in ((9, winograd_domain.GATHERED), (25, winograd_domain.GATHERED_MANY)):
+        vectors = gathered * taps * 2 + (taps > 9) * conv_winograd_weight.MOST_BETWEEN
+        assert vectors * 64 // 8 <= winograd_domain.PASS_SLOTS
     tiles = max(winograd.TILES, *winograd.OWN_TILES)
     for most, taps in ((tiles, winograd_domain.MAX_TAPS_D), (winograd.MOST_TILES, 1)):
         assert -(-most // MAX_ROWS) * (MAX_ROWS + taps * (MAX_ROWS + 1)) <= winograd_domain.TABLE_SLOTS
@@ -257,10 +278,11 @@ def test_same_bits_on_any_threads(case):
 # ----------------------------------------------------------------------------------------------------- numerical errors
 
 
+@pytest.mark.parametrize("taps", [3, 4, 5])
 @pytest.mark.parametrize("channels", [64, 1024])
-def test_float32_error(channels):
+def test_float32_error(channels, taps):
     """The documented bound; a sum of products of float32 is about three times as exact."""
-    case = ConvCase(1, channels, 16, (16, 16), (3, 3), padding=1, name=str(channels))
+    case = ConvCase(1, channels, 16, (16, 16), (taps, taps), padding=1, name=str(channels))
     x, weight, bias, grad = operands(case)
     double = case._replace(dtype="float64")
     for got, want in zip(
@@ -300,8 +322,8 @@ def test_what_lies_behind_the_input_does_not_leak():
     ("input_shape", "weight_shape", "options", "reason"),
     [
         ((1, 16, 9, 9), (16, 16, 3, 3), {"stride": 2}, r"the stride is \(1, 2, 2\)"),
-        ((1, 16, 9, 9), (16, 16, 5, 3), {}, r"the kernel \(1, 5, 3\) does not have three taps along H and W or one"),
-        ((1, 16, 9, 9, 9), (16, 16, 3, 1, 5), {}, r"the kernel \(3, 1, 5\) does not have three taps"),
+        ((1, 16, 9, 9), (16, 16, 6, 3), {}, r"the kernel \(1, 6, 3\) does not have three to five taps along"),
+        ((1, 16, 9, 9, 9), (16, 16, 3, 1, 2), {}, r"the kernel \(3, 1, 2\) does not have three to five taps"),
         ((1, 16, 9, 9, 9), (16, 16, 8, 3, 3), {}, "the kernel has 8 taps along D, more than 7"),
         ((1, 16, 9, 9, 9), (16, 16, 3, 3, 3), {"padding": 1, "padding_mode": "circular"}, "there is padding along D"),
         ((1, 16, 9, 9, 9), (16, 16, 1, 3, 3), {"padding": (1, 0, 0)}, "there is padding along D"),
