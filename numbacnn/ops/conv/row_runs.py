@@ -25,7 +25,7 @@ from ...kernels.conv_rows import (
 from ...kernels.sources import MODES
 from ...kernels.tile import tile_lanes
 from .. import memory
-from . import blocking
+from . import blocking, row_runs_data
 from .finish import NOTHING, Finish
 from .gemm import zero_row
 from .lattice import by_axis, strides
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 name = "row_runs"
 finishes = ("activation", "residual")
+backward_data = row_runs_data.backward_data
 
 # Above this a tap alone is long enough a run for the general algorithm, whose weights are blocked for the caches.
 # (Measured: 1.1 to 1.4 times as fast as that at these numbers of channels, the same at twice as many.)
@@ -65,7 +66,7 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     """None, or why this algorithm does not take the problem."""
     g = geometry
     if direction == "backward_data":
-        return "it has no backward_data: few channels are produced there, not summed over"
+        return row_runs_data.accepts(g)
     if g.groups != 1:
         return f"groups is {g.groups}, not 1"
     if g.in_channels > MAX_CHANNELS[direction]:

@@ -348,7 +348,7 @@ def test_explain_says_why_not_the_others():
         (((1, 64, 9, 9), (64, 1, 3, 3)), {"groups": 64}, "forward", "depthwise"),
         (((1, 64, 9, 9), (64, 1, 3, 3)), {"groups": 64}, "backward_weight", "depthwise"),
         (((1, 3, 9, 9), (64, 3, 3, 3)), {}, "forward", "row_runs"),
-        (((1, 3, 9, 9), (64, 3, 3, 3)), {}, "backward_data", "indirect"),
+        (((1, 3, 9, 9), (64, 3, 3, 3)), {}, "backward_data", "row_runs"),
     ],
 )
 def test_choice(shapes, options, direction, algorithm):

@@ -118,7 +118,11 @@ def test_nan_and_infinity_stay_where_they_are():
 @pytest.mark.parametrize(
     ("direction", "shapes", "options", "reason"),
     [
-        ("backward_data", ((1, 3, 8, 8), (4, 3, 3, 3)), {}, "backward_data"),
+        ("backward_data", ((1, 3, 8, 8), (4, 3, 3, 3)), {"padding": 1, "padding_mode": "reflect"}, "padding repeats"),
+        ("backward_data", ((1, 24, 8, 8), (24, 12, 3, 3)), {"groups": 2}, "groups is 2"),
+        ("backward_data", ((1, 13, 8, 8), (4, 13, 3, 3)), {}, "13 input channels"),
+        ("backward_data", ((1, 3, 40, 40), (4, 3, 17, 17)), {}, "867 products"),
+        ("backward_data", ((1, 3, 4000, 4000), (4, 3, 3, 3)), {"dilation": 1999}, "does not fit its patch"),
         ("forward", ((1, 24, 8, 8), (24, 12, 3, 3)), {"groups": 2}, "groups is 2"),
         ("forward", ((1, 64, 8, 8), (4, 64, 3, 3)), {}, "64 input channels"),
         ("forward", ((1, 8, 300000), (4, 8, 200000)), {}, "patch"),
@@ -132,8 +136,8 @@ def test_refusals(direction, shapes, options, reason):
 
 
 def test_refusal_when_forced():
-    with pytest.raises(OptionError, match="row_runs.*backward_data"):
-        conv_backward_data(np.ones((1, 4, 6, 6)), np.ones((4, 3, 3, 3)), (1, 3, 8, 8), algorithm=ALGORITHM)
+    with pytest.raises(OptionError, match="row_runs.*backward_data.*13 input channels"):
+        conv_backward_data(np.ones((1, 4, 6, 6)), np.ones((4, 13, 3, 3)), (1, 13, 8, 8), algorithm=ALGORITHM)
 
 
 def test_blocks_depend_on_the_problem_alone_and_are_enough():

@@ -1,0 +1,133 @@
+"""The data gradient of few input channels, forced, against the oracle."""
+
+import numpy as np
+import pytest
+
+from numbacnn.ops import conv_backward_data
+from numbacnn.ops.conv import row_runs, row_runs_data
+from numbacnn.ops.geometry import conv_geometry
+from tests import naive
+from tests.bits import assert_same_bits
+from tests.cases import CONV_CASES, ConvCase, conv_arrays, integers
+from tests.ops.conv.plans import forget_plans
+
+ALGORITHM = "row_runs"
+
+
+def geometry(case):
+    return conv_geometry(case.input_shape, case.weight_shape, **case.options)
+
+
+def bands(case):
+    """How many the output of a sample is cut into, along rows and along columns."""
+    record = row_runs_data.plan(geometry(case), 4, False)[0]
+    return record.row_blocks, record.column_blocks
+
+
+def check(case):
+    """With and without bias, it equals the oracle's."""
+    _, weight, _ = conv_arrays(case)
+    grad = integers(geometry(case).output_shape, case.dtype, seed=3)
+    bias = integers((case.input_shape[1],), case.dtype, seed=4)
+    expected = np.zeros(case.input_shape)
+    if case.batch:
+        expected = naive.conv_backward_data(grad, weight, case.input_shape, **case.options)
+    options = {**case.options, "algorithm": ALGORITHM}
+    got = conv_backward_data(grad, weight, case.input_shape, **options)
+    assert (got.shape, got.dtype) == (case.input_shape, case.dtype)
+    np.testing.assert_array_equal(got, expected)
+    got = conv_backward_data(grad, weight, case.input_shape, bias=bias, **options)
+    np.testing.assert_array_equal(got, expected + bias.reshape(-1, *[1] * len(case.size)))
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CONV_CASES if row_runs.accepts("backward_data", geometry(case)) is None], ids=str
+)
+def test_table(case):
+    check(case)
+
+
+@pytest.mark.parametrize(("out_channels", "in_channels"), [(1, 1), (5, 2), (8, 3), (16, 4), (17, 5), (33, 8), (9, 12)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_channels(in_channels, out_channels, dtype):
+    check(ConvCase(2, in_channels, out_channels, (7, 9), (3, 2), padding=1, dtype=dtype))
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 5])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_strides_and_dilations(stride, dilation):
+    check(ConvCase(1, 3, 5, (8, 9, 11), (2, 3, 4), stride, ((1, 0), 2, (3, 2)), dilation))
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 4, 6, 7, 13, 97])
+def test_number_of_positions(columns):
+    """Every way that tiles of output positions may be filled."""
+    check(ConvCase(1, 2, 3, (columns + 2,), (3,)))
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 15, 16, 17, 25, 33, 300, 700])
+def test_number_of_products(count):
+    """Every way that panels, and vectors of a line of taps, may be filled."""
+    check(ConvCase(2, 1, 5, (count + 12,), (count,)))
+
+
+@pytest.mark.parametrize(
+    ("case", "cut"),
+    [
+        (ConvCase(1, 3, 4, (70, 60), (3, 3), padding=1), (16, 1)),
+        (ConvCase(2, 3, 4, (70, 61), (7, 7), 2, 3), (4, 1)),
+        (ConvCase(2, 2, 4, (40, 41), (3, 3), padding=9), (12, 1)),  # bands that own nothing but padding
+        (ConvCase(1, 3, 4, (100, 70), (3, 3), (5, 1)), (5, 1)),  # rows that no tap reaches
+        (ConvCase(1, 1, 4, (60, 61), (5, 3), dilation=(4, 3)), (2, 1)),
+        (ConvCase(1, 1, 4, (9000,), (80,), 4, 38), (1, 8)),
+        (ConvCase(2, 3, 4, (5, 2000), (5, 3)), (1, 7)),  # a single output row
+        (ConvCase(1, 8, 4, (30, 1500), (8, 3), 2), (1, 16)),  # rows too long for a patch
+        (ConvCase(1, 2, 4, (9, 30, 31), (3, 3, 3), padding=1), (15, 1)),
+        (ConvCase(1, 1, 4, (11, 30, 31), (2, 3, 3), (3, 2, 1), dilation=(3, 2, 2)), (4, 1)),
+        (ConvCase(1, 1, 4, (12, 20, 31), (2, 3, 3), (5, 1, 1)), (6, 1)),  # planes that no tap reaches
+        (ConvCase(1, 1, 4, (6, 5, 700), (3, 5, 9)), (1, 10)),
+    ],
+    ids=lambda value: "x".join(map(str, value)) if not isinstance(value, ConvCase) else None,
+)
+def test_bands(case, cut):
+    assert bands(case) == cut
+    check(case)
+    check(case._replace(dtype="float64"))
+
+
+def test_samples_go_through_in_portions(monkeypatch):
+    case = ConvCase(5, 3, 4, (40, 41), (3, 3), padding=1)
+    record = row_runs_data.plan(geometry(case), 4, False)[0]
+    forget_plans()
+    monkeypatch.setattr(row_runs_data, "RIM_BYTES", 2 * record.row_blocks * record.rim * 4)
+    check(case)
+    forget_plans()
+
+
+def test_no_batch():
+    check(ConvCase(0, 3, 4, (40, 41), (3, 3)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_same_bits_for_any_number_of_threads_and_samples(dtype):
+    generator = np.random.default_rng(0)
+    grad = generator.standard_normal((3, 20, 40, 45)).astype(dtype)
+    weight = generator.standard_normal((20, 3, 5, 5)).astype(dtype)
+
+    def gradient(grad):
+        return conv_backward_data(grad, weight, (len(grad), 3, 40, 45), padding=2, algorithm=ALGORITHM)
+
+    assert_same_bits(lambda: gradient(grad))
+    whole = gradient(grad)
+    for n in range(3):
+        assert whole[n : n + 1].tobytes() == gradient(grad[n : n + 1]).tobytes()
+
+
+def test_nan_and_infinity_stay_where_they_are():
+    grad = np.zeros((1, 2, 40, 41), np.float32)
+    grad[0, 0, 4, 4], grad[0, 1, 39, 40] = np.nan, np.inf
+    result = conv_backward_data(grad, np.ones((2, 1, 3, 3), np.float32), (1, 1, 40, 41), padding=1, algorithm=ALGORITHM)
+    rows, columns = np.arange(40), np.arange(41)
+    near = (np.abs(rows - 4) <= 1)[:, None] & (np.abs(columns - 4) <= 1)
+    np.testing.assert_array_equal(np.isnan(result[0, 0]), near)
+    np.testing.assert_array_equal(np.isinf(result[0, 0]), (rows >= 38)[:, None] & (columns >= 39))
