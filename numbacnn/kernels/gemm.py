@@ -15,13 +15,14 @@ from ._build import device, kernel
 from ._serial import SCRATCH_SLOTS
 from .columns import columns_dot, pack_columns
 from .layout import copy_transposed
-from .pointer import as_integers, cast, offset, store_pointer
+from .pointer import as_integers, cast, offset, prefetch_read, prefetch_write, store_pointer
 from .simd import fma, load, splat, store
 from .tile import MAX_ROWS, MIN_GEMM_ROWS, gemm_tile
 
 # The scratch: a table per row tile; the initial values of a block's columns; copies of some rows of `a`, of which
 # `ROW_GROUP` at a time stay in L1; copies of columns of `b`, which stay in L2.
 ROW_GROUP, ROW_COPIES = 12, 48
+PREFETCH_ROWS = 4  # of `b`, asked for ahead of being copied: each ends where hardware stops foreseeing
 ROW_SLOTS = 128  # a row's stretch of one block of the depth: 1 KiB
 TABLE_STEP = 16
 START = TABLE_STEP * ROW_GROUP // MAX_ROWS
@@ -47,6 +48,7 @@ class Gemm(NamedTuple):
     row_blocks: int
     column_blocks: int
     depth_block: int
+    copy_rows: int  # 1: rows of `a` are copied before use; 0: they are read where they lie
     has_bias: int
     direct: int  # 1: a single row, and columns of `b` are read where they lie; 0: copies of them
 
@@ -81,6 +83,7 @@ def _pack_columns(source, packed, depth, columns, g):
         for k in range(depth):
             row, place = offset(source, k * g.b_depth), k * g.width
             for column in range(0, whole, g.width):
+                prefetch_read(row, PREFETCH_ROWS * g.b_depth + column)
                 for lane in range(0, g.width, g.vector):
                     store(packed, place + lane, load(row, column + lane))
                 place += g.panel
@@ -94,8 +97,13 @@ def _pack_columns(source, packed, depth, columns, g):
             _copy(offset(source, column * g.b_column), g.b_depth, g.b_column, target, g.width, depth, g.width)
     if whole < columns:
         target = offset(packed, whole // g.width * g.panel)
-        for i in range(depth * g.width):
-            target[i] = 0
+        if g.b_depth == 1 and columns - whole >= g.vector:
+            pack_columns(offset(source, whole * g.b_column), g.b_column, depth, target, g.width)
+            target, whole = offset(target, g.vector), whole + g.vector
+        missing = g.width - columns % g.width
+        for k in range(depth):
+            for lane in range(columns - whole, columns - whole + missing):
+                target[k * g.width + lane] = 0
         _copy(offset(source, whole * g.b_column), g.b_depth, g.b_column, target, g.width, depth, columns - whole)
 
 
@@ -152,12 +160,15 @@ def _put_tables(table, rows, tiles, packed, pitch, columns, out, out_row):
 
 
 @device
-def _multiply(table, rows, columns, start, out, row_count, column_count, depth, d, g):
-    """A few copied rows times copied columns, added to `out` unless `d` is 0, when it begins at `start`."""
+def _multiply(table, rows, pitch, columns, start, out, row_count, column_count, depth, d, g):
+    """A few rows, `pitch` apart, times copied columns, added to `out` unless `d` is 0, when it begins at `start`."""
     tiles = (row_count + MAX_ROWS - 1) // MAX_ROWS
-    _put_tables(table, row_count, tiles, rows, g.depth_block, columns, out, g.columns)
+    _put_tables(table, row_count, tiles, rows, pitch, columns, out, g.columns)
     for lane in range(0, column_count, g.width):  # 2nd loop: panels of columns
         lanes = min(g.width, column_count - lane)
+        if lane + g.width < column_count:  # results lie in pieces far apart, which no hardware foresees
+            for row in range(row_count):
+                prefetch_write(out, row * g.columns + lane + g.width)
         for tile in range(tiles):  # 1st loop: row tiles
             gemm_tile(
                 max(_part(tile, tiles, row_count)[1], MIN_GEMM_ROWS),
@@ -214,11 +225,15 @@ def gemm(block, scratch, a: "T*", b: "T*", bias: "T*", out: "T*", places: "int64
         _pack_columns(offset(b, d * g.b_depth), packed_columns, depth, columns, g)
         for r in range(0, rows, ROW_COPIES):
             count = min(ROW_COPIES, rows - r)
-            _copy(offset(a, r * g.a_row + d * g.a_depth), g.a_row, g.a_depth, packed_rows, g.depth_block, count, depth)
+            source, pitch = offset(a, r * g.a_row + d * g.a_depth), g.a_row
+            if g.copy_rows:
+                _copy(source, g.a_row, g.a_depth, packed_rows, g.depth_block, count, depth)
+                source, pitch = packed_rows, g.depth_block
             for first in range(0, count, ROW_GROUP):  # 3rd loop: rows that stay in L1
                 _multiply(
                     scratch,
-                    offset(packed_rows, first * g.depth_block),
+                    offset(source, first * pitch),
+                    pitch,
                     packed_columns,
                     start,
                     offset(out, (r + first) * g.columns),

@@ -10,23 +10,31 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..kernels import gemm
-from ..kernels.tile import tile_lanes
+from ..kernels.tile import MAX_ROWS, tile_lanes
 from ._check import check_same_dtype
 from .conv.blocking import split_evenly
 from .memory import empty
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
+
+    from ..kernels._build import Prepared
 
 __all__ = ["matmul"]
 
 # Enough blocks that two to eight cores finish together, as long as each is worth a thread.
-MANY_BLOCKS, OPERATIONS_PER_BLOCK = 32, 1 << 22
+MANY_BLOCKS, OPERATIONS_PER_BLOCK = 32, 1 << 20
+# Beginning and ending a tile takes as long as so many operations.
+TILE_OPERATIONS = 3000
 # A block copies its rows and its columns, which costs least where it is as high as it is wide; this is low.
 FEW_ROWS = 48
 # Few rows are multiplied as fast as `b` is read: elements of it per block, and panels, where they lie along rows of
-# memory (short stretches are read slowly).
-ELEMENTS_PER_BLOCK, PANELS_PER_STREAM = 1 << 16, 40
+# memory (short stretches are read slowly, above all where nothing is computed meanwhile).
+ELEMENTS_PER_BLOCK, PANELS_PER_STREAM, PANELS_OF_ONE_ROW = 1 << 16, 16, 24
+# Rows so far apart share few places of the first cache, and drive each other out unless they are copied; which does not
+# matter where a block has so few panels of columns.
+CONFLICT_BYTES, FEW_PANELS = 4096, 2
 # Products whose places are tabulated at a time: half a megabyte.
 PLACES = 1 << 15
 # One core, conservatively: decides only whether a launch is worth a second core.
@@ -103,10 +111,10 @@ def product(a: np.ndarray, b: np.ndarray, batch: tuple[int, ...] = (), bias: np.
     if columns == 1 and bias is None:  # a column of results is a row of them as well, and fills vectors
         a, b, rows, columns = b.swapaxes(-1, -2), a.swapaxes(-1, -2), 1, rows
     count = math.prod(batch)
-    p = _plan(rows, columns, depth, a.itemsize, count, a.strides[-2:] + b.strides[-2:], bias is not None)
+    p = _plan(rows, columns, depth, a.dtype, count, a.strides[-2:] + b.strides[-2:], bias is not None)
     start = a if bias is None else np.ascontiguousarray(bias)
     if not batch:
-        gemm.gemm(p.blocks, a, b, start, out, _NO_PLACES, p.record, cost=p.cost)
+        p.single(a, b, start, out)
         return out
     flat = out.reshape(count, rows, columns)
     for first, places in _places(a, b, batch):
@@ -143,21 +151,32 @@ class Plan(NamedTuple):
     record: gemm.Gemm
     blocks: int
     cost: float
+    single: Prepared  # the launch of one product
 
 
 @functools.lru_cache(maxsize=1024)
 def _plan(
-    rows: int, columns: int, depth: int, itemsize: int, count: int, strides: tuple[int, ...], has_bias: bool
+    rows: int,
+    columns: int,
+    depth: int,
+    dtype: np.dtype[Any],
+    count: int,
+    strides: tuple[int, ...],
+    has_bias: bool,
 ) -> Plan:
+    itemsize = dtype.itemsize
     a_row, a_depth, b_depth, b_column = (stride // itemsize for stride in strides)
     direct = rows == a_depth == 1 and 1 in (b_depth, b_column)
     full = tile_lanes(itemsize)
     width = full if columns > full // 2 else full // 2
     panels = -(-columns // width)
     streams = b_column == 1 and rows <= gemm.ROW_COPIES  # what is read is read once: long stretches of memory, then
-    depth_block = split_evenly(depth, gemm.ROW_SLOTS * 8 // itemsize // (4 if streams else 1))
+    longest = gemm.ROW_SLOTS * 8 // itemsize // (4 if streams else 1)
+    if a_depth == 1 and panels <= FEW_PANELS:  # rows of `a` are read once: long stretches of those
+        longest = gemm.COLUMN_SLOTS * 8 // itemsize // (panels * width) - 64 // itemsize
+    depth_block = split_evenly(depth, longest)
     panel = depth_block * width + 64 // itemsize
-    operations = 2.0 * rows * columns * depth
+    operations = 2.0 * rows * columns * depth + TILE_OPERATIONS * panels * -(-rows // MAX_ROWS)
     most = gemm.START_SLOTS * 8 // (width * itemsize)
     if direct:
         wanted = 1 + columns * depth // ELEMENTS_PER_BLOCK
@@ -166,9 +185,11 @@ def _plan(
         most = min(most, gemm.COLUMN_SLOTS * 8 // (panel * itemsize))
     wanted = -(-(1 << min(MANY_BLOCKS, wanted).bit_length() - 1) // count)
     fewest = -(-panels // most)
+    stretch = PANELS_OF_ONE_ROW if direct else PANELS_PER_STREAM
     row_blocks = max(1, min(round(math.sqrt(max(wanted, fewest) * rows / columns)), rows // FEW_ROWS))
-    column_blocks = min(-(-wanted // row_blocks), panels // PANELS_PER_STREAM if streams else panels)
+    column_blocks = min(-(-wanted // row_blocks), panels // stretch if streams else panels)
     column_blocks = max(column_blocks, fewest)
+    conflict = a_row * itemsize % CONFLICT_BYTES == 0
     record = gemm.Gemm(
         rows=rows,
         columns=columns,
@@ -183,8 +204,10 @@ def _plan(
         row_blocks=row_blocks,
         column_blocks=column_blocks,
         depth_block=depth_block,
+        copy_rows=int(a_depth != 1 or (conflict and panels > FEW_PANELS * column_blocks)),
         has_bias=int(has_bias),
         direct=int(direct),
     )
     cost = operations / OPERATIONS_PER_NS + (rows + columns) * depth * itemsize / BYTES_PER_NS
-    return Plan(record, row_blocks * column_blocks, cost)
+    blocks = row_blocks * column_blocks
+    return Plan(record, blocks, cost, gemm.gemm.prepare((dtype,), blocks, _NO_PLACES, record, cost=cost))

@@ -141,12 +141,13 @@ def test_scratch_memory_holds_every_copy():
     sizes = (1, 5, 60, 300, 5000, 60_000)
     for rows, columns, depth, itemsize in ((m, n, k, s) for m in sizes for n in sizes for k in sizes for s in (4, 8)):
         for strides in ((depth, 1, columns, 1), (depth, 1, 1, depth), (1, rows, 2, 2 * depth)):
-            plan = module._plan(rows, columns, depth, itemsize, 1, tuple(s * itemsize for s in strides), False)
+            dtype = np.dtype(f"f{itemsize}")
+            plan = module._plan(rows, columns, depth, dtype, 1, tuple(s * itemsize for s in strides), False)
             g = plan.record
             total = -(-columns // g.width)
             panels = -(-total // g.column_blocks)
             assert panels * g.width * itemsize <= gemm.START_SLOTS * 8
-            assert g.depth_block * itemsize <= gemm.ROW_SLOTS * 8
+            assert not g.copy_rows or g.depth_block * itemsize <= gemm.ROW_SLOTS * 8
             assert g.direct or panels * g.panel * itemsize <= gemm.COLUMN_SLOTS * 8
             assert 1 <= g.row_blocks <= rows
             assert 1 <= g.column_blocks <= total
