@@ -25,6 +25,8 @@ from .libraries import Call, Unsupported, connect, result_names
 
 # A training step is judged by its loss after a few of them: that depends on every gradient.
 STEPS_JUDGED = 4
+# Read when libraries are loaded. OpenBLAS's threads would spin for a tenth of a second after their last work.
+_SETTINGS = {"OPENBLAS_THREAD_TIMEOUT": "20"}
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBACNN_NUM_THREADS")
 
 
@@ -163,7 +165,7 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, self.library, self._threads), daemon=True)
-        with _environment(dict.fromkeys(_THREAD_VARIABLES, str(self._threads))):  # read when libraries are loaded
+        with _environment(_SETTINGS | dict.fromkeys(_THREAD_VARIABLES, str(self._threads))):
             self._process.start()
         theirs.close()
 
