@@ -16,18 +16,19 @@ LINE_BYTES = 64
 AHEAD_BYTES = 512
 
 
-class _Columns:
-    """One vector's worth of rows, and the columns read from them a few at a time."""
+class ColumnReader:
+    """One vector's worth of rows, or several, and the columns read from them a few at a time."""
 
-    def __init__(self, e: TileEmitter, rows: list[Any]) -> None:
+    def __init__(self, e: TileEmitter, rows: list[Any], ahead: Any = None) -> None:
         self.e, self.rows = e, rows
+        self.ahead = e.constant(AHEAD_BYTES // e.itemsize) if ahead is None else ahead
         self.step = PART_BYTES // e.itemsize  # columns that one reading yields
 
-    def read(self, place: Any) -> list[Any]:
-        """`step` vectors: the columns from element `place` of the rows on."""
+    def read(self, place: Any, vector: int = 0) -> list[Any]:
+        """`step` vectors: the columns from element `place` of the rows of a vector on."""
         e, step = self.e, self.step
         part = e.ir.VectorType(e.scalar, step)
-        parts = [e.builder.bitcast(e.at(row, place), part.as_pointer()) for row in self.rows]
+        parts = [e.builder.bitcast(e.at(row, place), part.as_pointer()) for row in self._rows_of(vector)]
         parts = [e.builder.load(pointer, align=e.itemsize) for pointer in parts]
         vectors = [self._join(parts[i::step]) for i in range(step)]
         low, high = (self._interleaved(first) for first in (0, step // 2))
@@ -36,19 +37,22 @@ class _Columns:
             vectors = [e.builder.shuffle_vector(a, b, order) for a, b in pairs for order in (low, high)]
         return vectors
 
-    def one(self, place: Any) -> Any:
+    def one(self, place: Any, vector: int = 0) -> Any:
         """The column at element `place`."""
         e = self.e
-        vector = e.ir.Constant(e.vector, e.ir.Undefined)
-        for i, row in enumerate(self.rows):
+        column = e.ir.Constant(e.vector, e.ir.Undefined)
+        for i, row in enumerate(self._rows_of(vector)):
             element = e.builder.load(e.at(row, place), align=e.itemsize)
-            vector = e.builder.insert_element(vector, element, e.ir.Constant(e.i32, i))
-        return vector
+            column = e.builder.insert_element(column, element, e.ir.Constant(e.i32, i))
+        return column
+
+    def _rows_of(self, vector: int) -> list[Any]:
+        return self.rows[vector * self.e.lanes : (vector + 1) * self.e.lanes]
 
     def _prefetch(self, place: Any) -> None:
-        """Ask for the lines that will be read `AHEAD_BYTES` later: more rows than the machine follows by itself."""
+        """Ask for the lines that will be read later: more rows than the machine follows by itself."""
         e, i8 = self.e, self.e.ir.IntType(8).as_pointer()
-        ahead = e.builder.add(place, e.constant(AHEAD_BYTES // e.itemsize))
+        ahead = e.builder.add(place, self.ahead)
         for row in self.rows:
             line = e.builder.bitcast(e.at(row, ahead), i8)
             e.call("llvm.prefetch.p0", e.ir.VoidType(), [line, *(e.ir.Constant(e.i32, n) for n in (0, 3, 1))])
@@ -59,17 +63,17 @@ class _Columns:
         A cache line of each row is used up before the next: the rows may share few places of the cache.
         """
         e, builder = self.e, self.e.builder
-        step, line = e.constant(self.step), e.constant(LINE_BYTES // e.itemsize)
-        lines = builder.sdiv(count, line)
+        step, readings = e.constant(self.step), LINE_BYTES // PART_BYTES
+        parts = builder.sdiv(count, step)
 
-        def of_line(n, values):
-            begin = builder.mul(n, line)
-            self._prefetch(begin)
-            parts = e.constant(LINE_BYTES // PART_BYTES)
-            return loop(e, "parts", parts, values, lambda m, v: several(builder.add(begin, builder.mul(m, step)), v))
+        def part(m, values):
+            k = builder.mul(m, step)
+            with builder.if_then(builder.icmp_signed("==", builder.and_(m, e.constant(readings - 1)), e.constant(0))):
+                self._prefetch(k)
+            return several(k, values)
 
-        values = loop(e, "lines", lines, values, of_line)
-        done = builder.mul(lines, line)
+        values = loop(e, "parts", parts, values, part)
+        done = builder.mul(parts, step)
         left = builder.sub(count, done)
         return loop(e, "single", left, values, lambda n, v: single(builder.add(done, n), v))
 
@@ -101,7 +105,7 @@ def pack_columns(typingctx, source, row, columns, packed, packed_row):
         source, row, columns, packed, packed_row = args
         e = TileEmitter(builder, signature.args[0].dtype)
         rows = [e.at(source, builder.mul(row, e.constant(i))) for i in range(e.lanes)]
-        group = _Columns(e, rows)
+        group = ColumnReader(e, rows)
 
         def put(k, column):
             e.store(column, e.at(packed, builder.mul(k, packed_row)))
@@ -138,7 +142,7 @@ def columns_dot(typingctx, x, w, row, count, start, out, valid):
         last = builder.sub(valid, e.constant(1))  # rows that do not exist are the last one again
         numbers = [e.constant(i) for i in range(e.lanes)]
         numbers = [builder.select(builder.icmp_signed("<", i, last), i, last) for i in numbers]
-        columns = _Columns(e, [e.at(w, builder.mul(row, i)) for i in numbers])
+        columns = ColumnReader(e, [e.at(w, builder.mul(row, i)) for i in numbers])
 
         def add(k, column, total):
             return e.multiply_add(e.broadcast(builder.load(e.at(x, k), align=e.itemsize)), column, total)

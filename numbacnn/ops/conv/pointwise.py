@@ -1,21 +1,36 @@
-"""Kernels of one tap at stride 1 without padding: a plain matrix product over all positions at once."""
+"""Kernels of one tap without padding: plain matrix products over all positions at once.
+
+Under a stride, the rows that are read (forward) or written (data gradient) lie apart; they are copied, a few megabytes
+at a time.
+"""
 
 from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import indirect
+from ...kernels import conv_pointwise, strided_rows
+from ...kernels._launch import run as run_jobs
+from .. import memory
+from . import indirect, pointwise_plan
 from .finish import NOTHING, Finish
+from .gemm import padded_bias, zero_row
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
 
+    from ...kernels._build import Prepared
+    from ...kernels._launch import Job
     from ..geometry import ConvGeometry
 
 name = "pointwise"
 finishes = ("activation", "residual")
+
+# Channels of groups that others compute quicker, several groups to a vector.
+SMALL_GROUP = 8
 
 
 def accepts(direction: str, geometry: ConvGeometry) -> str | None:
@@ -23,10 +38,18 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     g = geometry
     if g.taps != 1:
         return f"the kernel has {g.taps} taps"
-    if g.stride != (1, 1, 1):
-        return f"the stride is {g.stride}"
     if any(g.pad_low) or any(g.pad_high):
         return "there is padding"
+    if direction == "backward_weight" and g.stride != (1, 1, 1):
+        return f"the stride is {g.stride}"
+    return None
+
+
+def declines(direction: str, geometry: ConvGeometry) -> str | None:
+    """Why this algorithm, though it takes the problem, is not worth while."""
+    g = geometry
+    if direction != "backward_weight" and g.groups > 1 and max(g.in_per_group, g.out_per_group) <= SMALL_GROUP:
+        return f"groups of {g.in_per_group} and {g.out_per_group} channels are small"
     return None
 
 
@@ -39,14 +62,35 @@ def forward(
     follows: Finish = NOTHING,
 ) -> None:
     """Fill `out` (N, D, H, W, C_out) from `x` (N, D, H, W, C_in)."""
-    indirect.forward(_one_line(g), x, weight, bias, out, follows)
+    launches = _prepare("forward", g, x.dtype)
+    weight, start, jobs = _operands(launches, weight, bias)
+    finish = follows.distance(out), follows.activation
+    if launches.copy is None:
+        run_jobs(*jobs, launches.multiply.job(x, weight, start, out, *finish))
+        return
+    rows = memory.empty((launches.portion, g.in_channels), x.dtype)
+    for first, last, multiply in _portions(launches):
+        jobs.append(launches.copy.job(x, rows, first, last))
+        jobs.append(multiply.job(rows, weight, start, out.reshape(-1, g.out_channels)[first:], *finish))
+    run_jobs(*jobs)
 
 
 def backward_data(
     g: ConvGeometry, grad_output: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray
 ) -> None:
     """Fill `out`, the gradient of the input, from `grad_output`."""
-    indirect.backward_data(_one_line(g), grad_output, weight, bias, out)
+    launches = _prepare("backward_data", g, out.dtype)
+    weight, start, jobs = _operands(launches, weight, bias)
+    if launches.copy is None:
+        run_jobs(*jobs, launches.multiply.job(grad_output, weight, start, out, 0, 0))
+        return
+    rows = memory.empty((launches.portion, g.in_channels), out.dtype)
+    fill = zero_row(out.dtype, g.in_channels) if bias is None else bias
+    for first, last, multiply in _portions(launches):
+        source = grad_output.reshape(-1, g.out_channels)[first:]
+        jobs.append(multiply.job(source, weight, start, rows, 0, 0))
+        jobs.append(launches.copy.job(rows, fill, out, first, last))
+    run_jobs(*jobs)
 
 
 def backward_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
@@ -59,3 +103,73 @@ def _one_line(g: ConvGeometry) -> ConvGeometry:
     """The same products with every position a batch entry: memory is identical, and there is no lattice to walk."""
     points = g.batch * math.prod(g.output)
     return g._replace(batch=points, input=(1, 1, 1), output=(1, 1, 1))
+
+
+class Launches(NamedTuple):
+    """One direction of a convolution, ready to run."""
+
+    record: conv_pointwise.Pointwise | conv_pointwise.FewRows
+    pack: Prepared | None  # None: weights are read as they come
+    packed_elements: int
+    pads: bool  # whether the bias must be padded to whole panels
+    rows: int
+    portion: int  # rows that are multiplied at a time
+    multiply: Prepared
+    multiply_last: Prepared  # for what is left of the rows by portions
+    copy: Prepared | None  # of strided rows
+
+
+@functools.lru_cache(maxsize=512)
+def _prepare(direction: str, g: ConvGeometry, dtype: np.dtype[Any]) -> Launches:
+    forward = direction == "forward"
+    rows = portion = g.batch * math.prod(g.output)
+    copy = None
+    if g.stride != (1, 1, 1):
+        channels = g.in_channels
+        portion = pointwise_plan.copied_rows(rows, channels, dtype.itemsize)
+        kernel = strided_rows.gather_rows if forward else strided_rows.spread_rows
+        lattice = pointwise_plan.strided_rows(g, channels)
+        cost = portion * channels / pointwise_plan.ELEMENTS_PER_NS
+        copy = kernel.prepare((dtype,), -(-portion // lattice.block_rows), lattice, cost=cost)
+    product = pointwise_plan.product(direction, g, portion)
+    if portion == rows and pointwise_plan.has_few_rows(direction, product, dtype.itemsize):
+        few = pointwise_plan.plan_few_rows(direction, product, dtype.itemsize)
+        kernel = conv_pointwise.few_rows_forward if forward else conv_pointwise.few_rows_backward
+        multiply = kernel.prepare((dtype,), few.groups * few.parts, few, cost=product.cost)
+        return Launches(few, None, 0, not forward, rows, portion, multiply, multiply, copy)
+    record = pointwise_plan.plan(product, dtype.itemsize)
+    pack, elements = None, 0
+    if not record.packs:
+        panels = record.groups * record.panels
+        elements = panels * record.depth * record.width
+        pack = conv_pointwise.pack_panels.prepare((dtype,), panels, record, cost=float(elements))
+    multiply = _multiply(record, dtype, product.cost)
+    left = rows % portion
+    last = _multiply(pointwise_plan.fewer_rows(record, left), dtype, product.cost) if left else multiply
+    return Launches(record, pack, elements, True, rows, portion, multiply, last, copy)
+
+
+def _multiply(record: conv_pointwise.Pointwise, dtype: np.dtype[Any], cost: float) -> Prepared:
+    return conv_pointwise.conv_pointwise.prepare((dtype,), record.row_blocks * record.panel_blocks, record, cost=cost)
+
+
+def _portions(launches: Launches) -> Iterator[tuple[int, int, Prepared]]:
+    """First row and end of each portion, and the launch that multiplies it."""
+    for first in range(0, launches.rows, launches.portion):
+        last = min(first + launches.portion, launches.rows)
+        yield first, last, launches.multiply if last - first == launches.portion else launches.multiply_last
+
+
+def _operands(
+    launches: Launches, weight: np.ndarray, bias: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, list[Job]]:
+    """Weights and bias as the launches read them, and what must run before."""
+    r = launches.record
+    if bias is None:
+        bias = zero_row(weight.dtype, r.groups * r.panels * r.width)
+    elif launches.pads:
+        bias = padded_bias(r, bias)
+    if launches.pack is None:
+        return weight, bias, []
+    packed = memory.empty((launches.packed_elements,), weight.dtype)
+    return packed, bias, [launches.pack.job(weight, packed)]

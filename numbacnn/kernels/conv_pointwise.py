@@ -1,0 +1,296 @@
+"""Convolution of one tap without padding: matrix products of rows that lie at constant distances.
+
+``out[row][lane] = bias[lane] + sum over k of x[row][k] * weight[k][lane]`` for the rows of all samples, group by group.
+Nothing is tabulated, and `x` is read where it lies. Every sum is one chain of multiply-adds in the order of k, in each
+of the kernels here: which of them runs, and how its work is cut, changes no bit.
+
+After Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008); the names of the loops are
+BLIS's.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ._build import device, kernel
+from ._serial import SCRATCH_SLOTS
+from .columns import pack_columns
+from .finish import finish_row
+from .layout import copy_transposed
+from .pointer import as_integers, cast, offset
+from .simd import lanes as lanes_of
+from .simd import load, load_first, splat, store
+from .strided_tile import COLUMNS_OF_TWO, columns_tile, long_tile, strided_tile
+from .tile import MAX_ROWS
+
+# The scratch: what the sums of a `columns_tile` begin with, what they become, then weights that are packed here.
+SUMS_SLOTS = 64
+OWN = 2 * SUMS_SLOTS
+OWN_BYTES = 8 * (SCRATCH_SLOTS - OWN)
+
+
+class Pointwise(NamedTuple):
+    """Extents, strides (in elements) and block sizes of one launch."""
+
+    rows: int  # of all samples
+    groups: int
+    depth: int  # source channels summed over: those of one group
+    lanes: int  # destination channels of one group
+    x_step: int  # elements between rows
+    out_step: int
+    width: int  # lanes of a panel
+    panels: int  # per group
+    columns: int  # lanes of the last panel of a group if a `columns_tile` computes them, else 0
+    run_stride: int  # of the weights as the user has them: between source channels, destination channels, groups
+    lane_stride: int
+    group_stride: int
+    packs: int  # 1: each block packs what it needs of these weights; 0: they come packed, panel after panel
+    row_blocks: int
+    panel_blocks: int
+    depth_block: int
+    ahead: int  # how many elements before a `columns_tile` reads them cache lines are asked for
+
+
+class FewRows(NamedTuple):
+    """As `Pointwise`, for so few rows that weights are read where they lie."""
+
+    rows: int
+    groups: int
+    depth: int
+    lanes: int
+    x_step: int
+    out_step: int
+    width: int  # lanes that are computed together
+    panels: int  # per group
+    run_stride: int
+    lane_stride: int
+    group_stride: int
+    parts: int  # of a group's panels: each is a block
+    depth_block: int
+    ahead: int
+
+
+@device
+def _part(i, parts, total):
+    """First element and size of part `i` when `total` is cut evenly."""
+    first = i * total // parts
+    return first, (i + 1) * total // parts - first
+
+
+@device
+def _pack(weight, packed, run, lanes, width, run_stride, lane_stride):
+    """``packed[k * width + lane] = weight[k][lane]``; zero for lanes that do not exist. One of the strides is 1."""
+    vector = lanes_of(weight)
+    if lane_stride == 1:
+        zero = splat(packed, 0.0)
+        for k in range(run):
+            row, place = offset(weight, k * run_stride), offset(packed, k * width)
+            for lane in range(0, width, vector):
+                store(place, lane, load_first(row, lane, lanes - lane, zero))
+        return
+    whole = lanes - lanes % vector
+    for lane in range(0, whole, vector):
+        pack_columns(offset(weight, lane * lane_stride), lane_stride, run, offset(packed, lane), width)
+    if whole < width:
+        for k in range(run):
+            for lane in range(whole, width):
+                packed[k * width + lane] = 0
+        rest = offset(weight, whole * lane_stride)
+        copy_transposed(as_integers(rest), 0, lane_stride, as_integers(packed), whole, width, lanes - whole, run)
+
+
+@device
+def _pack_columns(weight, packed, run, columns, run_stride, lane_stride):
+    """``packed[k * columns + j] = weight[k][j]``, as `columns_tile` reads it. One of the strides is 1."""
+    if lane_stride == 1:
+        for k in range(run):
+            for j in range(columns):
+                packed[k * columns + j] = weight[k * run_stride + j]
+    else:
+        copy_transposed(as_integers(weight), 0, lane_stride, as_integers(packed), 0, columns, columns, run)
+
+
+@device
+def _pack_panel(weight, packed, panel, k, run, g):
+    """Pack what a panel needs for `run` source channels from `k` on."""
+    group = panel // g.panels
+    lane = (panel - group * g.panels) * g.width
+    lanes = min(g.width, g.lanes - lane)
+    source = offset(weight, group * g.group_stride + lane * g.lane_stride + k * g.run_stride)
+    if lanes == g.columns:
+        _pack_columns(source, packed, run, lanes, g.run_stride, g.lane_stride)
+    else:
+        _pack(source, packed, run, lanes, g.width, g.run_stride, g.lane_stride)
+
+
+@kernel
+def pack_panels(block, weight: "T*", packed: "T*", g: "Pointwise"):
+    """One block: one panel, whole."""
+    _pack_panel(weight, offset(packed, block * g.depth * g.width), block, 0, g.depth, g)
+
+
+@device
+def _times_columns(
+    x, x_step, rows, run, ahead, w, columns, bias, bias_row, bias_lane, scratch, out, out_row, out_lane
+):  # fmt: skip
+    """Rows times a few columns; bias and results lie `_row` elements apart by rows and `_lane` by columns."""
+    vector = lanes_of(x)
+    most = 2 * vector if columns <= COLUMNS_OF_TWO else vector
+    start, sums = cast(scratch, x), cast(offset(scratch, SUMS_SLOTS), x)
+    for i in range(0, rows, most):
+        valid = min(most, rows - i)
+        if i == 0 or bias_row > 0:
+            for j in range(columns):
+                for r in range(most):
+                    start[j * most + r] = bias[min(i + r, rows - 1) * bias_row + j * bias_lane]
+        columns_tile(columns, offset(x, i * x_step), x_step, valid, run, ahead, w, start, sums)
+        target = offset(out, i * out_row)
+        if out_row == 1 and valid == most:
+            for j in range(columns):
+                for r in range(0, most, vector):
+                    store(target, j * out_lane + r, load(sums, j * most + r))
+        else:
+            for r in range(valid):
+                for j in range(columns):
+                    target[r * out_row + j * out_lane] = sums[j * most + r]
+
+
+@device
+def _finish(out, out_step, rows, lanes, residual, activation):
+    """Do what follows to some finished rows x lanes."""
+    if residual == 0 and activation == 0:
+        return
+    if lanes == out_step:  # they lie side by side
+        finish_row(out, rows * lanes, residual, activation)
+        return
+    for row in range(rows):
+        finish_row(offset(out, row * out_step), lanes, residual, activation)
+
+
+@kernel
+def conv_pointwise(
+    block,
+    scratch,
+    x: "T*",
+    weight: "T*",
+    bias: "T*",
+    out: "T*",
+    residual: "int64",
+    activation: "int64",
+    g: "Pointwise",
+):
+    """One block: some rows x some of the panels of all groups, which are numbered through.
+
+    What follows the sums is told by `residual` and `activation`: see `finish_row`.
+    """
+    first, rows = _part(block // g.panel_blocks, g.row_blocks, g.rows)
+    first_panel, panels = _part(block % g.panel_blocks, g.panel_blocks, g.groups * g.panels)
+    own = cast(offset(scratch, OWN), x)
+    tiles = (rows + MAX_ROWS - 1) // MAX_ROWS
+    for k in range(0, g.depth, g.depth_block):  # 4th loop: blocks of source channels
+        run = min(g.depth_block, g.depth - k)
+        for panel in range(first_panel, first_panel + panels):  # 2nd loop: panels of destination channels
+            group = panel // g.panels
+            lane = (panel - group * g.panels) * g.width
+            lanes = min(g.width, g.lanes - lane)
+            x_panel = offset(x, first * g.x_step + group * g.depth + k)
+            out_panel = offset(out, first * g.out_step + group * g.lanes + lane)
+            start = offset(bias, panel * g.width)
+            if lanes == g.columns:
+                if k == 0:
+                    w = offset(weight, panel * g.depth * g.width)
+                    if g.packs:
+                        _pack_panel(weight, own, panel, 0, g.depth, g)
+                        w = own
+                    _times_columns(
+                        x_panel, g.x_step, rows, g.depth, g.ahead, w, lanes, start, 0, 1, scratch, out_panel,
+                        g.out_step, 1,
+                    )  # fmt: skip
+                    _finish(out_panel, g.out_step, rows, lanes, residual, activation)
+                continue
+            w = offset(weight, (panel * g.depth + k) * g.width)
+            if g.packs:
+                _pack_panel(weight, own, panel, k, run, g)
+                w = own
+            for tile in range(tiles):  # 1st loop: tiles of rows
+                row, valid = _part(tile, tiles, rows)
+                target = offset(out_panel, row * g.out_step)
+                strided_tile(
+                    valid, offset(x_panel, row * g.x_step), g.x_step, run, w, g.width, target, g.out_step, start, k,
+                    lanes,
+                )  # fmt: skip
+                if k + run == g.depth:
+                    _finish(target, g.out_step, valid, lanes, residual, activation)
+
+
+@kernel
+def few_rows_forward(
+    block,
+    scratch,
+    x: "T*",
+    weight: "T*",
+    bias: "T*",
+    out: "T*",
+    residual: "int64",
+    activation: "int64",
+    g: "FewRows",
+):
+    """One block: all rows x some of a group's destination channels, whose weights lie along the source channels.
+
+    The roles are exchanged: weights are the rows of the tile, and rows of `x` its columns.
+    """
+    group = block // g.parts
+    first, panels = _part(block % g.parts, g.parts, g.panels)
+    lane = first * g.width
+    lanes = min(panels * g.width, g.lanes - lane)
+    x = offset(x, group * g.depth)
+    columns = x
+    if g.rows > 1:
+        columns = cast(offset(scratch, OWN), x)
+        _pack_columns(x, columns, g.depth, g.rows, 1, g.x_step)
+    channel = group * g.lanes + lane
+    target = offset(out, channel)
+    _times_columns(
+        offset(weight, group * g.group_stride + lane * g.lane_stride), g.lane_stride, lanes, g.depth, g.ahead,
+        columns, g.rows, offset(bias, channel), 1, 0, scratch, target, 1, g.out_step,
+    )  # fmt: skip
+    _finish(target, g.out_step, g.rows, lanes, residual, activation)
+
+
+@kernel
+def few_rows_backward(
+    block,
+    scratch,
+    x: "T*",
+    weight: "T*",
+    bias: "T*",
+    out: "T*",
+    residual: "int64",
+    activation: "int64",
+    g: "FewRows",
+):
+    """One block: all rows x some of a group's destination channels, along which weights lie.
+
+    Only the weights of a last panel that is not whole are packed, lest more is read than there is.
+    """
+    group = block // g.parts
+    first, panels = _part(block % g.parts, g.parts, g.panels)
+    own = cast(offset(scratch, OWN), x)
+    weight = offset(weight, group * g.group_stride)
+    for k in range(0, g.depth, g.depth_block):
+        run = min(g.depth_block, g.depth - k)
+        for panel in range(first, first + panels):
+            lane = panel * g.width
+            lanes = min(g.width, g.lanes - lane)
+            w, w_step = offset(weight, k * g.run_stride + lane), g.run_stride
+            if lanes < g.width:
+                _pack(w, own, run, lanes, g.width, g.run_stride, 1)
+                w, w_step = own, g.width
+            start = offset(bias, (group * g.panels + panel) * g.width)
+            source, target = offset(x, group * g.depth + k), offset(out, group * g.lanes + lane)
+            if g.rows <= 3:
+                long_tile(g.rows, source, g.x_step, run, w, w_step, target, g.out_step, start, k, lanes)
+            else:
+                strided_tile(g.rows, source, g.x_step, run, w, w_step, target, g.out_step, start, k, lanes)
+            if k + run == g.depth:
+                _finish(target, g.out_step, g.rows, lanes, residual, activation)

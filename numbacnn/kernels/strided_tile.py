@@ -1,0 +1,191 @@
+"""Register tiles whose input and output rows lie at constant distances: no table of pointers.
+
+`strided_tile` multiplies a few rows by a panel of weights, vectors along the columns::
+
+    out[i][j] = start[j] + sum over k < run of  x[i][k] * w[k][j]                        i < rows, j < lanes
+
+`columns_tile` is for one to `MOST_COLUMNS` columns, which would leave lanes of such vectors idle. Its vectors run along
+the rows, transposed in registers as they are read::
+
+    sums[j][i] = start[j][i] + sum over k < run of  x[i][k] * w[k][j]                    j < columns
+
+In both, each sum is one chain of multiply-adds over k in order: how rows and columns are dealt out changes no bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._build import inlined, intrinsic
+from .columns import ColumnReader
+from .tile import MAX_ROWS, UNROLL, VECTORS
+from .tile_emitter import TileEmitter, choose, loop, store_rows
+
+FEWEST_ROWS = 4  # of a tile of `VECTORS` vectors; with fewer, the last is computed again
+MOST_COLUMNS = 8
+# Rows of `columns_tile` are two vectors where columns are so few that one would leave the multiply-adders waiting.
+COLUMNS_OF_TWO = 4
+# Vectors side by side in a tile of one, two or three rows: eight chains or more, and long stretches of weights.
+VECTORS_OF_ROWS = (8, 4, 4)
+
+
+def _strided_tile(rows: int, vectors: int) -> Any:
+    """The tile; its arguments are described at `strided_tile`."""
+
+    def tile(typingctx, valid, x, x_step, run, w, w_step, out, out_step, start, held, lanes):
+        from numba.core import types
+
+        i64 = types.int64
+
+        def codegen(context, builder, signature, args):
+            valid, x, x_step, run, w, w_step, out, out_step, start, held, lanes = args
+            e = TileEmitter(builder, signature.args[1].dtype)
+            numbers = [e.constant(i) for i in range(rows)]
+            if rows == FEWEST_ROWS:
+                last = builder.sub(valid, e.constant(1))
+                numbers = [builder.select(builder.icmp_signed("<", i, last), i, last) for i in numbers]
+            x_rows = [e.at(x, builder.mul(x_step, i)) for i in numbers]
+            out_rows = [e.at(out, builder.mul(out_step, i)) for i in numbers]
+            steps = range(vectors)
+
+            def from_start():
+                return [e.load(e.at(start, j * e.lanes)) for j in steps] * rows
+
+            def from_out():
+                # Beyond the last lane `out` belongs to another row, another thread, or nobody.
+                masks = [e.mask(lanes, j) for j in steps]
+                return [e.load(e.at(row, j * e.lanes), masks[j]) for row in out_rows for j in steps]
+
+            sums = choose(e, "start", builder.icmp_signed("!=", held, e.constant(0)), from_out, from_start)
+
+            def step(k, sums):
+                w_row = e.at(w, builder.mul(k, w_step))
+                weights = [e.load(e.at(w_row, j * e.lanes)) for j in steps]
+                new = []
+                for i in range(rows):
+                    value = e.broadcast(builder.load(e.at(x_rows[i], k), align=e.itemsize))
+                    new += [e.multiply_add(value, weights[j], sums[i * vectors + j]) for j in steps]
+                return new
+
+            sums = loop(e, "run", run, sums, step, UNROLL if rows * vectors > 8 else 1)
+            store_rows(e, sums, out_rows, vectors, lanes)
+            return context.get_dummy_value()
+
+        return types.void(i64, x, i64, i64, w, i64, x, i64, start, i64, i64), codegen
+
+    return intrinsic(tile)
+
+
+def _columns_tile(columns: int, vectors: int) -> Any:
+    """The tile; its arguments are described at `columns_tile`."""
+
+    def tile(typingctx, x, x_step, valid, run, ahead, w, start, sums_out):
+        from numba.core import types
+
+        i64 = types.int64
+
+        def codegen(context, builder, signature, args):
+            x, x_step, valid, run, ahead, w, start, sums_out = args
+            e = TileEmitter(builder, signature.args[0].dtype)
+            last = builder.sub(valid, e.constant(1))  # rows that do not exist are the last one again
+            numbers = [e.constant(i) for i in range(vectors * e.lanes)]
+            numbers = [builder.select(builder.icmp_signed("<", i, last), i, last) for i in numbers]
+            rows = [e.at(x, builder.mul(x_step, i)) for i in numbers]
+            reader = ColumnReader(e, rows, ahead)
+            places = [(j * vectors + v) * e.lanes for v in range(vectors) for j in range(columns)]
+
+            def add(k, sums, read):
+                new = []
+                weights = e.at(w, builder.mul(k, e.constant(columns)))
+                for v in range(vectors):
+                    mine = sums[v * columns : (v + 1) * columns]
+                    for c, column in enumerate(read(k, v)):
+                        for j in range(columns):
+                            weight = builder.load(e.at(weights, c * columns + j), align=e.itemsize)
+                            mine[j] = e.multiply_add(e.broadcast(weight), column, mine[j])
+                    new += mine
+                    if v + 1 < vectors:
+                        e.keep_order()  # lest weights are kept for the next vector, for which there is no register
+                return new
+
+            sums = [e.load(e.at(start, place)) for place in places]
+            sums = reader.walk(
+                run,
+                sums,
+                lambda k, sums: add(k, sums, reader.read),
+                lambda k, sums: add(k, sums, lambda k, v: [reader.one(k, v)]),
+            )
+            for total, place in zip(sums, places, strict=True):
+                e.store(total, e.at(sums_out, place))
+            return context.get_dummy_value()
+
+        return types.void(x, i64, i64, i64, i64, w, start, sums_out), codegen
+
+    return intrinsic(tile)
+
+
+_tile_6, _tile_5, _tile_4 = (_strided_tile(rows, VECTORS) for rows in (6, 5, 4))
+_tile_3, _tile_2, _tile_1 = (_strided_tile(rows, VECTORS_OF_ROWS[rows - 1]) for rows in (3, 2, 1))
+_columns_1, _columns_2, _columns_3, _columns_4 = (_columns_tile(n, 2) for n in range(1, COLUMNS_OF_TWO + 1))
+_columns_5, _columns_6, _columns_7, _columns_8 = (
+    _columns_tile(n, 1) for n in range(COLUMNS_OF_TWO + 1, MOST_COLUMNS + 1)
+)
+
+
+@inlined
+def strided_tile(rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes):
+    """A few rows times a panel of weights of `VECTORS` vectors.
+
+    rows : 1 to `MAX_ROWS`
+    x, x_step : first input row, elements from each to the next
+    run : consecutive elements of an input row that are multiplied
+    w, w_step : weights of the panel's lanes for the first of them, elements from there to those for the next
+    out, out_step : first output row, elements from each to the next
+    start, held : a padded row of initial values; ignored if `held`: then what `out` holds
+    lanes : number of output columns that exist
+    """
+    if rows == MAX_ROWS:
+        _tile_6(rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes)
+    elif rows == MAX_ROWS - 1:
+        _tile_5(rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes)
+    else:
+        _tile_4(rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes)
+
+
+@inlined
+def long_tile(rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes):
+    """As `strided_tile` for one, two or three rows: the panel has `VECTORS_OF_ROWS` vectors."""
+    if rows == 3:
+        _tile_3(rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes)
+    elif rows == 2:
+        _tile_2(rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes)
+    else:
+        _tile_1(rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes)
+
+
+@inlined
+def columns_tile(columns, x, x_step, valid, run, ahead, w, start, sums):
+    """As many rows as one vector has lanes, or two up to `COLUMNS_OF_TWO` columns, times a few columns of weights.
+
+    columns : 1 to `MOST_COLUMNS`
+    x, x_step, valid : first input row, elements from each to the next, how many of the tile's rows exist (at least 1)
+    run, w : elements of an input row that are multiplied; weights, ``w[k * columns + j]``
+    ahead : how many elements before they are read cache lines are asked for
+    start, sums : what the sums begin with and become, ``[j * rows + i]``, whole vectors
+    """
+    if columns == 1:
+        _columns_1(x, x_step, valid, run, ahead, w, start, sums)
+    elif columns == 2:
+        _columns_2(x, x_step, valid, run, ahead, w, start, sums)
+    elif columns == 3:
+        _columns_3(x, x_step, valid, run, ahead, w, start, sums)
+    elif columns == 4:
+        _columns_4(x, x_step, valid, run, ahead, w, start, sums)
+    elif columns == 5:
+        _columns_5(x, x_step, valid, run, ahead, w, start, sums)
+    elif columns == 6:
+        _columns_6(x, x_step, valid, run, ahead, w, start, sums)
+    elif columns == 7:
+        _columns_7(x, x_step, valid, run, ahead, w, start, sums)
+    else:
+        _columns_8(x, x_step, valid, run, ahead, w, start, sums)

@@ -1,0 +1,103 @@
+"""The tiles of rows at constant distances: numbers for every shape, nothing written beside them, hot loops."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from numbacnn.kernels import conv_pointwise
+from numbacnn.kernels._build import kernel
+from numbacnn.kernels.strided_tile import (
+    COLUMNS_OF_TWO,
+    FEWEST_ROWS,
+    MOST_COLUMNS,
+    VECTORS_OF_ROWS,
+    columns_tile,
+    long_tile,
+    strided_tile,
+)
+from numbacnn.kernels.tile import MAX_ROWS, VECTORS, tile_lanes
+from tests.kernels.test_tile import DTYPES, GUARD, assert_hot, has_fma, hot_loops, integers
+
+dtypes = pytest.mark.parametrize("dtype", DTYPES)
+
+
+@kernel
+def run_strided_tile(
+    block, x: "T*", w: "T*", out: "T*", start: "T*", is_long: "int64", rows: "int64", x_step: "int64", run: "int64",
+    w_step: "int64", out_step: "int64", held: "int64", lanes: "int64",
+):  # fmt: skip
+    if is_long:
+        long_tile(rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes)
+    else:
+        strided_tile(rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes)
+
+
+@kernel
+def run_columns_tile(
+    block, x: "T*", w: "T*", start: "T*", sums: "T*", columns: "int64", x_step: "int64", valid: "int64", run: "int64"
+):
+    columns_tile(columns, x, x_step, valid, run, 8, w, start, sums)
+
+
+def vector(dtype):
+    return tile_lanes(np.dtype(dtype).itemsize) // VECTORS
+
+
+def check_rows(rows, width, is_long, lanes, run, dtype):
+    rng = np.random.default_rng(rows + lanes)
+    x, w = integers(rng, (rows, run + 3), dtype), integers(rng, (run, width + 5), dtype)
+    start, before = integers(rng, width, dtype), integers(rng, (rows, lanes), dtype)
+    for held in (0, 3):
+        out = np.full((rows, width + 4), GUARD, dtype)
+        out[:, :lanes] = before
+        run_strided_tile(1, x, w, out, start, is_long, rows, run + 3, run, width + 5, width + 4, held, lanes)
+        expected = x[:, :run].astype(float) @ w[:, :lanes] + (before if held else start[:lanes])
+        np.testing.assert_array_equal(out[:, :lanes], expected)
+        out[:, :lanes] = GUARD
+        assert (out == GUARD).all(), "written outside the tile"
+
+
+@dtypes
+@pytest.mark.parametrize("rows", range(1, MAX_ROWS + 1))
+def test_strided_tile(rows, dtype):
+    width = VECTORS * vector(dtype)
+    for lanes in range(1, width + 1):
+        check_rows(rows, width, 0, lanes, 1 + lanes % 9, dtype)
+
+
+@dtypes
+@pytest.mark.parametrize("rows", range(1, FEWEST_ROWS))
+def test_long_tile(rows, dtype):
+    width = VECTORS_OF_ROWS[rows - 1] * vector(dtype)
+    for lanes in range(1, width + 1):
+        check_rows(rows, width, 1, lanes, 1 + lanes % 9, dtype)
+
+
+@dtypes
+@pytest.mark.parametrize("columns", range(1, MOST_COLUMNS + 1))
+def test_columns_tile(columns, dtype):
+    rows = vector(dtype) * (2 if columns <= COLUMNS_OF_TWO else 1)
+    rng = np.random.default_rng(columns)
+    for valid in range(1, rows + 1):
+        for run in {1, 2 + valid, 16, 33}:
+            x, w = integers(rng, (valid, run + 2), dtype), integers(rng, (run, columns), dtype)
+            start, sums = integers(rng, (columns, rows), dtype), np.full((columns, rows + 1), GUARD, dtype)
+            flat = sums.reshape(-1)
+            run_columns_tile(1, x, w, start, flat, columns, run + 2, valid, run)
+            expected = (x[:, :run].astype(float) @ w).T + start[:, :valid]
+            np.testing.assert_array_equal(flat[: columns * rows].reshape(columns, rows)[:, :valid], expected)
+            assert (flat[columns * rows :] == GUARD).all(), "written outside the tile"
+
+
+@has_fma
+@dtypes
+def test_hot_loops_live_in_registers(dtype):
+    loops = hot_loops(conv_pointwise.conv_pointwise.assembly(dtype), FEWEST_ROWS * VECTORS)
+    full = [body for body in loops if len(re.findall("vfmadd", body)) % (MAX_ROWS * VECTORS) == 0]
+    assert full
+    for body in loops:
+        if "vunpck" not in body and "vshuf" not in body:
+            assert_hot(body, dtype)
