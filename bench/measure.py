@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import inputs, reference, validate
-from .cases import Case, rate
+from .cases import Case, TrainCase, rate
 from .libraries import Unsupported
 from .load import ForeignLoad
 from .worker import Worker, WorkerFailed
@@ -125,13 +125,16 @@ def ratios(libraries: dict[str, Any], ours: str) -> dict[str, Any]:
 
 
 def add_memory(entry: dict[str, Any], case: Case, workers: Iterable[Worker]) -> None:
-    """Extra memory of every library's best format, measured by workers that are never timed."""
+    """Memory of every library's best format, measured by workers that are never timed."""
     for worker in workers:
         timing = entry["libraries"].get(worker.library, {})
         if "seconds" not in timing:
             continue
         worker.ask("prepare", case, entry["direction"], entry["dtype"])
-        timing["extra_bytes"] = worker.ask("extra_bytes", timing["variant"])
+        if isinstance(case, TrainCase):
+            timing |= worker.ask("training_memory", timing["variant"])
+        else:
+            timing["extra_bytes"] = worker.ask("extra_bytes", timing["variant"])
 
 
 def _spread(values: Sequence[float]) -> tuple[float, float]:

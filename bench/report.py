@@ -78,25 +78,25 @@ def _details(entries: list[Entry], brief: bool = False) -> tuple[list[str], list
     unit = entries[0]["unit"]
     head = ["case", "shape", f"{OURS} ms", unit]
     shares = any("share_of_peak" in _ours(entry) for entry in entries)
-    memory = not brief and any("extra_bytes" in _ours(entry) for entry in entries)
+    memory = _memory_columns(entries, brief)
     head += ["of bandwidth" if unit == "GB/s" else "of peak"] * shares
-    head += ["extra MB"] * memory
+    head += memory
     if not brief:
         head.append("error")
     for other in others:
-        head += [f"{other} ms", unit] + ["extra MB"] * memory + ["ratio"] + ([] if brief else ["quartiles"])
+        head += [f"{other} ms", unit] + memory + ["ratio"] + ([] if brief else ["quartiles"])
     if unit == "ms":  # the rate of a start is its time
         head = [column for column in head if column != "ms"]
     rows = []
     for entry in entries:
         row = [entry["case"], entry["description"], *_cells(_ours(entry), unit)]
         row += [_percent(_ours(entry).get("share_of_peak"))] * shares
-        row += [_megabytes(_ours(entry))] * memory
+        row += _memory(_ours(entry), memory)
         if not brief:
             row.append(_error(_ours(entry)))
         for other in others:
             timing, ratio = entry["libraries"].get(other, {}), entry["ratios"].get(other)
-            row += [*_cells(timing, unit), *[_megabytes(timing)] * memory, f"**{ratio['ratio']:.2f}**" if ratio else ""]
+            row += [*_cells(timing, unit), *_memory(timing, memory), f"**{ratio['ratio']:.2f}**" if ratio else ""]
             if not brief:
                 row.append(f"{ratio['low']:.2f}–{ratio['high']:.2f}" if ratio else "")
         rows.append(row)
@@ -190,9 +190,25 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{share:.0%}"
 
 
-def _megabytes(timing: dict[str, Any]) -> str:
-    extra = timing.get("extra_bytes")
-    return "" if extra is None else f"{extra / 1e6:.1f}"
+# Head of a column, which figure it shows, and how.
+_MEMORY = {
+    "extra MB": ("extra_bytes", lambda figure: f"{figure / 1e6:.1f}"),
+    "peak MB": ("peak_bytes", lambda figure: f"{figure / 1e6:.0f}"),
+    "page faults": ("faults", lambda figure: f"{figure:.0f}"),
+    "from pool": ("pool_hits", lambda figure: f"{figure:.1%}"),
+}
+
+
+def _memory_columns(entries: Iterable[Entry], brief: bool) -> list[str]:
+    """The heads of the columns for which there are figures."""
+    if brief:
+        return []
+    return [head for head, (figure, _) in _MEMORY.items() if any(figure in _ours(entry) for entry in entries)]
+
+
+def _memory(timing: dict[str, Any], columns: Iterable[str]) -> list[str]:
+    figures = [(timing.get(_MEMORY[column][0]), _MEMORY[column][1]) for column in columns]
+    return ["" if figure is None else text(figure) for figure, text in figures]
 
 
 def _error(timing: dict[str, Any]) -> str:

@@ -93,6 +93,10 @@ class Session:
         call()  # loads code, starts threads
         return memory.extra_bytes(call, self._result_bytes, self.library.release)
 
+    def training_memory(self, variant: str) -> dict[str, float]:
+        """What a training step takes from the system; see `memory`."""
+        return memory.training(self.calls[variant], self.library.release, self.library.pool_counts)
+
     def peak(self, dtype: str) -> float:
         """The machine's multiply-add rate in GFLOP/s."""
         from .peak import peak_gflops

@@ -35,6 +35,9 @@ class Library(Protocol):
     def release(self) -> None:
         """Give cached memory back to the allocator."""
 
+    def pool_counts(self) -> tuple[int, int] | None:
+        """How many requests for memory the library's pool met so far, and how many not; None if it has no pool."""
+
 
 def connect(name: str, threads: int) -> Library:
     """The adapter `name` of this package, or of any importable module if the name has a dot."""

@@ -47,6 +47,10 @@ class NumbaCNN:
     def release(self) -> None:
         nc.release_memory()
 
+    def pool_counts(self) -> tuple[int, int]:
+        stats = nc.memory_stats()
+        return stats.hits, stats.misses
+
     @singledispatchmethod
     def prepare(self, case: Case, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         raise Unsupported(f"no adapter for {type(case).__name__}")

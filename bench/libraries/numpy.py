@@ -25,6 +25,9 @@ class NumPy:
     def release(self) -> None:
         """Nothing to do: NumPy caches only small arrays."""
 
+    def pool_counts(self) -> None:
+        """No pool."""
+
     def prepare(self, case: Case, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         if isinstance(case, MatmulCase):
             return {"contiguous": lambda: arrays["a"] @ arrays["b"]}

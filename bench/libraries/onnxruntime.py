@@ -34,6 +34,9 @@ class OnnxRuntime:
     def release(self) -> None:
         """Nothing to do: each session dies with its case."""
 
+    def pool_counts(self) -> None:
+        """No pool."""
+
     def prepare(self, case: Case, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         if not isinstance(case, ConvCase) or direction != "forward" or arrays["x"].dtype != np.float32:
             raise Unsupported("only float32 forward convolutions are measured here")

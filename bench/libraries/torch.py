@@ -47,6 +47,9 @@ class Torch:
     def release(self) -> None:
         """Nothing to do: PyTorch's CPU allocator caches nothing."""
 
+    def pool_counts(self) -> None:
+        """No pool."""
+
     @singledispatchmethod
     def prepare(self, case: Case, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         raise Unsupported(f"no adapter for {type(case).__name__}")
