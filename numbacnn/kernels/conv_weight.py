@@ -1,12 +1,19 @@
-"""The weight gradient as outer products: ``dW[tap][ci][co]`` sums ``x[position + tap][ci] * dY[position][co]``.
+"""The weight gradient of dense convolutions, as a matrix product whose two sides are copied for the tile.
 
-A block owns some panels of output channels and part of the taps and input channels, and keeps their gradient in its
-thread's scratch (L2) while it walks over the positions. These are taken a few at a time: which rows of x they read is
-listed once, their rows of dY are packed, into L1, and every tap and every group of six input channels runs the
-outer-product tile over them. With a single tap, several panels read the same few channels of x, which are copied first:
-side by side they share few pages and no sets of the cache.
+``dW[tap][ci][co]`` sums ``x[position + tap][ci] * dY[position][co]`` over positions: a product of two matrices that are
+both read along their rows. One side, the *right* one, gives a tile its vectors and the other, the *left* one, its six
+rows. A block owns some left channels and some taps and *panels* (vectors' worth) of right channels. It keeps their
+gradient in its thread's scratch (L2) while it walks over the positions, some hundred at a time:
 
-Groups of as many output channels as a vector has lanes go through in pairs: each fills one of a tile's two vectors.
+- the rows of both sides that these positions read are listed, padding and strides included;
+- the left channels are copied, six by six, so that a tile reads one short stretch of memory;
+- every tap and panel is copied in turn, into L1, and all left channels run the outer-product tile over it.
+
+So the tile meets neither strides that fall into few sets of the caches nor rows on many pages, and what is copied is
+used many times over. What comes next is asked for meanwhile. A panel that only one or two tiles read is not copied.
+
+Vectors run along the input channels as a rule, and are written to the gradient as they are. Where a single tap has few
+or odd ones, they run along the output channels (`WeightConv.swapped`).
 """
 
 from __future__ import annotations
@@ -16,83 +23,125 @@ from typing import NamedTuple
 from ._build import device, kernel
 from ._serial import SCRATCH_SLOTS
 from .layout import copy_transposed
-from .pointer import as_integers, cast, load_pointer, offset, store_pointer
-from .simd import lanes, load, load_first, splat, store
+from .pointer import as_integers, cast, load_pointer, offset, prefetch_read, store_pointer
+from .simd import lanes, load, load_first, splat, store, store_first
 from .sources import Sources, following_row, locate, put_sources
-from .tile import MAX_ROWS, outer_tile, paired_outer_tile
+from .tile import MAX_LANES, MAX_ROWS, copied_outer_tile
 
-# Positions per step. Loading and storing a tile's twelve accumulators is spread over so many multiply-adds.
-POINT_BLOCK = 128
-# The scratch: pointers of POINT_BLOCK positions for each tap of a block; packed rows of dY; the gradient, or a smaller
-# one and copied rows of x.
-MAX_TAPS = 32
-TABLE_SLOTS = POINT_BLOCK * MAX_TAPS
-PACK_SLOTS = POINT_BLOCK * 16
-SUM_SLOTS = 20 * 1024
-FEW_SUM_SLOTS = 12 * 1024
-COPY_SLOTS = SCRATCH_SLOTS - TABLE_SLOTS - PACK_SLOTS - FEW_SUM_SLOTS
-TRANSPOSE_COLUMNS = 128  # columns transposed at a time, through a buffer that stays in L1
+# Positions per step, at most: the copies of a panel and of six left channels then fill some half of a 32 KiB L1.
+# Loading and storing a tile's twelve sums is spread over so many multiply-adds.
+MAX_POINTS = 200
+PANEL_SLOTS = MAX_POINTS * MAX_LANES // 2
+# The scratch: pointers to left rows, right rows and copied right rows; a copied panel; copied left channels and sums.
+TABLE_SLOTS = 3 * MAX_POINTS
+WORK_SLOTS = SCRATCH_SLOTS - TABLE_SLOTS - PANEL_SLOTS
+ASKED = 16  # rows asked for at a time
+DIRECT_TILES = 2  # so many tiles read a panel where it lies
 
 
 class WeightConv(NamedTuple):
     """Extents, strides (in elements) and block sizes of one launch."""
 
     points: int  # output positions of the whole batch
-    groups: int  # or pairs of groups
-    run: int  # input channels of one group
-    pair: int  # input channels from one group of a pair to the other; 0: groups go through one by one
-    group_run: int  # input channels from one group, or pair, to the next
-    channels: int  # output channels of one group, or pair
-    out_channels: int
-    width: int  # lanes of a full tile
-    panels: int  # panels of output channels per group
-    panel_block: int  # panels of a block, those of all groups numbered through
+    step: int  # positions per step
+    asks: int  # whether what is needed next is worth asking for
+    ahead: int  # elements of x from what one step reads to what the next one does, roughly
+    groups: int
+    in_channels: int  # of one group
+    out_channels: int  # of one group
+    swapped: int  # the left side is x and the right one dY; 0: the other way round
+    width: int  # lanes of a tile
+    line: int  # elements of a cache line
+    pitch: int  # elements between copied rows of a tile's left channels
+    left_block: int  # left channels of a block
+    left_blocks: int
+    panel_block: int  # panels of a block
     panel_blocks: int
-    run_block: int  # input channels of a block
-    run_blocks: int
     tap_block: int  # taps of a block
     tap_blocks: int
     chunks: int  # parts of the positions, each with a partial sum
-    pitch: int  # elements between copied rows of x; 0: rows are read where they lie
+
+
+class Part(NamedTuple):
+    """What a block owns."""
+
+    group: int
+    first_left: int  # left channels of the group
+    left: int
+    first_panel: int
+    panels: int
+    tap: int
+    last_tap: int
 
 
 @device
-def _put_inputs(table, first, points, tap, last, source, zeros, s):
-    """``table[t][p]``: what the taps from `tap` to `last` read for the positions of a step."""
+def _part(block, taps, g):
+    """What a block of a chunk owns."""
+    left_block = block % g.left_blocks
+    block //= g.left_blocks
+    panel_block = block % g.panel_blocks
+    block //= g.panel_blocks
+    tap_block = block % g.tap_blocks
+    left = g.in_channels if g.swapped else g.out_channels
+    right = g.out_channels if g.swapped else g.in_channels
+    first_left, first_panel = left_block * g.left_block, panel_block * g.panel_block
+    panels = (right + g.width - 1) // g.width
+    tap = tap_block * g.tap_block
+    return Part(
+        block // g.tap_blocks,
+        first_left,
+        min(g.left_block, left - first_left),
+        first_panel,
+        min(g.panel_block, panels - first_panel),
+        tap,
+        min(tap + g.tap_block, taps),
+    )
+
+
+@device
+def _list_inputs(table, first, points, tap, source, zeros, s):
+    """``table[p]``: the row of x that a tap reads for each position of a step."""
     n, d, h, w = locate(first, s)
     p = 0
     while p < points:
         count = min(points - p, s.points_w - w)
-        put_sources(
-            table,
-            p,
-            POINT_BLOCK,
-            count,
-            offset(source, n * s.stride_n),
-            zeros,
-            s.first_d + d * s.slope_d,
-            s.first_h + h * s.slope_h,
-            s.first_w + w * s.slope_w,
-            tap,
-            last,
-            1,
-            s,
-        )
+        sample = offset(source, n * s.stride_n)
+        at_d, at_h, at_w = s.first_d + d * s.slope_d, s.first_h + h * s.slope_h, s.first_w + w * s.slope_w
+        put_sources(table, p, count, count, sample, zeros, at_d, at_h, at_w, tap, tap + 1, 1, s)
         p, w = p + count, 0
         n, d, h = following_row(n, d, h, s)
 
 
 @device
-def _pack_rows(packed, grad_output, points, stride, valid, width):
-    """``packed[p][lane]``, zero from lane `valid` on."""
-    zero = splat(packed, 0.0)
-    for lane in range(0, width, lanes(packed)):
-        if lane + lanes(packed) <= valid:
-            for p in range(points):
-                store(packed, p * width + lane, load(grad_output, p * stride + lane))
-        else:
-            for p in range(points):
-                store(packed, p * width + lane, load_first(grad_output, p * stride + lane, valid - lane, zero))
+def _list_rows(table, rows, points, stride):
+    """``table[p]``: the row `p` of successive ones."""
+    for p in range(points):
+        store_pointer(table, p, offset(rows, p * stride))
+
+
+@device
+def _copy_channels(target, pitch, table, points, channel, valid, width):
+    """``target[p * pitch + i]``: `valid` channels of the listed rows from `channel` on, and zeros up to `width`."""
+    n = lanes(target)
+    if valid == width and width == 2 * n:
+        for p in range(points):
+            row = offset(load_pointer(table, p, target), channel)
+            first, second = load(row, 0), load(row, n)
+            store(target, p * pitch, first)
+            store(target, p * pitch + n, second)
+        return
+    zero = splat(target, 0.0)
+    for lane in range(0, width, n):
+        for p in range(points):
+            row = offset(load_pointer(table, p, target), channel)
+            store(target, p * pitch + lane, load_first(row, lane, valid - lane, zero))
+
+
+@device
+def _ask_for(table, rows, channel, like):
+    """Have a cache line each of `ASKED` listed rows fetched, from row `rows` on; where a list ends does not matter."""
+    for i in range(ASKED):
+        prefetch_read(load_pointer(table, rows + i, like), channel)
 
 
 @kernel
@@ -106,111 +155,142 @@ def conv_weight(
     g: "WeightConv",
     s: "Sources",
 ):
-    """One block: a chunk of positions, some panels of output channels, a block of taps and input channels.
+    """One block: a chunk of positions, some left channels, panels and taps.
 
     ``partial[chunk][co][ci][tap]`` receives the chunk's sum.
     """
-    run_block = block % g.run_blocks
-    block //= g.run_blocks
-    tap_block = block % g.tap_blocks
-    block //= g.tap_blocks
-    first_panel = block % g.panel_blocks * g.panel_block
-    last_panel = min(first_panel + g.panel_block, g.groups * g.panels)
-    chunk = block // g.panel_blocks
-
     taps = s.taps_d * s.taps_h * s.taps_w
-    tap = tap_block * g.tap_block
-    last = min(tap + g.tap_block, taps)
-    first_run = run_block * g.run_block
-    run = min(g.run_block, g.run - first_run)
-    packed = cast(offset(scratch, TABLE_SLOTS), grad_output)
-    sums = cast(offset(scratch, TABLE_SLOTS + PACK_SLOTS), grad_output)
-    copies = cast(offset(scratch, TABLE_SLOTS + PACK_SLOTS + FEW_SUM_SLOTS), grad_output)
-    panel_sums = (last - tap) * run * g.width
+    blocks = g.groups * g.tap_blocks * g.panel_blocks * g.left_blocks
+    chunk = block // blocks
+    part = _part(block - chunk * blocks, taps, g)
+    tiles = (part.left + MAX_ROWS - 1) // MAX_ROWS
 
-    zero = splat(sums, 0.0)
-    for i in range(0, (last_panel - first_panel) * panel_sums, lanes(sums)):
-        store(sums, i, zero)
-    point = chunk * g.points // g.chunks
-    end = (chunk + 1) * g.points // g.chunks
-    while point < end:
-        points = min(POINT_BLOCK, end - point)
-        _put_inputs(scratch, point, points, tap, last, source, zeros, s)
-        if g.pitch > 0:
-            _copy_inputs(scratch, copies, points, first_run, run, g.pitch)
-        for panel in range(first_panel, last_panel):
-            group, channel, valid = _channels(panel, g)
-            row = offset(grad_output, point * g.out_channels + channel)
-            _pack_rows(packed, row, points, g.out_channels, valid, g.width)
-            into = offset(sums, (panel - first_panel) * panel_sums)
-            x_channel = 0 if g.pitch > 0 else group * g.group_run + first_run
-            _add_points(scratch, packed, into, points, last - tap, run, x_channel, g)
+    copies = cast(offset(scratch, TABLE_SLOTS + PANEL_SLOTS), source)
+    sums = offset(copies, tiles * g.step * g.pitch)
+    panel_sums = part.left * g.width
+    row = g.groups * g.out_channels
+    out = offset(partial, (chunk * row + part.group * g.out_channels) * g.in_channels * taps)
+    channels = offset(grad_output, part.group * g.out_channels)
+    gradients, inputs = scratch, offset(scratch, MAX_POINTS)
+    if g.swapped:
+        gradients, inputs = inputs, gradients
+    _list_rows(offset(scratch, 2 * MAX_POINTS), cast(offset(scratch, TABLE_SLOTS), source), g.step, g.width)
+
+    point, end = chunk * g.points // g.chunks, (chunk + 1) * g.points // g.chunks
+    straight = taps == 1 and g.swapped == 0 and end - point <= g.step  # sums need not be kept, or turned around
+    fresh = 1
+    while point < end or fresh:  # 3rd loop: steps over the positions
+        steps = max(1, (end - point + g.step - 1) // g.step)
+        points = (end - point + steps - 1) // steps
+        _list_rows(gradients, offset(channels, point * row), points, row)
+        if g.swapped:
+            _list_inputs(inputs, point, points, 0, source, zeros, s)
+        _copy_left(scratch, copies, points, tiles, part, g)
+        for tap in range(part.tap, part.last_tap):  # 2nd loop: taps
+            if g.swapped == 0:
+                _list_inputs(inputs, point, points, tap, source, zeros, s)
+            for panel in range(part.panels):  # 1st loop: panels
+                turn = (tap - part.tap) * part.panels + panel
+                if g.asks and point + points < end:
+                    _ask_for_left(scratch, points, turn, sums, part, g)
+                into, stride = offset(sums, turn * panel_sums), g.width
+                if straight and (part.first_panel + panel + 1) * g.width <= g.in_channels:
+                    place = part.first_left * g.in_channels + (part.first_panel + panel) * g.width
+                    into, stride = offset(out, place), g.in_channels
+                _add_panel(scratch, copies, fresh, into, stride, points, tiles, tap, panel, part, g)
         point += points
-    for panel in range(first_panel, last_panel):
-        _, channel, valid = _channels(panel, g)
-        out = offset(partial, ((chunk * g.groups * g.channels + channel) * g.run + first_run) * taps)
-        done = offset(sums, (panel - first_panel) * panel_sums)
-        _put_sums(out, done, cast(scratch, sums), run, tap, last, taps, g.run * taps, valid, g.width)
+        fresh = 0
+    if g.swapped:
+        _put_columns(out, sums, part, g)
+    else:
+        _put_rows(out, sums, straight, taps, part, g)
 
 
 @device
-def _copy_inputs(table, copies, points, channel, run, pitch):
-    """Copy `run` channels of each listed row of x, and list the copies."""
-    n = lanes(copies)
-    whole = run // n * n
-    for p in range(points):
-        row, copy = offset(load_pointer(table, p, copies), channel), offset(copies, p * pitch)
-        for i in range(0, whole, n):
-            store(copy, i, load(row, i))
-        for i in range(whole, run):
-            copy[i] = row[i]
-        store_pointer(table, p, copy)
+def _left_channel(part, g):
+    """The first left channel of a block in a row of its side; the gradient's rows are listed from their group on."""
+    return part.first_left + (part.group * g.in_channels if g.swapped else 0)
 
 
 @device
-def _channels(panel, g):
-    """The group of a panel, its first output channel and how many it has."""
-    group = panel // g.panels
-    first = (panel - group * g.panels) * g.width
-    return group, group * g.channels + first, min(g.width, g.channels - first)
+def _copy_left(table, copies, points, tiles, part, g):
+    """Copy the left channels of a step, each tile's behind the other's."""
+    channel = _left_channel(part, g)
+    fewest = part.left // tiles
+    longer = part.left - fewest * tiles
+    for tile in range(tiles):
+        count = fewest + 1 if tile < longer else fewest
+        _copy_channels(copies, g.pitch, table, points, channel, count, g.pitch)
+        copies, channel = offset(copies, g.step * g.pitch), channel + count
 
 
 @device
-def _add_points(table, packed, sums, points, taps, run, channel, g):
-    """Add what some positions contribute to one panel's sums, from channel `channel` of the listed rows on."""
-    tiles = (run + MAX_ROWS - 1) // MAX_ROWS
-    for t in range(taps):
-        pointers = offset(table, t * POINT_BLOCK)
-        for tile in range(tiles):
-            r = tile * run // tiles
-            rows = (tile + 1) * run // tiles - r
-            tile_sums = offset(sums, (t * run + r) * g.width)
-            if g.pair > 0:
-                paired_outer_tile(rows, pointers, points, channel + r, g.pair, packed, g.width, tile_sums, g.width)
+def _ask_for_left(table, points, turn, like, part, g):
+    """Ask for a share of the next step's left rows: each of the block's taps and panels has its turn."""
+    ahead = g.ahead if g.swapped else g.step * g.groups * g.out_channels
+    share = (points // ((part.last_tap - part.tap) * part.panels) // ASKED + 1) * ASKED
+    for p in range(turn * share, min((turn + 1) * share, points), ASKED):
+        for i in range(0, part.left, g.line):
+            _ask_for(table, p, _left_channel(part, g) + ahead + i, like)
+
+
+@device
+def _add_panel(table, copies, fresh, sums, stride, points, tiles, tap, panel, part, g):
+    """Add what a step contributes to the sums of one tap and panel, rows of them `stride` elements apart."""
+    right = g.out_channels if g.swapped else g.in_channels
+    first = (part.first_panel + panel) * g.width
+    channel = first + (0 if g.swapped else part.group * g.in_channels)
+    rows = offset(table, MAX_POINTS)
+    # What is read next: the next panel of this step; after the last one, or with the last tap, that of the next step.
+    following = channel + g.width
+    if panel + 1 == part.panels or (tap > 0 and tap + 1 == part.last_tap):
+        ahead = g.step * g.groups * g.out_channels if g.swapped else g.ahead
+        following = ahead + (channel - panel * g.width if tap == 0 else channel)
+    used, at = rows, channel
+    if tiles > DIRECT_TILES or first + g.width > right:
+        packed = cast(offset(table, TABLE_SLOTS), sums)
+        _copy_channels(packed, g.width, rows, points, channel, min(g.width, right - first), g.width)
+        used, at = offset(table, 2 * MAX_POINTS), 0
+    share = (points // tiles // ASKED + 1) * ASKED
+    fewest = part.left // tiles
+    longer = part.left - fewest * tiles
+    asked = points if g.asks else 0
+    for tile in range(tiles):
+        for p in range(tile * share, min((tile + 1) * share, asked), ASKED):
+            for i in range(g.line - 1, g.width, g.line):
+                _ask_for(rows, p, following + i, sums)
+        count = fewest + 1 if tile < longer else fewest
+        copied_outer_tile(count, copies, g.pitch, used, at, points, fresh, sums, stride)
+        copies, sums = offset(copies, g.step * g.pitch), offset(sums, count * stride)
+
+
+@device
+def _put_rows(out, sums, straight, taps, part, g):
+    """``out[co][ci][tap]`` from ``sums[tap][panel][co][lane]``; if `straight`, only a last panel that is not whole."""
+    count = part.last_tap - part.tap
+    for panel in range(part.panels):
+        first = (part.first_panel + panel) * g.width
+        valid = min(g.width, g.in_channels - first)
+        for i in range(part.left if valid < g.width or not straight else 0):
+            source = (panel * part.left + i) * g.width
+            target = ((part.first_left + i) * g.in_channels + first) * taps + part.tap
+            if taps == 1:
+                for lane in range(0, valid, lanes(sums)):
+                    store_first(out, target + lane, load(sums, source + lane), valid - lane)
             else:
-                outer_tile(rows, pointers, points, channel + r, packed, g.width, tile_sums, g.width)
+                step = part.panels * part.left * g.width
+                copy_transposed(as_integers(sums), source, step, as_integers(out), target, taps, count, valid)
 
 
 @device
-def _put_sums(out, sums, buffer, run, tap, last, taps, row, valid, width):
-    """``out[lane][ci][tap] = sums[tap][ci][lane]`` for the block's taps; rows of `out` lie `row` elements apart."""
-    count = last - tap
-    if count < taps:
-        for t in range(count):
-            for ci in range(run):
-                for lane in range(valid):
-                    out[lane * row + ci * taps + tap + t] = sums[(t * run + ci) * width + lane]
-        return
-    ci, t = 0, 0
-    for q in range(0, run * taps, TRANSPOSE_COLUMNS):  # (ci, tap) lie one after the other in a row of `out`
-        columns = min(TRANSPOSE_COLUMNS, run * taps - q)
-        for column in range(columns):
-            for lane in range(0, width, lanes(sums)):
-                store(buffer, column * width + lane, load(sums, (t * run + ci) * width + lane))
-            t += 1
-            if t == taps:
-                ci, t = ci + 1, 0
-        copy_transposed(as_integers(buffer), 0, width, as_integers(out), q, row, columns, valid)
+def _put_columns(out, sums, part, g):
+    """``out[co][ci]`` from ``sums[panel][ci][lane]``."""
+    for panel in range(part.panels):
+        first = (part.first_panel + panel) * g.width
+        valid = min(g.width, g.out_channels - first)
+        source = panel * part.left * g.width
+        target = first * g.in_channels + part.first_left
+        copy_transposed(as_integers(sums), source, g.width, as_integers(out), target, g.in_channels, part.left, valid)
 
 
 @kernel

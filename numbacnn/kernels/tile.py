@@ -198,6 +198,48 @@ def _outer_tile(rows: int, paired: bool) -> Any:
     return intrinsic(tile)
 
 
+def _copied_outer_tile(rows: int) -> Any:
+    """The outer-product tile of copied rows; its arguments are described at `copied_outer_tile`."""
+
+    def tile(typingctx, x, pitch, pointers, y_offset, count, fresh, out, out_stride):
+        from numba.core import types
+
+        i64 = types.int64
+
+        def codegen(context, builder, signature, args):
+            x, pitch, pointers, y_offset, count, fresh, out, out_stride = args
+            e = TileEmitter(builder, signature.args[0].dtype)
+            out_rows = [e.at(out, builder.mul(out_stride, e.constant(i))) for i in range(rows)]
+            steps = range(VECTORS)
+
+            def position(p, sums):
+                y_row = e.at(e.slot(pointers, p), y_offset)
+                right = [e.load(e.at(y_row, j * e.lanes)) for j in steps]
+                x_row = e.at(x, builder.mul(p, pitch))
+                new = []
+                for i in range(rows):
+                    left = e.broadcast(builder.load(e.at(x_row, i), align=e.itemsize))
+                    new += [e.multiply_add(left, right[j], sums[i * VECTORS + j]) for j in steps]
+                return new
+
+            start = choose(
+                e,
+                "start",
+                builder.icmp_signed("!=", fresh, e.constant(0)),
+                lambda: [e.zero] * (rows * VECTORS),
+                lambda: [e.load(e.at(row, j * e.lanes)) for row in out_rows for j in steps],
+            )
+            sums = loop(e, "positions", count, start, position, UNROLL)
+            for i in range(rows):
+                for j in steps:
+                    e.store(sums[i * VECTORS + j], e.at(out_rows[i], j * e.lanes))
+            return context.get_dummy_value()
+
+        return types.void(x, i64, pointers, i64, i64, i64, out, i64), codegen
+
+    return intrinsic(tile)
+
+
 # Named one by one because a kernel can only call what it can name.
 _gemm_6, _gemm_6_narrow = _gemm_tile(6, 2), _gemm_tile(6, 1)
 _gemm_5, _gemm_5_narrow = _gemm_tile(5, 2), _gemm_tile(5, 1)
@@ -206,6 +248,7 @@ _gemm_6_paired, _gemm_5_paired, _gemm_4_paired = (_gemm_tile(rows, 2, paired=Tru
 _dot_2, _dot_1 = _dot_tile(2), _dot_tile(1)
 _outer_6, _outer_5, _outer_4 = (_outer_tile(rows, False) for rows in (6, 5, 4))
 _outer_3, _outer_2, _outer_1 = (_outer_tile(rows, False) for rows in (3, 2, 1))
+_copied_6, _copied_5, _copied_4, _copied_3, _copied_2, _copied_1 = (_copied_outer_tile(i) for i in (6, 5, 4, 3, 2, 1))
 _paired_6, _paired_5, _paired_4, _paired_3 = (_outer_tile(rows, True) for rows in (6, 5, 4, 3))
 
 
@@ -284,6 +327,31 @@ def outer_tile(rows, pointers, count, x_offset, y, y_stride, out, out_stride):
         _outer_2(pointers, count, x_offset, 0, y, y_stride, out, out_stride)
     else:
         _outer_1(pointers, count, x_offset, 0, y, y_stride, out, out_stride)
+
+
+@inlined
+def copied_outer_tile(rows, x, pitch, pointers, y_offset, count, fresh, out, out_stride):
+    """As `outer_tile`, but the x rows lie one after the other, and it is the y rows that are listed.
+
+    rows : number of rows, 1 to 6
+    x, pitch : the first x row; elements between them
+    pointers : slots with one pointer to a y row per position
+    y_offset : elements added to every such pointer
+    fresh : ignore what `out` holds
+    out : full-width rows (two vectors), `out_stride` elements apart
+    """
+    if rows == 6:
+        _copied_6(x, pitch, pointers, y_offset, count, fresh, out, out_stride)
+    elif rows == 5:
+        _copied_5(x, pitch, pointers, y_offset, count, fresh, out, out_stride)
+    elif rows == 4:
+        _copied_4(x, pitch, pointers, y_offset, count, fresh, out, out_stride)
+    elif rows == 3:
+        _copied_3(x, pitch, pointers, y_offset, count, fresh, out, out_stride)
+    elif rows == 2:
+        _copied_2(x, pitch, pointers, y_offset, count, fresh, out, out_stride)
+    else:
+        _copied_1(x, pitch, pointers, y_offset, count, fresh, out, out_stride)
 
 
 @inlined

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from numbacnn.kernels import conv_gemm, conv_weight
+from numbacnn.kernels import conv_gemm, conv_weight, conv_weight_in_place
 from numbacnn.kernels._build import kernel
 from numbacnn.kernels._target import target
 from numbacnn.kernels.tile import (
@@ -16,6 +16,7 @@ from numbacnn.kernels.tile import (
     MIN_GEMM_ROWS,
     MIN_PAIRED_ROWS,
     VECTORS,
+    copied_outer_tile,
     dot_tile,
     gemm_tile,
     outer_tile,
@@ -59,11 +60,26 @@ def run_outer_tile(
 
 
 @kernel
+def run_copied_outer_tile(
+    block, x: "T*", pointers: "int64*", out: "T*", rows: "int64", pitch: "int64", y_offset: "int64", count: "int64",
+    fresh: "int64", out_stride: "int64",
+):  # fmt: skip
+    copied_outer_tile(rows, x, pitch, pointers, y_offset, count, fresh, out, out_stride)
+
+
+@kernel
 def run_paired_outer_tile(
     block, pointers: "int64*", y: "T*", out: "T*", rows: "int64", count: "int64", x_offset: "int64", pair: "int64",
     y_stride: "int64", out_stride: "int64",
 ):  # fmt: skip
     paired_outer_tile(rows, pointers, count, x_offset, pair, y, y_stride, out, out_stride)
+
+
+@kernel
+def run_full_copied_tile(
+    block, x: "T*", pointers: "int64*", out: "T*", count: "int64", pitch: "int64", out_stride: "int64"
+):
+    copied_outer_tile(MAX_ROWS, x, pitch, pointers, 0, count, 0, out, out_stride)
 
 
 @kernel
@@ -222,6 +238,24 @@ def test_outer_tile(rows, dtype):
 
 
 @dtypes
+@pytest.mark.parametrize("fresh", [0, 1])
+@pytest.mark.parametrize("rows", range(1, MAX_ROWS + 1))
+def test_copied_outer_tile(rows, fresh, dtype):
+    rng = np.random.default_rng(rows)
+    width = tile_lanes(np.dtype(dtype).itemsize)
+    for count in (0, 1, 2, 3, 9):
+        x, y = integers(rng, (max(count, 1), 8), dtype), integers(rng, (max(count, 1), width + 3), dtype)
+        out = np.full((rows + 1, width + 5), GUARD, dtype)
+        before = integers(rng, (rows, width), dtype)
+        out[:rows, :width] = before
+        run_copied_outer_tile(1, x, addresses(y), out, rows, 8, 3, count, fresh, width + 5)
+        products = x[:count, :rows].astype(float).T @ y[:count, 3:].astype(float)
+        np.testing.assert_array_equal(out[:rows, :width], (0 if fresh else before) + products)
+        assert (out[:, width:] == GUARD).all()
+        assert (out[rows] == GUARD).all()
+
+
+@dtypes
 @pytest.mark.parametrize("rows", range(MIN_PAIRED_ROWS, MAX_ROWS + 1))
 def test_paired_outer_tile(rows, dtype):
     rng = np.random.default_rng(rows)
@@ -275,7 +309,9 @@ def assert_hot(body, dtype):
 
 @has_fma
 @dtypes
-@pytest.mark.parametrize("tile", [run_full_gemm_tile, run_full_outer_tile], ids=["gemm", "outer"])
+@pytest.mark.parametrize(
+    "tile", [run_full_gemm_tile, run_full_outer_tile, run_full_copied_tile], ids=["gemm", "outer", "copied"]
+)
 def test_the_full_tile_lives_in_registers(tile, dtype):
     loops = hot_loops(tile.assembly(dtype), MAX_ROWS * VECTORS)
     assert loops
@@ -286,7 +322,11 @@ def test_the_full_tile_lives_in_registers(tile, dtype):
 
 @has_fma
 @dtypes
-@pytest.mark.parametrize("real", [conv_gemm.conv_gemm, conv_weight.conv_weight], ids=["gemm", "weight"])
+@pytest.mark.parametrize(
+    "real",
+    [conv_gemm.conv_gemm, conv_weight.conv_weight, conv_weight_in_place.conv_weight_in_place],
+    ids=["gemm", "weight", "weight in place"],
+)
 def test_so_does_the_tile_in_the_real_kernels(real, dtype):
     loops = hot_loops(real.assembly(dtype), MIN_GEMM_ROWS * VECTORS)
     assert len(loops) >= MAX_ROWS - MIN_GEMM_ROWS + 1

@@ -41,6 +41,8 @@ backward_data = row_runs_data.backward_data
 # Above this a tap alone is long enough a run for the general algorithm, whose weights are blocked for the caches.
 # (Measured: 1.1 to 1.4 times as fast as that at these numbers of channels, the same at twice as many.)
 MAX_CHANNELS = {"forward": 16, "backward_weight": 32}
+# The same for weight gradients under strides: where taps of neighbouring positions meet, and where they do not.
+MANY_STRIDED, FEW_STRIDED = 16, 8
 PATCH_BYTES = PATCH_SLOTS * 8 - 64  # what copies may write behind the last row
 # A patch of this size leaves half of a 32 KiB L1 to weights and output; larger ones only where a row needs it.
 GOOD_PATCH_BYTES = 24 * 1024
@@ -75,6 +77,17 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
         return "the input that six output positions span does not fit its patch"
     if _packed_elements(g) * 8 > blocking.PACKED_BYTES:
         return f"the packed weights take more than {blocking.PACKED_BYTES} bytes"
+    return None
+
+
+def declines(direction: str, geometry: ConvGeometry) -> str | None:
+    """None, or why a strided weight gradient is not worth its patches: few products share what is copied into them."""
+    g = geometry
+    if direction != "backward_weight" or g.stride == (1, 1, 1):
+        return None
+    most = MANY_STRIDED if g.taps > math.prod(g.stride) else FEW_STRIDED
+    if g.in_channels > most:
+        return f"with strides, {g.in_channels} input channels are more than {most}"
     return None
 
 

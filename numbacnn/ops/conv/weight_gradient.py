@@ -1,4 +1,4 @@
-"""The weight gradient on the outer-product kernel: how the work is cut, and the partial sums."""
+"""The weight gradient on the outer-product tile: which kernel, how the work is cut, and the partial sums."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...kernels import conv_weight
 from ...kernels._launch import run as run_jobs
-from ...kernels.tile import MIN_PAIRED_ROWS, tile_lanes
+from ...kernels.tile import MAX_ROWS, tile_lanes
 from .. import memory
-from . import blocking
+from . import blocking, weight_gradient_in_place
 from .gemm import zero_row
 from .lattice import Memory, forward_phase
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
 
     from ...kernels._build import Prepared
@@ -22,9 +24,21 @@ if TYPE_CHECKING:
     from ..geometry import ConvGeometry
 
 
-FEWEST_CHANNELS = 32  # input channels of a block, where they are dealt out: several tiles
-FEWEST_SHARING = 4  # panels that are worth a copy of the rows of x that they read
 ADD_STEP = 16384  # elements of the gradient per block when partial sums are added
+MOST_TILES = 16  # tiles of left channels of a block, at most: what a panel's copy is used for
+# Operands of so many bytes are far away: their rows are asked for in advance, if there is enough to do meanwhile.
+ASKED_BYTES = 3 << 20
+# A block worth handing out takes some 100 microseconds; less work than that is shared in a few blocks.
+BLOCK_NS, FEW_NS, FEW_BLOCKS = 120e3, 10e3, 4
+
+FLOPS_PER_NS, BYTES_PER_NS = 100.0, 10.0  # of one core
+
+# Cycles per position: of a tile however few rows it has, of copying a tile's left channels, and of copying a panel.
+# A row more takes one cycle. Listing the rows that a tap reads is shared by the panels of a block.
+FEWEST_CYCLES, LEFT_CYCLES, PANEL_CYCLES, LIST_CYCLES = 3.8, 3.5, 5.0, 2.5
+SUMS_CYCLES = 30.0  # loading and storing the sums of a tile, once per step
+PUT_CYCLES = 25.0  # writing the sums of a row of a panel to the gradient, once per block
+ADD_CYCLES = 1.0  # adding an element of a further chunk
 
 
 class WeightPlan(NamedTuple):
@@ -36,101 +50,136 @@ class WeightPlan(NamedTuple):
     cost: float
 
 
-@functools.lru_cache(maxsize=512)
-def plan(g: ConvGeometry, itemsize: int) -> WeightPlan:
-    """Cut the weight gradient into blocks.
-
-    Blocks first divide the gradient itself (taps, channels): each sums over all positions and nothing needs adding
-    afterwards. Only where that gives too few are the positions cut into chunks with a partial gradient each.
-    """
-    width = tile_lanes(itemsize)
-    run, taps = g.in_per_group, g.taps
-    points = g.batch * math.prod(g.output)
-    tap_block = blocking.split_evenly(taps, conv_weight.MAX_TAPS)
-    tap_blocks = -(-taps // tap_block)
-    fit = conv_weight.SUM_SLOTS * 8 // (tap_block * width * itemsize)
-    paired = 2 * g.out_per_group == width and g.groups % 2 == 0 and MIN_PAIRED_ROWS <= run <= fit
-    together = 2 if paired else 1
-    groups, channels = g.groups // together, g.out_per_group * together
-    panels = -(-channels // width)
-    cut = _cut(g, itemsize, groups, panels, fit)
-    run_blocks, panel_blocks = -(-run // cut.run_block), -(-groups * panels // cut.panel_block)
-    blocks = tap_blocks * run_blocks * panel_blocks
-    chunks = min(-(-blocking.MIN_BLOCKS // max(1, blocks)), cut.most_chunks)
-    record = conv_weight.WeightConv(
-        points=points,
-        groups=groups,
-        run=run,
-        pair=run if paired else 0,
-        group_run=run * together,
-        channels=channels,
-        out_channels=g.out_channels,
-        width=width,
-        panels=panels,
-        panel_block=cut.panel_block,
-        panel_blocks=panel_blocks,
-        run_block=cut.run_block,
-        run_blocks=run_blocks,
-        tap_block=tap_block,
-        tap_blocks=tap_blocks,
-        chunks=chunks,
-        pitch=cut.pitch,
-    )
-    sources = forward_phase(g).sources(Memory(g.input, g.in_channels))
-    cost = 2.0 * points * taps * run * panels * width * groups / blocking.FLOPS_PER_NS
-    return WeightPlan(sources, record, blocks * chunks, cost)
-
-
 class Cut(NamedTuple):
-    """How channels and positions are cut; see `conv_weight.WeightConv`."""
+    """How channels, taps and positions are cut; see `conv_weight.WeightConv`."""
 
-    run_block: int
+    swapped: bool
+    left_block: int
     panel_block: int
-    most_chunks: int
-    pitch: int = 0
+    tap_block: int
+    chunks: int
 
 
-def _cut(g: ConvGeometry, itemsize: int, groups: int, panels: int, fit: int) -> Cut:
-    """Cut the channels of `groups`, each of some panels; `fit` input channels of a panel, times panels, fit a block."""
-    run, points = g.in_per_group, g.batch * math.prod(g.output)
-    if g.taps == g.groups == 1:
-        cut = _cut_to_share(run, g.out_channels, panels, points, itemsize)
-        if cut.panel_block >= FEWEST_SHARING:
-            return cut
-    most_chunks = min(
-        max(1, blocking.PACKED_BYTES // max(1, g.out_channels * run * g.taps * itemsize)),
-        max(1, points // (4 * conv_weight.POINT_BLOCK)),
-    )
-    panel_block = 1
-    if panels == 1 and run <= fit and g.taps <= conv_weight.MAX_TAPS:
-        # A step's table of source rows serves as many groups as their sums fit, if enough blocks remain.
-        most = min(fit // max(1, run), groups * most_chunks // blocking.MIN_BLOCKS)
-        panel_block = blocking.split_evenly(groups, max(1, most))
-    return Cut(blocking.split_evenly(run, fit), panel_block, most_chunks)
+def plan(g: ConvGeometry, itemsize: int) -> WeightPlan:
+    """Cut the weight gradient into blocks."""
+    g = _one_row(g)
+    record = _record(g, itemsize)
+    blocks = g.groups * record.left_blocks * record.panel_blocks * record.tap_blocks * record.chunks
+    sources = forward_phase(g).sources(Memory(g.input, g.in_channels))
+    return WeightPlan(sources, record, blocks, g.flops / blocking.FLOPS_PER_NS)
 
 
-def _cut_to_share(run: int, channels: int, panels: int, points: int, itemsize: int) -> Cut:
-    """Cut the channels of a single tap so that as little as possible is read, rows of x being copied once.
+def _one_row(g: ConvGeometry) -> ConvGeometry:
+    """The same products, where a single tap reads every position in turn, with all positions along W."""
+    if g.taps > 1 or g.stride != (1, 1, 1) or any(g.pad_low) or any(g.pad_high):
+        return g
+    row = (1, 1, g.batch * math.prod(g.output))
+    return g._replace(batch=1, input=row, output=row)
 
-    All blocks together read each row of x once for every block of panels, and each of dY once for every block of input
-    channels. Rows are read whole, and the positions cut instead, where partial sums are little beside them.
-    """
+
+def _record(g: ConvGeometry, itemsize: int) -> conv_weight.WeightConv:
+    cut = _cut(g, itemsize)
+    left, right = _sides(g, cut.swapped)
     width, line = tile_lanes(itemsize), blocking.LINE_BYTES // itemsize
-    size = max(1, run * channels)
-    little = min(points * (run + channels) // (4 * size), blocking.PACKED_BYTES // (size * itemsize))
-    chunks = max(1, min(blocking.MIN_BLOCKS, little, points // conv_weight.POINT_BLOCK))
-    fewest = -(-blocking.MIN_BLOCKS // chunks)
-    fit = conv_weight.FEW_SUM_SLOTS * 8 // (width * itemsize)
-    most_run = min(fit, conv_weight.COPY_SLOTS * 8 // (conv_weight.POINT_BLOCK * itemsize) - line)
-    best, least = Cut(1, 1, chunks), math.inf
-    for run_blocks in range(1, 1 + -(-run // FEWEST_CHANNELS)):
-        run_block = -(-run // run_blocks)
-        most = min(fit // max(1, run_block), panels // -(-fewest // run_blocks))
-        panel_block = blocking.split_evenly(panels, max(1, most))
-        read = run * -(-panels // panel_block) + width * panels * run_blocks
-        if run_block <= most_run and read < least:
-            best, least = Cut(run_block, panel_block, chunks, run_block + line), read
-    return best
+    step, panels = _step(itemsize), -(-right // width)
+    return conv_weight.WeightConv(
+        points=g.batch * math.prod(g.output),
+        step=step,
+        asks=int(_bytes(g, itemsize) > ASKED_BYTES and cut.left_block > conv_weight.DIRECT_TILES * MAX_ROWS),
+        ahead=step * g.stride[1] * g.input[2] * g.in_channels // max(1, g.output[2]),
+        groups=g.groups,
+        in_channels=g.in_per_group,
+        out_channels=g.out_per_group,
+        swapped=int(cut.swapped),
+        width=width,
+        line=line,
+        pitch=_pitch(itemsize),
+        left_block=cut.left_block,
+        left_blocks=-(-left // cut.left_block),
+        panel_block=cut.panel_block,
+        panel_blocks=-(-panels // cut.panel_block),
+        tap_block=cut.tap_block,
+        tap_blocks=-(-g.taps // cut.tap_block),
+        chunks=cut.chunks,
+    )
+
+
+def _bytes(g: ConvGeometry, itemsize: int) -> int:
+    """Size of both operands."""
+    elements = math.prod(g.input) * g.in_channels + math.prod(g.output) * g.out_channels
+    return g.batch * elements * itemsize
+
+
+def _sides(g: ConvGeometry, swapped: bool) -> tuple[int, int]:
+    """Left and right channels of a group."""
+    return (g.in_per_group, g.out_per_group) if swapped else (g.out_per_group, g.in_per_group)
+
+
+def _step(itemsize: int) -> int:
+    """Positions per step: fewer of larger elements, so that copies fit L1."""
+    return conv_weight.MAX_POINTS * 4 // itemsize
+
+
+def _pitch(itemsize: int) -> int:
+    """Elements between copied rows of six left channels: whole vectors."""
+    lanes = tile_lanes(itemsize) // 2
+    return -(-MAX_ROWS // lanes) * lanes
+
+
+def _cut(g: ConvGeometry, itemsize: int) -> Cut:
+    """The cut of least estimated work among those with enough blocks."""
+    size = max(1, g.out_channels * g.in_per_group * g.taps)
+    points = g.batch * math.prod(g.output)
+    work = 2 * points * size / FLOPS_PER_NS + _bytes(g, itemsize) / BYTES_PER_NS
+    wanted = min(blocking.MIN_BLOCKS, max(FEW_BLOCKS if work > FEW_NS else 1, int(work / BLOCK_NS)))
+    most_chunks = max(1, min(wanted, points // _step(itemsize), blocking.PACKED_BYTES // (size * itemsize)))
+    return min(_cuts(g, itemsize, wanted, most_chunks), key=lambda cut: _cycles(g, itemsize, cut))
+
+
+def _cuts(g: ConvGeometry, itemsize: int, wanted: int, most_chunks: int) -> Iterator[Cut]:
+    """Cuts whose blocks fit the scratch, with as many chunks as it takes to be enough blocks."""
+    width = tile_lanes(itemsize)
+    for swapped in (False, True) if g.taps == 1 else (False,):
+        left, right = _sides(g, swapped)
+        panels = max(1, -(-right // width))
+        fewest = max(1, -(-left // (MOST_TILES * MAX_ROWS)))
+        for left_blocks in range(fewest, max(fewest, min(fewest + wanted, -(-left // MAX_ROWS))) + 1):
+            left_block = max(1, -(-left // left_blocks))
+            tiles = -(-left_block // MAX_ROWS)
+            room = conv_weight.WORK_SLOTS * 8 // itemsize - tiles * _step(itemsize) * _pitch(itemsize)
+            fit = room // (left_block * width)
+            tap_block = blocking.split_evenly(g.taps, fit)
+            for panel_block in _sizes(panels, fit // tap_block):
+                blocks = g.groups * left_blocks * -(-g.taps // tap_block) * -(-panels // panel_block)
+                chunks = min(most_chunks, -(-wanted // blocks))
+                yield Cut(swapped, left_block, panel_block, tap_block, chunks)
+
+
+def _sizes(total: int, largest: int) -> list[int]:
+    """Sizes of the blocks when `total` is cut as evenly as possible into blocks of at most `largest`."""
+    return sorted({-(-total // blocks) for blocks in range(-(-total // largest), total + 1)})
+
+
+def _cycles(g: ConvGeometry, itemsize: int, cut: Cut) -> float:
+    """Estimated cycles of all blocks together, plus what too few blocks leave idle."""
+    left, right = _sides(g, cut.swapped)
+    width = tile_lanes(itemsize)
+    points = g.batch * math.prod(g.output)
+    tiles = -(-cut.left_block // MAX_ROWS)
+    panels = -(-right // width)
+    left_blocks, panel_blocks = -(-left // cut.left_block), -(-panels // cut.panel_block)
+    tap_blocks = -(-g.taps // cut.tap_block)
+    multiply = left_blocks * panels * g.taps * tiles * max(FEWEST_CYCLES, cut.left_block / tiles)
+    copy_left = left_blocks * panel_blocks * tap_blocks * tiles * LEFT_CYCLES
+    copy_panels = left_blocks * g.taps * (panels * PANEL_CYCLES + panel_blocks * LIST_CYCLES)
+    steps = -(-points // (cut.chunks * _step(itemsize)))
+    sums = left_blocks * tiles * panels * g.taps * cut.chunks * steps * SUMS_CYCLES
+    straight = steps == 1 and g.taps == 1 and not cut.swapped
+    put = 0.0 if straight else left * panels * g.taps * cut.chunks * PUT_CYCLES
+    add = left * right * g.taps * (cut.chunks - 1) * ADD_CYCLES
+    blocks = g.groups * left_blocks * panel_blocks * tap_blocks * cut.chunks
+    rounds = -(-blocks // 4) * 4 / blocks if blocks > 1 else 2.0
+    return (points * (multiply + copy_left + copy_panels) + sums + put + add) * rounds
 
 
 class Launches(NamedTuple):
@@ -144,9 +193,14 @@ class Launches(NamedTuple):
 @functools.lru_cache(maxsize=512)
 def prepare(g: ConvGeometry, dtype: np.dtype[Any]) -> Launches:
     """The launches of `plan`."""
-    p = plan(g, dtype.itemsize)
+    if weight_gradient_in_place.accepts(g, dtype.itemsize):
+        p: Any = weight_gradient_in_place.plan(g, dtype.itemsize)
+        kernel = weight_gradient_in_place.kernel
+    else:
+        p = plan(g, dtype.itemsize)
+        kernel = conv_weight.conv_weight
     chunks, size = p.record.chunks, g.out_channels * g.in_per_group * g.taps
-    sum_points = conv_weight.conv_weight.prepare((dtype,), p.blocks, p.record, p.sources, cost=p.cost)
+    sum_points = kernel.prepare((dtype,), p.blocks, p.record, p.sources, cost=p.cost)
     if chunks == 1:
         return Launches(sum_points, 1, None)
     blocks, cost = -(-size // ADD_STEP), 0.5 * chunks * size

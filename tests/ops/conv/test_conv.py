@@ -529,27 +529,6 @@ def test_results_are_fresh_arrays():
     assert conv_forward(x, weight).any()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(
-    ("channels", "size", "stride"),
-    [
-        ((300, 70), (9, 11), 1),
-        ((40, 70), (30, 31), 1),
-        ((33, 130), (8, 7), 2),
-        ((7, 65), (40, 33), 1),
-        ((1, 80), (5,), 1),
-    ],
-)
-def test_weight_gradient_of_a_single_tap(channels, size, stride, dtype):
-    """Rows of x are copied where several panels of output channels read them; chunks of positions are added up."""
-    case = ConvCase(3, *channels, size, (1,) * len(size), stride, (1,) + (0,) * (len(size) - 1), dtype=dtype)
-    x, _, _ = conv_arrays(case)
-    geometry = conv_geometry(case.input_shape, case.weight_shape, **case.options)
-    grad = integers((3, channels[1], *geometry.output[-len(size) :]), dtype, seed=3)
-    actual = conv_backward_weight(grad, x, case.weight_shape, **case.options)
-    np.testing.assert_array_equal(actual, naive.conv_backward_weight(grad, x, case.weight_shape, **case.options))
-
-
 def test_scratch_memory_holds_every_table():
     """What `blocking` allows must fit the part of the scratch where the kernel puts its pointers."""
     assert blocking.TAP_BLOCK <= conv_gemm.MAX_TAPS

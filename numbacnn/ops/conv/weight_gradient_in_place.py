@@ -1,0 +1,96 @@
+"""The weight gradient where rows of x are read in place: how the work is cut."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from ...kernels import conv_weight_in_place
+from ...kernels.tile import MIN_PAIRED_ROWS, tile_lanes
+from . import blocking
+from .lattice import Memory, forward_phase
+
+if TYPE_CHECKING:
+    from ...kernels.sources import Sources
+    from ..geometry import ConvGeometry
+
+# Rows of x for neighbouring positions that lie so far apart fall on many pages and into few sets of the caches.
+FAR_BYTES = 1024
+FEW_CHANNELS = 48  # output channels that do not make up for copying x once for every tap
+
+kernel = conv_weight_in_place.conv_weight_in_place
+
+
+class InPlacePlan(NamedTuple):
+    """Kernel arguments that do not depend on the data."""
+
+    sources: Sources
+    record: conv_weight_in_place.InPlaceConv
+    blocks: int
+    cost: float
+
+
+def accepts(g: ConvGeometry, itemsize: int) -> bool:
+    """Whether rows of x are better read in place: few channels to use a copy for, or rows that lie close together."""
+    if g.groups > 1 and min(g.in_per_group, g.out_per_group) < tile_lanes(itemsize):
+        return True
+    near = g.stride[2] * g.in_channels * itemsize < FAR_BYTES
+    return g.taps > 1 and (near or g.out_per_group < FEW_CHANNELS)
+
+
+def plan(g: ConvGeometry, itemsize: int) -> InPlacePlan:
+    """Cut the weight gradient into blocks.
+
+    Blocks first divide the gradient itself (taps, channels): each sums over all positions and nothing needs adding
+    afterwards. Only where that gives too few are the positions cut into chunks with a partial gradient each.
+    """
+    width = tile_lanes(itemsize)
+    run, taps = g.in_per_group, g.taps
+    points = g.batch * math.prod(g.output)
+    tap_block = blocking.split_evenly(taps, conv_weight_in_place.MAX_TAPS)
+    tap_blocks = -(-taps // tap_block)
+    fit = conv_weight_in_place.SUM_SLOTS * 8 // (tap_block * width * itemsize)
+    paired = 2 * g.out_per_group == width and g.groups % 2 == 0 and MIN_PAIRED_ROWS <= run <= fit
+    together = 2 if paired else 1
+    groups, channels = g.groups // together, g.out_per_group * together
+    panels = -(-channels // width)
+    most_chunks = min(
+        max(1, blocking.PACKED_BYTES // max(1, g.out_channels * run * taps * itemsize)),
+        max(1, points // (4 * conv_weight_in_place.POINT_BLOCK)),
+    )
+    run_block = blocking.split_evenly(run, fit)
+    panel_block = _panel_block(g, groups, panels, fit, most_chunks)
+    run_blocks, panel_blocks = -(-run // run_block), -(-groups * panels // panel_block)
+    blocks = tap_blocks * run_blocks * panel_blocks
+    chunks = min(-(-blocking.MIN_BLOCKS // max(1, blocks)), most_chunks)
+    record = conv_weight_in_place.InPlaceConv(
+        points=points,
+        groups=groups,
+        run=run,
+        pair=run if paired else 0,
+        group_run=run * together,
+        channels=channels,
+        out_channels=g.out_channels,
+        width=width,
+        panels=panels,
+        panel_block=panel_block,
+        panel_blocks=panel_blocks,
+        run_block=run_block,
+        run_blocks=run_blocks,
+        tap_block=tap_block,
+        tap_blocks=tap_blocks,
+        chunks=chunks,
+    )
+    sources = forward_phase(g).sources(Memory(g.input, g.in_channels))
+    cost = 2.0 * points * taps * run * panels * width * groups / blocking.FLOPS_PER_NS
+    return InPlacePlan(sources, record, blocks * chunks, cost)
+
+
+def _panel_block(g: ConvGeometry, groups: int, panels: int, fit: int, most_chunks: int) -> int:
+    """How many of the `groups`, each of some panels, a block takes; `fit` input channels of a panel fit its sums."""
+    run = g.in_per_group
+    if panels > 1 or run > fit or g.taps > conv_weight_in_place.MAX_TAPS:
+        return 1
+    # A step's table of source rows serves as many groups as their sums fit, if enough blocks remain.
+    most = min(fit // max(1, run), groups * most_chunks // blocking.MIN_BLOCKS)
+    return blocking.split_evenly(groups, max(1, most))

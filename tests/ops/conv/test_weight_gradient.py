@@ -1,0 +1,151 @@
+"""The weight gradient on outer-product tiles: which kernel, every way of cutting the work, what fits the scratch."""
+
+import numpy as np
+import pytest
+
+from numbacnn.kernels import conv_weight
+from numbacnn.ops import conv_backward_weight
+from numbacnn.ops.conv import weight_gradient, weight_gradient_in_place
+from numbacnn.ops.geometry import conv_geometry
+from tests import naive
+from tests.cases import ConvCase, conv_arrays, integers
+from tests.ops.conv.plans import forget_plans
+
+dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+
+def check(case):
+    x, _, _ = conv_arrays(case)
+    spatial = len(case.input_shape) - 2
+    geometry = conv_geometry(case.input_shape, case.weight_shape, **case.options)
+    grad = integers((case.input_shape[0], case.weight_shape[0], *geometry.output[-spatial:]), case.dtype, seed=3)
+    actual = conv_backward_weight(grad, x, case.weight_shape, algorithm="indirect", **case.options)
+    np.testing.assert_array_equal(actual, naive.conv_backward_weight(grad, x, case.weight_shape, **case.options))
+
+
+def single_tap(channels, size, stride=1, dtype="float32"):
+    padding = (1,) + (0,) * (len(size) - 1)
+    return ConvCase(3, *channels, size, (1,) * len(size), stride, padding if stride == 2 else 0, dtype=dtype)
+
+
+@dtypes
+@pytest.mark.parametrize(
+    ("channels", "size", "stride"),
+    [
+        ((300, 70), (9, 11), 1),
+        ((40, 70), (30, 31), 1),
+        ((33, 130), (8, 7), 2),
+        ((7, 65), (40, 33), 1),
+        ((1, 80), (5,), 1),
+        ((64, 2), (25, 30), 1),
+        ((16, 3), (7, 8, 9), 1),
+        ((130, 21), (11, 12), 2),
+        ((120, 50), (1, 1), 1),
+        ((3, 1), (700,), 1),
+    ],
+)
+def test_single_tap(channels, size, stride, dtype):
+    check(single_tap(channels, size, stride, dtype))
+
+
+FAR = [
+    ConvCase(2, 270, 50, (9, 10), (3, 3), padding=1, name="many taps of a block"),
+    ConvCase(1, 257, 49, (40,), (35,), padding=17, name="blocks of taps"),
+    ConvCase(1, 130, 60, (15, 14), (3, 2), (1, 3), 2, padding_mode="reflect", name="strides and reflection"),
+    ConvCase(2, 264, 120, (11, 12), (2, 2), 2, 1, groups=2, name="groups of many channels"),
+    ConvCase(1, 256, 48, (5, 6, 7), (2, 3, 2), padding=1, dilation=2, name="dilated 3-D"),
+    ConvCase(2, 72, 36, (19, 20), (1, 1), groups=2, name="groups of a single tap"),
+]
+
+
+@dtypes
+@pytest.mark.parametrize("case", [case._replace(name=case.name.replace(" ", "-")) for case in FAR], ids=str)
+def test_copied_rows(case, dtype):
+    case = case._replace(dtype=dtype)
+    g = conv_geometry(case.input_shape, case.weight_shape, **case.options)
+    assert not weight_gradient_in_place.accepts(g, np.dtype(dtype).itemsize)
+    check(case)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "options", "in_place"),
+    [
+        (((1, 64, 56, 56), (128, 64, 3, 3)), {"stride": 2}, True),
+        (((1, 128, 56, 56), (128, 128, 3, 3)), {"stride": 2}, False),
+        (((1, 512, 33, 33), (512, 512, 3, 3)), {}, False),
+        (((1, 256, 30, 30), (32, 256, 5, 5)), {}, True),
+        (((1, 64, 56, 56), (256, 64, 1, 1)), {}, False),
+        (((1, 256, 28, 28), (256, 8, 3, 3)), {"groups": 32}, True),
+        (((1, 256, 28, 28), (256, 128, 1, 1)), {"groups": 2}, False),
+        (((1, 256, 28, 28), (256, 4, 1, 1)), {"groups": 64}, True),
+    ],
+)
+def test_which_rows_are_read_in_place(shapes, options, in_place):
+    assert weight_gradient_in_place.accepts(conv_geometry(*shapes, **options), 4) is in_place
+
+
+@pytest.fixture
+def numbers(monkeypatch):
+    """Set tuning numbers of `weight_gradient`, with no plan made before or left behind."""
+
+    def set_numbers(**numbers):
+        for name, value in numbers.items():
+            monkeypatch.setattr(weight_gradient, name, value)
+        forget_plans()
+
+    yield set_numbers
+    forget_plans()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"BLOCK_NS": 100.0, "FEW_NS": 0.0},  # as many blocks and chunks as there may be
+        {"BLOCK_NS": 100.0, "FEW_NS": 0.0, "PUT_CYCLES": 1e9},  # rather blocks of channels than chunks
+        {"BLOCK_NS": 1e12, "FEW_NS": 1e12, "MOST_TILES": 2},
+        {"LEFT_CYCLES": 1e6, "ASKED_BYTES": 0},
+        {"PANEL_CYCLES": 1e6, "ASKED_BYTES": 0},
+        {"BLOCK_NS": 100.0, "FEW_NS": 0.0, "ADD_CYCLES": -100.0, "ASKED_BYTES": 0},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "case",
+    [
+        single_tap((100, 70), (30, 31)),
+        single_tap((70, 100), (30, 31), dtype="float64"),
+        single_tap((24, 144), (20, 20)),
+        ConvCase(2, 260, 70, (17, 18), (3, 3), 1, 1),
+        ConvCase(2, 264, 100, (17, 18), (2, 1), groups=2, dtype="float64"),
+    ],
+    ids=["pointwise", "pointwise float64", "few", "nine taps", "groups"],
+)
+def test_any_cut_gives_the_same_values(case, changed, numbers):
+    numbers(**changed)
+    check(case)
+
+
+@pytest.mark.parametrize("vector_bytes", [16, 32, 64])
+def test_every_cut_fits_the_scratch(vector_bytes, monkeypatch):
+    for itemsize in (4, 8):
+        lanes = 2 * vector_bytes // itemsize
+        monkeypatch.setattr(weight_gradient, "tile_lanes", lambda _, lanes=lanes: lanes)
+        for in_channels in (1, 5, 64, 300, 2048):
+            for out_channels in (1, 7, 64, 100, 2048):
+                for taps in (1, 3, 35, 300):
+                    g = conv_geometry((2, in_channels, 2000), (out_channels, in_channels, taps))
+                    r = weight_gradient.plan(g, itemsize).record
+                    tiles = -(-r.left_block // conv_weight.MAX_ROWS)
+                    copies = tiles * r.step * r.pitch
+                    sums = r.left_block * r.panel_block * r.tap_block * r.width
+                    assert (copies + sums) * itemsize <= conv_weight.WORK_SLOTS * 8
+                    assert r.step <= conv_weight.MAX_POINTS
+                    assert r.step * r.width * itemsize <= conv_weight.PANEL_SLOTS * 8
+
+
+@dtypes
+def test_no_positions(dtype):
+    grad, x = np.ones((0, 40, 6, 6), dtype), np.ones((0, 300, 6, 6), dtype)
+    for kernel in ((1, 1), (3, 3)):
+        actual = conv_backward_weight(grad, x, (40, 300, *kernel), padding=kernel[0] // 2, algorithm="indirect")
+        np.testing.assert_array_equal(actual, np.zeros((40, 300, *kernel), dtype))
