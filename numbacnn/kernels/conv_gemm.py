@@ -57,6 +57,7 @@ class GemmConv(NamedTuple):
     panels: int  # panels per group
     panel_blocks: int  # blocks of the panels of all groups
     point_blocks: int
+    together: int  # points that are dealt out to tiles together: those of a line; 1: those of a block
     tap_block: int
     run_block: int
     packs: int  # 1: weights come as the user has them and each block packs what it needs; 0: they come packed
@@ -112,8 +113,10 @@ def _drop_zeros(table, slot, entries, rows, zeros):
 
 
 @device
-def _put_tables(table, point, points, tiles, copy, tap, last, source, weight, tap_step, out, zeros, g, s):
+def _put_tables(table, point, tiles, stretch, copy, tap, last, source, weight, tap_step, out, zeros, g, s):
     """Fill the tables of all row tiles of a block of points, for the taps from `tap` to `last`.
+
+    Every `stretch` points are dealt out to tiles of their own.
 
     Slot `tile` says where the tile's table begins. A table is: number of points, pointers per point, taps that each
     stands for, then what `gemm_tile` reads. Weights of successive taps lie `tap_step` elements apart. Where possible a
@@ -125,10 +128,10 @@ def _put_tables(table, point, points, tiles, copy, tap, last, source, weight, ta
     first_h = s.first_h + copy % g.copies_h
     first_d = s.first_d + copy // g.copies_h
     put_steps(table, TAP_WEIGHTS, tap, last, g.weight_d, g.weight_h, g.weight_w, s)
-    slot = FIRST_TABLE
+    slot, tiles_of_stretch = FIRST_TABLE, (stretch + MAX_ROWS - 1) // MAX_ROWS
     for tile in range(tiles):
         table[tile] = slot
-        valid = _rows_of(tile, tiles, points)[1]
+        valid = _rows_of(tile % tiles_of_stretch, tiles_of_stretch, stretch)[1]
         rows = max(valid, MIN_GEMM_ROWS)
         merged = s.taps_w if _merges(w, first_w, valid, g, s) else 1
         entries = (last - tap) // merged
@@ -220,9 +223,10 @@ def conv_gemm(
     `zeros` is as long as the longest stretch of the source that one pointer stands for. What follows the sums is told
     by `residual` and `activation`: see `finish_row`.
     """
-    first, points = _rows_of(block // g.panel_blocks, g.point_blocks, g.points)
+    first, points = _rows_of(block // g.panel_blocks, g.point_blocks, g.points // g.together)
     first_panel, panel_count = _rows_of(block % g.panel_blocks, g.panel_blocks, g.groups * g.panels)
-    tiles = (points + MAX_ROWS - 1) // MAX_ROWS
+    stretch, stretches = (points, 1) if g.together == 1 else (g.together, points)
+    tiles = stretches * ((stretch + MAX_ROWS - 1) // MAX_ROWS)
     taps = s.taps_d * s.taps_h * s.taps_w
     panel_elements = g.weight_taps * g.run * g.width
     buffer = cast(offset(scratch, TABLE_SLOTS), weight)
@@ -234,8 +238,9 @@ def conv_gemm(
     tap, copy = 0, 0
     while True:  # 4th loop: blocks of taps, as often as everything is summed
         last = min(tap + g.tap_block, taps)
+        point = first * g.together
         _put_tables(
-            scratch, first, points, tiles, copy, tap, last, source, tap_weights, tap_step, out, zeros, g, s
+            scratch, point, tiles, stretch, copy, tap, last, source, tap_weights, tap_step, out, zeros, g, s
         )  # fmt: skip
         held = g.adds + copy + tap
         for channel in range(0, g.run, g.run_block):  # 3rd loop: blocks of source channels

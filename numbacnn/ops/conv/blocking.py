@@ -20,6 +20,9 @@ TAP_BLOCK = MAX_TAPS
 # 96 / 6 = 16 tiles reuse each weight panel.
 POINT_BLOCK = 96
 
+# The least gain that tiles which end where lines do must promise.
+WORTH_ALIGNING = 0.97
+
 # A cache line: rows that are so much longer than a power of two begin in different sets of the caches.
 LINE_BYTES = 64
 
@@ -28,6 +31,9 @@ MIN_BLOCKS = 16
 
 # Packed weights per launch: with everything else a call stays below 16 MB of extra memory.
 PACKED_BYTES = 8 << 20
+
+# With fewer source channels at a time, panels would be read and written too often.
+FEW_CHANNELS = 64
 
 # One core, conservatively: decides only whether a launch is worth a second core.
 FLOPS_PER_NS = 60.0
@@ -68,6 +74,15 @@ def reduction_blocks(taps: int, line: int, run: int, steps: int) -> tuple[int, i
     if line <= most:
         return split_evenly(taps // line, most // line) * line, run
     return split_evenly(taps, most), run
+
+
+def run_portion(run: int, bytes_of_channel: int) -> int:
+    """Source channels whose weights are packed at a time, if they do not all fit: evenly cut, and not too few.
+
+    Cut like that, rather than by panels, each source row is met by all panels while it is in the caches.
+    """
+    portion = split_evenly(run, PACKED_BYTES // max(1, bytes_of_channel))
+    return portion if portion >= FEW_CHANNELS else run
 
 
 def row_band(planes: int, kernel_rows: int, row_bytes: int, out: tuple[int, int, int]) -> int:

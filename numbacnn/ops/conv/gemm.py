@@ -7,6 +7,7 @@ and over the produced channels; everything else follows from the geometry and is
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,12 +15,12 @@ import numpy as np
 
 from ...kernels.conv_gemm import GemmConv
 from ...kernels.joined_weights import JoinedWeights
-from ...kernels.tile import tile_lanes
+from ...kernels.tile import MAX_ROWS, MIN_GEMM_ROWS, tile_lanes
 from . import blocking
 from .lattice import AxisPhase, Memory, Phase, backward_data_phases, by_axis, forward_phase, strides
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ...kernels.sources import Sources
     from ..geometry import ConvGeometry
@@ -48,7 +49,7 @@ class Launch(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Some groups, or some panels of one group, whose packed weights fit the limit on extra memory."""
+    """Some groups, source channels or panels, whose packed weights fit the limit on extra memory."""
 
     channels: slice  # of the destination
     source_start: int  # elements to skip in a sample of the source, the weights and the destination
@@ -57,6 +58,7 @@ class Part(NamedTuple):
     launches: tuple[Launch, ...]  # one per phase
     columns: int = 1  # destination columns whose channels lie side by side as those of one
     joined: JoinedWeights | None = None  # how their weights are packed
+    complete: bool = True  # whether all is summed, after this part and those before
 
 
 class GemmPlan(NamedTuple):
@@ -207,9 +209,20 @@ def _plan(
         "pair_stride": group_stride if paired else 0,
         "tap_order": -1 if backwards else 1,
     }
-    launches = [_launch(g, phase, source, out, itemsize, shared, all_taps_at_once=alone) for phase in phases]
-    parts = _parts([launch for launch in launches if launch.blocks], itemsize)
-    longest = max((g.kernel[2] for launch in launches if launch.record.merges), default=1)
+    # Weights that do not fit the limit on extra memory are cut by what is the larger of the two sides.
+    portion = run
+    if run >= lanes and not (dots or alone or packed_before or paired):
+        portion = blocking.run_portion(run, g.taps * panels * width * itemsize)
+    parts: list[Part] = []
+    longest = 1
+    for channel in range(0, run, portion):
+        shared["run"] = min(portion, run - channel)
+        launches = [_launch(g, phase, source, out, itemsize, shared, alone, channel > 0) for phase in phases]
+        for part in _parts([launch for launch in launches if launch.blocks], itemsize):
+            starts = part.source_start + channel, part.weight_start + channel * run_stride
+            complete = channel + portion >= run
+            parts.append(part._replace(source_start=starts[0], weight_start=starts[1], complete=complete))
+        longest = max([g.kernel[2] for launch in launches if launch.record.merges], default=longest)
     return GemmPlan(tuple(parts), max(source.channels * longest, groups * panels * width))
 
 
@@ -219,7 +232,7 @@ def _parts(launches: list[Launch], itemsize: int) -> Iterator[Part]:
     groups, panels = g.groups, g.panels
     if not g.packs:
         portion = max(1, blocking.PACKED_BYTES // max(1, g.weight_taps * g.run * g.width * itemsize))
-        groups, panels = max(1, portion // panels), min(portion, panels)
+        groups, panels = max(1, portion // panels), blocking.split_evenly(panels, portion)
     for group in range(0, g.groups, groups):
         for panel in range(0, g.panels, panels):
             lane = panel * g.width
@@ -254,12 +267,16 @@ def _launch(
     out: Memory,
     itemsize: int,
     shared: dict[str, int],
-    *,
     all_taps_at_once: bool,
+    adds: bool,
 ) -> Launch:
     taps, points = phase.taps, g.batch * phase.points
-    point_blocks = 1 if shared["packs"] else -(-points // blocking.POINT_BLOCK)
-    panel_blocks = min(shared["groups"] * shared["panels"], -(-blocking.MIN_BLOCKS // max(1, point_blocks)))
+    together = 1 if shared["packs"] else _together(phase.axes[2], source.extents[2])
+    units = max(1, round(blocking.POINT_BLOCK / together))
+    point_blocks = 1 if shared["packs"] else -(-points // (together * units))
+    panels = shared["groups"] * shared["panels"]
+    panel_blocks = min(panels, -(-blocking.MIN_BLOCKS // max(1, point_blocks)))
+    panel_blocks = -(-panels // (panels // panel_blocks))  # of the same size, but the last
     steps = blocking.RUN_BYTES // (shared["width"] * itemsize)
     if shared["dots"]:
         tap_block, run_block = blocking.split_evenly(taps, blocking.TAP_BLOCK), shared["run"]
@@ -282,17 +299,39 @@ def _launch(
         **by_axis("weight", (step * shared["tap_order"] for step in weight_steps)),
         panel_blocks=panel_blocks,
         point_blocks=point_blocks,
+        together=together,
         tap_block=tap_block,
         run_block=run_block,
         rows_stay=int(not shared["packs"] and weight_bytes <= blocking.SMALL_WEIGHT_BYTES),
         merges=0,
-        adds=int(phase.adds),
+        adds=int(phase.adds or adds),
         **by_axis("copies", (axis.copies for axis in phase.axes)),
     )
     record = record._replace(merges=int(_merges(record, phase.axes[2], taps, source.channels)))
     start = sum(axis.start * stride for axis, stride in zip(phase.axes, out_strides, strict=True))
     cost = 2.0 * points * taps * record.run * record.panels * record.width * record.groups / blocking.FLOPS_PER_NS
     return Launch(start, record, phase.sources(source), cost)
+
+
+def _together(w: AxisPhase, size: int) -> int:
+    """Points that are dealt out to tiles together: a line's, where that leaves out more taps than it costs; or 1.
+
+    A tap is left out if it reads padding for all points of a tile. A tile costs as much as its rows, at least
+    `MIN_GEMM_ROWS`, and half a row for its weights.
+    """
+    if w.taps <= 1 or w.mode != "zeros" or not MIN_GEMM_ROWS <= w.points <= blocking.POINT_BLOCK:
+        return 1
+    reads = [{t for t in range(w.taps) if 0 <= w.first + w.slope * p + w.spread * t < size} for p in range(w.points)]
+
+    def cost(points: Iterable[int]) -> float:
+        sets = [reads[p % w.points] for p in points]
+        return (max(len(sets), MIN_GEMM_ROWS) + 0.5) * len(set.union(*sets))
+
+    tiles = -(-w.points // MAX_ROWS)
+    ends = [i * w.points // tiles for i in range(tiles + 1)]
+    aligned = sum(cost(range(first, last)) for first, last in itertools.pairwise(ends))
+    anywhere = sum(cost(range(first, first + MAX_ROWS)) for first in range(w.points)) / MAX_ROWS
+    return w.points if aligned < blocking.WORTH_ALIGNING * anywhere else 1
 
 
 def _merges(record: GemmConv, w: AxisPhase, taps: int, channels: int) -> bool:

@@ -202,13 +202,18 @@ def test_the_cases_meet_both_ways_of_packing():
     assert (many.tap_block, many.run_block) == (few.tap_block, few.run_block)
 
 
+def geometry_of(case):
+    return conv_geometry(case.input_shape, case.weight_shape, **case.options)
+
+
 def forward_record(case):
-    return (
-        gemm.plan_forward(conv_geometry(case.input_shape, case.weight_shape, **case.options), 4)
-        .parts[0]
-        .launches[0]
-        .record
-    )
+    return gemm.plan_forward(geometry_of(case), 4).parts[0].launches[0].record
+
+
+def test_the_cases_meet_tiles_that_end_with_lines():
+    (case,) = [case for case in BITS if case.name == "taps that read padding alone"]
+    assert forward_record(case).together == 40
+    assert forward_record(case._replace(padding=1, dilation=1)).together == 1
 
 
 def test_the_cases_meet_blocks_of_rows_and_of_lines():
@@ -240,6 +245,9 @@ def small_blocks(monkeypatch):
     [
         {"PACKED_BYTES": 1},
         {"PACKED_BYTES": 40_000},
+        {"PACKED_BYTES": 40_000, "FEW_CHANNELS": 1},
+        {"WORTH_ALIGNING": 100.0},
+        {"WORTH_ALIGNING": 100.0, "POINT_BLOCK": 45, "TAP_BLOCK": 4},
         {"TAP_BLOCK": 1, "RUN_BYTES": 1},
         {"TAP_BLOCK": 4, "RUN_BYTES": 4096, "POINT_BLOCK": 7},
         {"POINT_BLOCK": 1, "MIN_BLOCKS": 1},
@@ -263,6 +271,19 @@ def test_any_block_sizes_give_the_same_values(case, numbers, small_blocks):
     small_blocks(**numbers)
     check(case)
     check(case, "indirect")
+
+
+def test_what_follows_comes_after_the_last_source_channels(small_blocks):
+    small_blocks(PACKED_BYTES=40_000, FEW_CHANNELS=1)
+    case = ConvCase(1, 70, 40, (17, 18), (3, 3), padding=1)
+    parts = gemm.plan_forward(geometry_of(case), 4).parts
+    assert [part.complete for part in parts] == [False] * (len(parts) - 1) + [True]
+    assert len(parts) > 2
+    x, weight, bias = conv_arrays(case)
+    options = {**case.options, "algorithm": "indirect"}
+    y = conv_forward(x, weight, bias, **options)
+    assert (y < 0).any()
+    np.testing.assert_array_equal(conv_forward(x, weight, bias, activation="relu", **options), np.maximum(y, 0))
 
 
 # -------------------------------------------------------------------------------------------------- reproducible bits
