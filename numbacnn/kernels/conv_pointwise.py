@@ -20,7 +20,7 @@ from .layout import copy_transposed
 from .pointer import as_integers, cast, offset
 from .simd import lanes as lanes_of
 from .simd import load, load_first, splat, store
-from .strided_tile import COLUMNS_OF_TWO, columns_tile, long_tile, strided_tile
+from .strided_tile import COLUMNS_OF_TWO, WIDE_ROWS, columns_tile, long_tile, strided_tile, wide_tile
 from .tile import MAX_ROWS
 
 # The scratch: what the sums of a `columns_tile` begin with, what they become, then weights that are packed here.
@@ -39,7 +39,9 @@ class Pointwise(NamedTuple):
     x_step: int  # elements between rows
     out_step: int
     width: int  # lanes of a panel
+    wide: int  # of a group's last panel where it is one of three vectors: more than `width` lanes
     panels: int  # per group
+    padded: int  # lanes of a group's packed weights and of its bias: whole panels
     columns: int  # lanes of the last panel of a group if a `columns_tile` computes them, else 0
     run_stride: int  # of the weights as the user has them: between source channels, destination channels, groups
     lane_stride: int
@@ -62,6 +64,7 @@ class FewRows(NamedTuple):
     out_step: int
     width: int  # lanes that are computed together
     panels: int  # per group
+    padded: int  # lanes of a group's bias: whole panels
     run_stride: int
     lane_stride: int
     group_stride: int
@@ -111,22 +114,31 @@ def _pack_columns(weight, packed, run, columns, run_stride, lane_stride):
 
 
 @device
+def _panel(panel, g):
+    """The group of a panel, its first lane there and how many it has, and for how many its weights are packed."""
+    group = panel // g.panels
+    number = panel - group * g.panels
+    lane = number * g.width
+    lanes = g.width if number + 1 < g.panels else g.lanes - lane
+    return group, lane, lanes, g.wide if lanes > g.width else g.width
+
+
+@device
 def _pack_panel(weight, packed, panel, k, run, g):
     """Pack what a panel needs for `run` source channels from `k` on."""
-    group = panel // g.panels
-    lane = (panel - group * g.panels) * g.width
-    lanes = min(g.width, g.lanes - lane)
+    group, lane, lanes, width = _panel(panel, g)
     source = offset(weight, group * g.group_stride + lane * g.lane_stride + k * g.run_stride)
     if lanes == g.columns:
         _pack_columns(source, packed, run, lanes, g.run_stride, g.lane_stride)
     else:
-        _pack(source, packed, run, lanes, g.width, g.run_stride, g.lane_stride)
+        _pack(source, packed, run, lanes, width, g.run_stride, g.lane_stride)
 
 
 @kernel
 def pack_panels(block, weight: "T*", packed: "T*", g: "Pointwise"):
     """One block: one panel, whole."""
-    _pack_panel(weight, offset(packed, block * g.depth * g.width), block, 0, g.depth, g)
+    group, lane, _, _ = _panel(block, g)
+    _pack_panel(weight, offset(packed, (group * g.padded + lane) * g.depth), block, 0, g.depth, g)
 
 
 @device
@@ -186,19 +198,17 @@ def conv_pointwise(
     first, rows = _part(block // g.panel_blocks, g.row_blocks, g.rows)
     first_panel, panels = _part(block % g.panel_blocks, g.panel_blocks, g.groups * g.panels)
     own = cast(offset(scratch, OWN), x)
-    tiles = (rows + MAX_ROWS - 1) // MAX_ROWS
     for k in range(0, g.depth, g.depth_block):  # 4th loop: blocks of source channels
         run = min(g.depth_block, g.depth - k)
         for panel in range(first_panel, first_panel + panels):  # 2nd loop: panels of destination channels
-            group = panel // g.panels
-            lane = (panel - group * g.panels) * g.width
-            lanes = min(g.width, g.lanes - lane)
+            group, lane, lanes, width = _panel(panel, g)
             x_panel = offset(x, first * g.x_step + group * g.depth + k)
             out_panel = offset(out, first * g.out_step + group * g.lanes + lane)
-            start = offset(bias, panel * g.width)
+            lane += group * g.padded
+            start = offset(bias, lane)
             if lanes == g.columns:
                 if k == 0:
-                    w = offset(weight, panel * g.depth * g.width)
+                    w = offset(weight, lane * g.depth)
                     if g.packs:
                         _pack_panel(weight, own, panel, 0, g.depth, g)
                         w = own
@@ -208,17 +218,19 @@ def conv_pointwise(
                     )  # fmt: skip
                     _finish(out_panel, g.out_step, rows, lanes, residual, activation)
                 continue
-            w = offset(weight, (panel * g.depth + k) * g.width)
+            w = offset(weight, lane * g.depth + k * width)
             if g.packs:
                 _pack_panel(weight, own, panel, k, run, g)
                 w = own
+            most = MAX_ROWS if width == g.width else WIDE_ROWS
+            tiles = (rows + most - 1) // most
             for tile in range(tiles):  # 1st loop: tiles of rows
                 row, valid = _part(tile, tiles, rows)
-                target = offset(out_panel, row * g.out_step)
-                strided_tile(
-                    valid, offset(x_panel, row * g.x_step), g.x_step, run, w, g.width, target, g.out_step, start, k,
-                    lanes,
-                )  # fmt: skip
+                source, target = offset(x_panel, row * g.x_step), offset(out_panel, row * g.out_step)
+                if width == g.width:
+                    strided_tile(valid, source, g.x_step, run, w, width, target, g.out_step, start, k, lanes)
+                else:
+                    wide_tile(valid, source, g.x_step, run, w, width, target, g.out_step, start, k, lanes)
                 if k + run == g.depth:
                     _finish(target, g.out_step, valid, lanes, residual, activation)
 
@@ -286,7 +298,7 @@ def few_rows_backward(
             if lanes < g.width:
                 _pack(w, own, run, lanes, g.width, g.run_stride, 1)
                 w, w_step = own, g.width
-            start = offset(bias, (group * g.panels + panel) * g.width)
+            start = offset(bias, group * g.padded + lane)
             source, target = offset(x, group * g.depth + k), offset(out, group * g.lanes + lane)
             if g.rows <= 3:
                 long_tile(g.rows, source, g.x_step, run, w, w_step, target, g.out_step, start, k, lanes)

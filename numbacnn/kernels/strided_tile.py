@@ -21,7 +21,8 @@ from .columns import ColumnReader
 from .tile import MAX_ROWS, UNROLL, VECTORS
 from .tile_emitter import TileEmitter, choose, loop, store_rows
 
-FEWEST_ROWS = 4  # of a tile of `VECTORS` vectors; with fewer, the last is computed again
+FEWEST_ROWS = 4  # of a tile of two vectors or three; with fewer, the last is computed again
+WIDE_ROWS, WIDE_VECTORS = 4, 3  # twelve chains as well, and as many registers
 MOST_COLUMNS = 8
 # Rows of `columns_tile` are two vectors where columns are so few that one would leave the multiply-adders waiting.
 COLUMNS_OF_TWO = 4
@@ -125,6 +126,7 @@ def _columns_tile(columns: int, vectors: int) -> Any:
 
 
 _tile_6, _tile_5, _tile_4 = (_strided_tile(rows, VECTORS) for rows in (6, 5, 4))
+_tile_wide = _strided_tile(WIDE_ROWS, WIDE_VECTORS)
 _tile_3, _tile_2, _tile_1 = (_strided_tile(rows, VECTORS_OF_ROWS[rows - 1]) for rows in (3, 2, 1))
 _columns_1, _columns_2, _columns_3, _columns_4 = (_columns_tile(n, 2) for n in range(1, COLUMNS_OF_TWO + 1))
 _columns_5, _columns_6, _columns_7, _columns_8 = (
@@ -150,6 +152,12 @@ def strided_tile(rows, x, x_step, run, w, w_step, out, out_step, start, held, la
         _tile_5(rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes)
     else:
         _tile_4(rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes)
+
+
+@inlined
+def wide_tile(rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes):
+    """As `strided_tile` for 1 to `WIDE_ROWS` rows and a panel of `WIDE_VECTORS` vectors."""
+    _tile_wide(rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes)
 
 
 @inlined

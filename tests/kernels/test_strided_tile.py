@@ -14,22 +14,28 @@ from numbacnn.kernels.strided_tile import (
     FEWEST_ROWS,
     MOST_COLUMNS,
     VECTORS_OF_ROWS,
+    WIDE_ROWS,
+    WIDE_VECTORS,
     columns_tile,
     long_tile,
     strided_tile,
+    wide_tile,
 )
 from numbacnn.kernels.tile import MAX_ROWS, VECTORS, tile_lanes
 from tests.kernels.test_tile import DTYPES, GUARD, assert_hot, has_fma, hot_loops, integers
 
+NARROW, LONG, WIDE = range(3)
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
 
 
 @kernel
 def run_strided_tile(
-    block, x: "T*", w: "T*", out: "T*", start: "T*", is_long: "int64", rows: "int64", x_step: "int64", run: "int64",
+    block, x: "T*", w: "T*", out: "T*", start: "T*", kind: "int64", rows: "int64", x_step: "int64", run: "int64",
     w_step: "int64", out_step: "int64", held: "int64", lanes: "int64",
 ):  # fmt: skip
-    if is_long:
+    if kind == WIDE:
+        wide_tile(rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes)
+    elif kind == LONG:
         long_tile(rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes)
     else:
         strided_tile(rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes)
@@ -46,14 +52,14 @@ def vector(dtype):
     return tile_lanes(np.dtype(dtype).itemsize) // VECTORS
 
 
-def check_rows(rows, width, is_long, lanes, run, dtype):
+def check_rows(rows, width, kind, lanes, run, dtype):
     rng = np.random.default_rng(rows + lanes)
     x, w = integers(rng, (rows, run + 3), dtype), integers(rng, (run, width + 5), dtype)
     start, before = integers(rng, width, dtype), integers(rng, (rows, lanes), dtype)
     for held in (0, 3):
         out = np.full((rows, width + 4), GUARD, dtype)
         out[:, :lanes] = before
-        run_strided_tile(1, x, w, out, start, is_long, rows, run + 3, run, width + 5, width + 4, held, lanes)
+        run_strided_tile(1, x, w, out, start, kind, rows, run + 3, run, width + 5, width + 4, held, lanes)
         expected = x[:, :run].astype(float) @ w[:, :lanes] + (before if held else start[:lanes])
         np.testing.assert_array_equal(out[:, :lanes], expected)
         out[:, :lanes] = GUARD
@@ -65,7 +71,7 @@ def check_rows(rows, width, is_long, lanes, run, dtype):
 def test_strided_tile(rows, dtype):
     width = VECTORS * vector(dtype)
     for lanes in range(1, width + 1):
-        check_rows(rows, width, 0, lanes, 1 + lanes % 9, dtype)
+        check_rows(rows, width, NARROW, lanes, 1 + lanes % 9, dtype)
 
 
 @dtypes
@@ -73,7 +79,15 @@ def test_strided_tile(rows, dtype):
 def test_long_tile(rows, dtype):
     width = VECTORS_OF_ROWS[rows - 1] * vector(dtype)
     for lanes in range(1, width + 1):
-        check_rows(rows, width, 1, lanes, 1 + lanes % 9, dtype)
+        check_rows(rows, width, LONG, lanes, 1 + lanes % 9, dtype)
+
+
+@dtypes
+@pytest.mark.parametrize("rows", range(1, WIDE_ROWS + 1))
+def test_wide_tile(rows, dtype):
+    width = WIDE_VECTORS * vector(dtype)
+    for lanes in range(1, width + 1):
+        check_rows(rows, width, WIDE, lanes, 1 + lanes % 9, dtype)
 
 
 @dtypes

@@ -10,17 +10,17 @@ import functools
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from ...kernels import conv_pointwise, strided_rows
 from ...kernels._launch import run as run_jobs
 from .. import memory
 from . import indirect, pointwise_plan
 from .finish import NOTHING, Finish
-from .gemm import padded_bias, zero_row
+from .gemm import zero_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import numpy as np
 
     from ...kernels._build import Prepared
     from ...kernels._launch import Job
@@ -111,7 +111,7 @@ class Launches(NamedTuple):
     record: conv_pointwise.Pointwise | conv_pointwise.FewRows
     pack: Prepared | None  # None: weights are read as they come
     packed_elements: int
-    pads: bool  # whether the bias must be padded to whole panels
+    pads: bool  # whether whole panels of the bias are read
     rows: int
     portion: int  # rows that are multiplied at a time
     multiply: Prepared
@@ -141,7 +141,7 @@ def _prepare(direction: str, g: ConvGeometry, dtype: np.dtype[Any]) -> Launches:
     pack, elements = None, 0
     if not record.packs:
         panels = record.groups * record.panels
-        elements = panels * record.depth * record.width
+        elements = record.groups * record.padded * record.depth
         pack = conv_pointwise.pack_panels.prepare((dtype,), panels, record, cost=float(elements))
     multiply = _multiply(record, dtype, product.cost)
     left = rows % portion
@@ -160,15 +160,24 @@ def _portions(launches: Launches) -> Iterator[tuple[int, int, Prepared]]:
         yield first, last, launches.multiply if last - first == launches.portion else launches.multiply_last
 
 
+def _padded(bias: np.ndarray, groups: int, lanes: int, padded: int) -> np.ndarray:
+    """The bias with every group padded to whole panels."""
+    if lanes == padded:
+        return bias
+    wider = np.zeros((groups, padded), bias.dtype)
+    wider[:, :lanes] = bias.reshape(groups, lanes)
+    return wider
+
+
 def _operands(
     launches: Launches, weight: np.ndarray, bias: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, list[Job]]:
     """Weights and bias as the launches read them, and what must run before."""
     r = launches.record
     if bias is None:
-        bias = zero_row(weight.dtype, r.groups * r.panels * r.width)
+        bias = zero_row(weight.dtype, r.groups * r.padded)
     elif launches.pads:
-        bias = padded_bias(r, bias)
+        bias = _padded(bias, r.groups, r.lanes, r.padded)
     if launches.pack is None:
         return weight, bias, []
     packed = memory.empty((launches.packed_elements,), weight.dtype)

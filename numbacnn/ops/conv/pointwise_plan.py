@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...kernels.conv_pointwise import OWN_BYTES, FewRows, Pointwise
 from ...kernels.strided_rows import StridedRows
-from ...kernels.strided_tile import COLUMNS_OF_TWO, FEWEST_ROWS, MOST_COLUMNS, VECTORS_OF_ROWS
+from ...kernels.strided_tile import COLUMNS_OF_TWO, FEWEST_ROWS, MOST_COLUMNS, VECTORS_OF_ROWS, WIDE_VECTORS
 from ...kernels.tile import MAX_ROWS, VECTORS, tile_lanes
 from . import blocking
 from .lattice import by_axis
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # Rows of a block: 16 tiles reuse each panel of weights, and 96 rows of 256 channels are a fifth of L2 ...
 ROWS = 96
 # ... more where they are short: fewer blocks to begin.
-BLOCK_BYTES, MOST_ROWS = 32 * 1024, 512
+BLOCK_BYTES, MOST_ROWS = 64 * 1024, 512
 # A panel's weights for so many source channels take half of L1 (32 KiB).
 DEPTH = 256
 # Where no more rows share packed weights, each block packs its own panels: they then pass through memory once. With
@@ -69,16 +69,21 @@ def product(direction: str, g: ConvGeometry, rows: int) -> Product:
 def plan(p: Product, itemsize: int) -> Pointwise:
     """Cut a product into blocks of rows and of panels."""
     width = tile_lanes(itemsize)
-    panels = -(-p.lanes // width)
-    last = p.lanes - (panels - 1) * width
-    columns = last if last <= MOST_COLUMNS and p.depth * last * itemsize <= OWN_BYTES else 0
+    vector, rest = width // VECTORS, p.lanes % width
+    panels, wide, columns = -(-p.lanes // width), width, 0
+    if p.lanes > width and vector // 2 < rest <= vector:  # a last panel of three vectors instead of two and one
+        panels, wide = panels - 1, vector * WIDE_VECTORS
+    elif 0 < rest <= min(vector, MOST_COLUMNS) and p.depth * rest * itemsize <= OWN_BYTES:
+        columns = rest
+    padded = (panels - 1) * width + wide
     all_panels = p.groups * panels
-    too_large = all_panels * p.depth * width * itemsize > blocking.PACKED_BYTES
+    too_large = p.groups * p.depth * padded * itemsize > blocking.PACKED_BYTES
     once = p.rows <= ROWS_OF_ONE and all_panels >= PANELS_OF_ONE
     if once:
         row_blocks, panel_blocks = 1, min(all_panels, blocking.MIN_BLOCKS)
     else:
-        rows = ROWS_OF_MANY if too_large else max(ROWS, min(MOST_ROWS, BLOCK_BYTES // (p.groups * p.depth * itemsize)))
+        short = BLOCK_BYTES // (p.groups * max(p.depth, p.lanes) * itemsize)
+        rows = ROWS_OF_MANY if too_large else max(ROWS, min(MOST_ROWS, short))
         row_blocks = max(-(-p.rows // rows), min(blocking.MIN_BLOCKS, -(-p.rows // (2 * MAX_ROWS))))
         panel_blocks = 1
     return Pointwise(
@@ -89,7 +94,9 @@ def plan(p: Product, itemsize: int) -> Pointwise:
         x_step=p.groups * p.depth,
         out_step=p.groups * p.lanes,
         width=width,
+        wide=wide,
         panels=panels,
+        padded=padded,
         columns=columns,
         run_stride=p.run_stride,
         lane_stride=p.lane_stride,
@@ -128,6 +135,7 @@ def plan_few_rows(direction: str, p: Product, itemsize: int) -> FewRows:
         out_step=p.groups * p.lanes,
         width=width,
         panels=panels,
+        padded=panels * width,
         run_stride=p.run_stride,
         lane_stride=p.lane_stride,
         group_stride=p.depth * p.lanes,

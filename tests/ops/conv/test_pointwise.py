@@ -6,6 +6,7 @@ import pytest
 from numbacnn.errors import OptionError
 from numbacnn.kernels.conv_pointwise import OWN_BYTES
 from numbacnn.kernels.strided_tile import MOST_COLUMNS
+from numbacnn.kernels.tile import tile_lanes
 from numbacnn.ops import conv_backward_data, conv_backward_weight, conv_forward, explain
 from numbacnn.ops.conv import blocking, pointwise, pointwise_plan
 from numbacnn.ops.geometry import conv_geometry
@@ -192,3 +193,22 @@ def test_blocks_are_enough_whatever_is_small():
     for rows, depth, lanes in ((49, 320, 1280), (196, 2048, 512), (3136, 64, 256), (262144, 16, 3)):
         record = pointwise_plan.plan(pointwise_plan.Product(rows, 1, depth, lanes, 1, depth), 4)
         assert record.row_blocks * record.panel_blocks >= blocking.MIN_BLOCKS
+
+
+@pytest.mark.parametrize(
+    ("lanes", "columns", "wide"), [(3, 3, False), (16, 0, False), (24, 0, True), (21, 0, True), (35, 3, False)]
+)
+def test_last_panel(lanes, columns, wide):
+    """Vectors of eight lanes: what one leaves goes by columns or, after another panel, in three vectors."""
+    if tile_lanes(4) != 16:
+        pytest.skip("vectors of another width")
+    record = pointwise_plan.plan(pointwise_plan.Product(1000, 1, 40, lanes, 1, 40), 4)
+    assert (record.columns, record.wide > record.width) == (columns, wide)
+    assert record.padded - lanes < tile_lanes(4)
+
+
+def test_full_panels_never_go_by_columns():
+    for itemsize in (4, 8):
+        width = tile_lanes(itemsize)
+        record = pointwise_plan.plan(pointwise_plan.Product(1000, 1, 40, 2 * width, 1, 40), itemsize)
+        assert (record.columns, record.panels) == (0, 2)
