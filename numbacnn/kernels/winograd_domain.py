@@ -212,18 +212,45 @@ def _ask_for(weight, first, count, g):
 
 
 @device
+def _ask_for_taps(weight, place, count, valid, g):
+    """Ask for all taps of `count` source channels and `valid` lanes; one of the two lies side by side."""
+    source = as_integers(weight)
+    if g.weight_run < g.weight_lane:
+        for lane in range(valid):
+            _ask_for(source, place + lane * g.weight_lane, count * g.weight_run, g)
+    else:
+        for i in range(count):
+            _ask_for(source, place + i * g.weight_run, valid * g.weight_lane, g)
+
+
+@device
 def _gather_taps(weight, place, taps, count, valid, buffer, g):
     """``buffer[r][tap][lane]``: taps of one plane of the kernel, `count` source channels, `valid` lanes."""
     source = as_integers(weight)
     if g.weight_run == taps:
-        for lane in range(valid):
-            _ask_for(source, place + lane * g.weight_lane + count * taps, count * taps, g)
         copy_transposed(source, place, g.weight_lane, as_integers(buffer), 0, g.width, valid, count * taps)
     else:
         for i in range(count):
-            line, first = place + i * g.weight_run, i * taps * g.width
-            _ask_for(source, line + count * g.weight_run, valid * g.weight_lane, g)
-            copy_transposed(source, line, g.weight_lane, as_integers(buffer), first, g.width, valid, taps)
+            first = i * taps * g.width
+            copy_transposed(
+                source, place + i * g.weight_run, g.weight_lane, as_integers(buffer), first, g.width, valid, taps
+            )
+
+
+@device
+def _transform_gathered(buffer, target, count, gathered, g):
+    """Transform what has been gathered for `count` source channels; behind it is room for rows between two passes."""
+    taps = g.taps_h * g.taps_w
+    for i in range(count):
+        for c in range(0, g.width, lanes(target)):
+            row, values = offset(buffer, i * taps * g.width + c), offset(target, i * g.width + c)
+            if max(g.taps_h, g.taps_w) > 3:
+                many_weight_points(
+                    g.points_h, g.points_w, g.taps_h, g.taps_w, row, g.width, g.backwards,
+                    offset(buffer, gathered * taps * g.width), values, g.weight_point,
+                )  # fmt: skip
+            else:
+                weight_points(g.points_h, g.points_w, row, g.width, g.backwards, values, g.weight_point)
 
 
 @device
@@ -235,28 +262,19 @@ def transform_weights(scratch, weight, packed, panel, first, last, g):
     source = offset(weight, group * g.weight_group + lane * g.weight_lane)
     points = g.points_h * g.points_w
     taps = g.taps_h * g.taps_w
-    many = max(g.taps_h, g.taps_w) > 3
-    gathered = GATHERED_MANY if many else GATHERED
+    gathered = GATHERED_MANY if max(g.taps_h, g.taps_w) > 3 else GATHERED
     buffer = load_pointer(scratch, BETWEEN, packed)
     if valid < g.width:
         for i in range(gathered * taps * g.width):
             buffer[i] = 0
-    for tap_d in range(g.taps_d):
-        from_d = (g.taps_d - 1 - tap_d if g.backwards else tap_d) * taps
-        target = offset(packed, tap_d * points * g.weight_point)
-        for r in range(first, last, gathered):
-            count = min(gathered, last - r)
+    for r in range(first, last, gathered):
+        count = min(gathered, last - r)
+        _ask_for_taps(source, (r + count) * g.weight_run, count, valid, g)
+        for tap_d in range(g.taps_d):  # while the cache holds all of them
+            from_d = (g.taps_d - 1 - tap_d if g.backwards else tap_d) * taps
             _gather_taps(source, r * g.weight_run + from_d, taps, count, valid, buffer, g)
-            for i in range(count):
-                for c in range(0, g.width, lanes(packed)):
-                    row, values = offset(buffer, i * taps * g.width + c), offset(target, (r + i - first) * g.width + c)
-                    if many:
-                        many_weight_points(
-                            g.points_h, g.points_w, g.taps_h, g.taps_w, row, g.width, g.backwards,
-                            offset(buffer, gathered * taps * g.width), values, g.weight_point,
-                        )  # fmt: skip
-                    else:
-                        weight_points(g.points_h, g.points_w, row, g.width, g.backwards, values, g.weight_point)
+            target = offset(packed, tap_d * points * g.weight_point + (r - first) * g.width)
+            _transform_gathered(buffer, target, count, gathered, g)
 
 
 @kernel

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 # What `algorithm` becomes where "auto" means to measure.
 MEASURED = "auto, measured"
 # Each candidate runs once to be compiled and planned, then in turn with the others, until all have had so many turns or
-# so much time. Who takes so many times as long as the fastest has no further turn.
-TURNS, SECONDS, HOPELESS = 7, 0.5, 2.0
+# so much time. Who takes so many times as long as the fastest, and not once or twice by accident, has no further turn.
+TURNS, SECONDS, HOPELESS, SURE = 7, 0.5, 2.0, 3
 
 _scoped: contextvars.ContextVar[bool] = contextvars.ContextVar("numbacnn_autotune", default=False)
 
@@ -96,7 +96,7 @@ def _choose(direction: str, geometry: ConvGeometry, precision: str, dtype: np.dt
     seconds = _remembered(problem)
     if seconds.keys().isdisjoint(able):
         # Whatever the precision, so that what was chosen with one does not change when the other is met.
-        seconds.update(_measure(direction, geometry, dtype, plan.candidates(direction, geometry, "fast")[1]))
+        seconds.update(measure(direction, geometry, dtype, plan.candidates(direction, geometry, "fast")[1]))
         measurements.store(problem, seconds)
     fastest = min(filter(seconds.__contains__, able), key=seconds.__getitem__)
     for name in able:
@@ -121,16 +121,18 @@ def _problem(direction: str, g: ConvGeometry, dtype: np.dtype[Any]) -> str:
     return " ".join([direction, dtype.name, *(f"{name}={value}" for name, value in zip(g._fields, g, strict=True))])
 
 
-def _measure(direction: str, g: ConvGeometry, dtype: np.dtype[Any], names: list[str]) -> dict[str, float]:
+def measure(
+    direction: str, g: ConvGeometry, dtype: np.dtype[Any], names: list[str], turns: int = TURNS
+) -> dict[str, float]:
     """The least time each algorithm takes, in seconds."""
     calls = {name: _call(direction, g, dtype, name) for name in names}
     for call in calls.values():
         call()
     best = dict.fromkeys(names, float("inf"))
     began = time.perf_counter()
-    for _ in range(TURNS):
+    for turn in range(turns):
         for name, call in calls.items():
-            if best[name] > HOPELESS * min(best.values()) and best[name] < float("inf"):
+            if turn >= SURE and best[name] > HOPELESS * min(best.values()):
                 continue
             start = time.perf_counter()
             call()

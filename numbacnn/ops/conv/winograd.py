@@ -110,7 +110,23 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
 
 def declines(direction: str, geometry: ConvGeometry) -> str | None:
     """None, or why the general algorithm is expected to be as fast."""
-    return winograd_choice.declines(direction, geometry)
+    batches = (max(1, geometry.batch),) if direction == "backward_weight" else winograd_choice.BATCHES
+    judged = [geometry._replace(batch=batch) for batch in batches]
+    return winograd_choice.declines(direction, [(g, passes(direction, g)) for g in judged])
+
+
+def passes(direction: str, geometry: ConvGeometry) -> winograd_choice.Passes:
+    """How often what is transformed passes by, as a plan cuts it."""
+    if direction == "backward_weight":
+        return winograd_weight.passes(winograd_weight.plan(geometry, 4))
+    p = plan(geometry, direction, 4)
+    g = p.parts[0].record
+    return winograd_choice.Passes(
+        where="own input" if g.own_values else "own weights" if g.own_run else "shared",
+        source=g.panel_blocks if g.own_values else len(p.parts),
+        weights=p.tile_blocks if g.own_run else 1,
+        streams=p.tile_blocks,
+    )
 
 
 @functools.lru_cache(maxsize=512)

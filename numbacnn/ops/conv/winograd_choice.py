@@ -1,12 +1,13 @@
 """Whether Winograd's algorithm is expected to be faster than the alternative: a model of both costs.
 
-Both take time to start and time per multiplication; Winograd's multiplies less, but transforms input, outputs and
-weights. The numbers are fitted to 2,000 convolutions of one, two and three axes, in float32 and float64, on two cores
-of a Zen 3 server; only their ratios matter.
+Both take time to start, per multiplication, and per weight that is packed or transformed; Winograd's multiplies less,
+but transforms input and outputs, too, and what it keeps where in the caches decides what that costs. The numbers are
+fitted to 1,400 random convolutions of one, two and three axes, in float32 and float64, on two cores of a Zen 3 server
+(``python -m bench.choice`` measures and fits); only their ratios matter.
 
-Forward and data gradient are judged by a single sample, so that a batch gives the bits of its samples. A batch shares
-the transforms of the weights; so a single sample may lose a little where batches gain much. The weight gradient sums
-over the batch anyway.
+A batch must give the bits of its samples, so whatever the batch, forward and data gradient are judged by a single
+sample and by a batch of some, to which transformed weights are of more use: what is lost on the one must be gained on
+the other. The weight gradient sums over the batch anyway.
 """
 
 from __future__ import annotations
@@ -21,71 +22,121 @@ from .winograd_tiles import side_of, tiles_of
 if TYPE_CHECKING:
     from ..geometry import ConvGeometry
 
+# What forward and data gradient are judged by.
+BATCHES = (1, 8)
 MIN_CHANNELS = 16  # vectors and panels are mostly empty with fewer
 
-# The least ratio of times, general to Winograd's, that is taken.
-ENOUGH = 0.93
-# Multiply-adds per microsecond of the general algorithm. Its variant for short rows is faster by so much per channel.
-OTHER_RATE, ROW_RUNS = 70e3, 3.2
+# The general algorithm's variant for short rows is faster by so much per channel.
+ROW_RUNS = 3.2
+
+
+class Passes(NamedTuple):
+    """How a problem is cut into blocks: where values lie, and how often they pass by."""
+
+    where: str  # see `WINOGRAD`
+    source: int  # how often the input is transformed
+    weights: int  # how often the weights are
+    streams: int  # how often all transformed weights, or sums of the weight gradient, pass through the caches
+
+
+class Work(NamedTuple):
+    """What the two algorithms do for a problem: multiply-adds and values."""
+
+    other: float  # multiply-adds of the general algorithm
+    other_weights: float  # weights that it packs, or sums
+    multiplications: float  # Winograd's multiply-adds
+    source: float  # values of transformed input
+    destination: float  # values of products, or of transformed gradients
+    weights: float  # values of transformed weights, or sums
+    streams: float  # such values again, each time they are read
 
 
 class Costs(NamedTuple):
-    """Of one direction; times in microseconds."""
+    """Of Winograd's algorithm: microseconds to start, and per million of what `Work` counts."""
 
-    other_start: float  # what the general algorithm takes before the first multiplication
     start: float
-    rate: float  # multiply-adds per microsecond
-    source: float  # per value of transformed input
-    destination: float  # per value of products or transformed gradients
-    weight: float  # per value of transformed weights
+    multiplications: float
+    source: float
+    destination: float
+    weights: float
+    streams: float
 
 
-# By number of transformed axes and whether there are taps along D. Rates are lower than the general algorithm's because
-# the products are small, and because what is transformed passes through L2 or beyond: with two axes, most of that is
-# the input, with taps along D the weights; with one axis all values are few, and it is the rows that are short.
-DATA = {
-    (1, False): Costs(55, 74, 50e3, 0.14e-3, 0.10e-3, 0.25e-3),
-    (2, False): Costs(54, 69, 32e3, 0.24e-3, 0.00e-3, 0.03e-3),
-    (2, True): Costs(51, 63, 48e3, 0.00e-3, 0.08e-3, 0.36e-3),
+class OtherCosts(NamedTuple):
+    """Of the general algorithm."""
+
+    start: float
+    multiplications: float
+    weights: float
+
+
+# Of forward and data gradient, and of the weight gradient.
+OTHER = {
+    "data": OtherCosts(start=32.8, multiplications=12.5, weights=106.0),
+    "weight": OtherCosts(start=23.7, multiplications=15.6, weights=53.1),
 }
-# Sums pass through memory once per portion of tiles, both operands once: dearer than in the other directions.
-WEIGHT = {
-    (1, False): Costs(17, 34, 35e3, 0.09e-3, 0.09e-3, 0.00e-3),
-    (2, False): Costs(68, 90, 45e3, 0.50e-3, 0.46e-3, 0.10e-3),
-    (2, True): Costs(94, 109, 51e3, 1.17e-3, 0.25e-3, 0.14e-3),
+# By what a block keeps to itself (its input; the weights; nothing) or, for the weight gradient, where its sums are (in
+# memory, or in the scratch); and by the number of transformed axes.
+WINOGRAD = {
+    ("own input", 1): Costs(32.7, multiplications=13.4, source=126, destination=340, weights=329, streams=7.67),
+    ("own input", 2): Costs(21.7, multiplications=14.5, source=148, destination=283, weights=597, streams=11.7),
+    ("own weights", 1): Costs(69.1, multiplications=18.0, source=433, destination=150, weights=177, streams=0),
+    ("own weights", 2): Costs(42.9, multiplications=22.2, source=464, destination=158, weights=96.7, streams=0),
+    ("shared", 1): Costs(22.0, multiplications=25.1, source=405, destination=0, weights=213, streams=0),
+    ("shared", 2): Costs(22.0, multiplications=25.1, source=405, destination=0, weights=213, streams=0),
+    ("sums in memory", 1): Costs(0, multiplications=16.0, source=599, destination=395, weights=639, streams=174),
+    ("sums in memory", 2): Costs(23.1, multiplications=21.7, source=539, destination=591, weights=313, streams=0),
+    ("sums in scratch", 1): Costs(24.5, multiplications=23.7, source=267, destination=516, weights=262, streams=0),
+    ("sums in scratch", 2): Costs(50.7, multiplications=25.5, source=355, destination=370, weights=164, streams=0),
 }
 
 
-def declines(direction: str, g: ConvGeometry) -> str | None:
-    """None, or why the general algorithm is expected to be as fast."""
-    side = side_of(g, direction)
+def declines(direction: str, judged: list[tuple[ConvGeometry, Passes]]) -> str | None:
+    """None, or why the general algorithm is expected to be as fast on all problems judged, taken together."""
+    side = side_of(judged[0][0], direction)
     if side.run < MIN_CHANNELS or side.lanes < MIN_CHANNELS:
         return f"{side.run} and {side.lanes} channels per group are few"
-    other, winograd = _times(direction, g, _costs(direction, g))
-    if other >= winograd * ENOUGH:
-        return None
-    return f"it is expected to take {winograd / other:.2f} times as long as the general algorithm"
+    ratio = 1.0
+    for g, passes in judged:
+        other, winograd = times(direction, g, passes)
+        ratio *= (winograd / other) ** (1 / len(judged))
+    return None if ratio < 1 else f"it is expected to take {ratio:.2f} times as long as the general algorithm"
 
 
-def _costs(direction: str, g: ConvGeometry) -> Costs:
-    table = WEIGHT if direction == "backward_weight" else DATA
-    axes = sum(taps > 1 for taps in g.kernel[1:])
-    return table.get((axes, g.kernel[0] > 1), table[axes, False])
+def times(direction: str, g: ConvGeometry, passes: Passes) -> tuple[float, float]:
+    """What the general algorithm and Winograd's are expected to take, in microseconds."""
+    w = work_of(direction, g, passes)
+    o, c = OTHER[other_family(direction)], WINOGRAD[family(g, passes)]
+    other = o.multiplications * w.other + o.weights * w.other_weights
+    transforms = c.source * w.source + c.destination * w.destination + c.weights * w.weights + c.streams * w.streams
+    return o.start + other * 1e-6, c.start + (c.multiplications * w.multiplications + transforms) * 1e-6
 
 
-def _times(direction: str, g: ConvGeometry, costs: Costs) -> tuple[float, float]:
-    """What the general algorithm and Winograd's are expected to take."""
-    side, batch = side_of(g, direction), max(1, g.batch) if direction == "backward_weight" else 1
-    width = tile_lanes(4)
+def other_family(direction: str) -> str:
+    """Which costs of the general algorithm hold."""
+    return "weight" if direction == "backward_weight" else "data"
+
+
+def family(g: ConvGeometry, passes: Passes) -> tuple[str, int]:
+    """Which costs of Winograd's algorithm hold."""
+    return passes.where, sum(taps > 1 for taps in g.kernel[1:])
+
+
+def work_of(direction: str, g: ConvGeometry, passes: Passes) -> Work:
+    """What both algorithms do for a whole batch."""
+    side, width = side_of(g, direction), tile_lanes(4)
     lanes = g.groups * -(-side.lanes // width) * width
+    weights = side.run * lanes
     tiles = tiles_of(g, side)
-    columns = batch * tiles.tiles_h * tiles.tiles_w
-    values = tiles.points * columns * side.source[0] * side.source_channels
-    products = tiles.points * columns * side.out[0] * side.out_channels
-    weights = tiles.points * g.kernel[0] * side.run * lanes
-    other = costs.other_start + batch * math.prod(side.out) * g.taps * side.run * lanes / OTHER_RATE
+    other: float = g.batch * math.prod(side.out) * g.taps * weights
     if row_runs.accepts(direction, g) is None:
         other /= 1 + ROW_RUNS / side.run
-    transforms = values * costs.source + products * costs.destination + weights * costs.weight
-    multiplications = tiles.points * columns * side.out[0] * g.kernel[0] * side.run * lanes
-    return other, costs.start + multiplications / costs.rate + transforms
+    return Work(
+        other=other,
+        other_weights=g.taps * weights,
+        multiplications=tiles.points * tiles.columns * side.out[0] * g.kernel[0] * weights,
+        source=tiles.points * tiles.columns * side.source[0] * side.source_channels * passes.source,
+        destination=tiles.points * tiles.columns * side.out[0] * side.out_channels,
+        weights=tiles.points * g.kernel[0] * weights * passes.weights,
+        streams=tiles.points * g.kernel[0] * weights * passes.streams,
+    )

@@ -13,6 +13,7 @@ from .. import memory
 from . import blocking
 from .gemm import zero_row
 from .lattice import strides
+from .winograd_choice import Passes
 from .winograd_tiles import BLOCKS, Cut, Part, largest_shape, odd_lines, parts_of, record, side_of, tiles_of
 
 if TYPE_CHECKING:
@@ -83,6 +84,14 @@ def plan(g: ConvGeometry, itemsize: int) -> WeightPlan:
     zeros = max(side.source_channels, g.out_channels)
     cost = 2.0 * tiles.points * g.kernel[0] * side.run * g.out_channels / blocking.FLOPS_PER_NS
     return WeightPlan(tuple(parts), zeros, cost)
+
+
+def passes(p: WeightPlan) -> Passes:
+    """How often what is transformed passes by: sums that do not stay in the scratch, once per portion."""
+    first = p.parts[0]
+    at_once = first.sums.point_blocks == 0
+    where = "sums in scratch" if at_once else "sums in memory"
+    return Passes(where, source=len(p.parts), weights=1, streams=0 if at_once else len(first.portions))
 
 
 def _sums_bytes(g: Winograd, point_bytes: int) -> int:

@@ -35,7 +35,7 @@ def measured(monkeypatch):
         problems.append((direction, g, dtype, tuple(names)))
         return {name: times[name] for name in names}
 
-    monkeypatch.setattr(autotune, "_measure", measure)
+    monkeypatch.setattr(autotune, "measure", measure)
     return problems
 
 
