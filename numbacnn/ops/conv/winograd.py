@@ -125,7 +125,6 @@ def passes(direction: str, geometry: ConvGeometry) -> winograd_choice.Passes:
         where="own input" if g.own_values else "own weights" if g.own_run else "shared",
         source=g.panel_blocks if g.own_values else len(p.parts),
         weights=p.tile_blocks if g.own_run else 1,
-        streams=p.tile_blocks,
     )
 
 

@@ -36,7 +36,6 @@ class Passes(NamedTuple):
     where: str  # see `WINOGRAD`
     source: int  # how often the input is transformed
     weights: int  # how often the weights are
-    streams: int  # how often all transformed weights, or sums of the weight gradient, pass through the caches
 
 
 class Work(NamedTuple):
@@ -48,7 +47,6 @@ class Work(NamedTuple):
     source: float  # values of transformed input
     destination: float  # values of products, or of transformed gradients
     weights: float  # values of transformed weights, or sums
-    streams: float  # such values again, each time they are read
 
 
 class Costs(NamedTuple):
@@ -59,7 +57,6 @@ class Costs(NamedTuple):
     source: float
     destination: float
     weights: float
-    streams: float
 
 
 class OtherCosts(NamedTuple):
@@ -72,22 +69,22 @@ class OtherCosts(NamedTuple):
 
 # Of forward and data gradient, and of the weight gradient.
 OTHER = {
-    "data": OtherCosts(start=32.8, multiplications=12.5, weights=106.0),
-    "weight": OtherCosts(start=23.7, multiplications=15.6, weights=53.1),
+    "data": OtherCosts(start=33.7, multiplications=12.8, weights=124.0),
+    "weight": OtherCosts(start=27.8, multiplications=15.8, weights=113.0),
 }
 # By what a block keeps to itself (its input; the weights; nothing) or, for the weight gradient, where its sums are (in
 # memory, or in the scratch); and by the number of transformed axes.
 WINOGRAD = {
-    ("own input", 1): Costs(32.7, multiplications=13.4, source=126, destination=340, weights=329, streams=7.67),
-    ("own input", 2): Costs(21.7, multiplications=14.5, source=148, destination=283, weights=597, streams=11.7),
-    ("own weights", 1): Costs(69.1, multiplications=18.0, source=433, destination=150, weights=177, streams=0),
-    ("own weights", 2): Costs(42.9, multiplications=22.2, source=464, destination=158, weights=96.7, streams=0),
-    ("shared", 1): Costs(22.0, multiplications=25.1, source=405, destination=0, weights=213, streams=0),
-    ("shared", 2): Costs(22.0, multiplications=25.1, source=405, destination=0, weights=213, streams=0),
-    ("sums in memory", 1): Costs(0, multiplications=16.0, source=599, destination=395, weights=639, streams=174),
-    ("sums in memory", 2): Costs(23.1, multiplications=21.7, source=539, destination=591, weights=313, streams=0),
-    ("sums in scratch", 1): Costs(24.5, multiplications=23.7, source=267, destination=516, weights=262, streams=0),
-    ("sums in scratch", 2): Costs(50.7, multiplications=25.5, source=355, destination=370, weights=164, streams=0),
+    ("own input", 1): Costs(38.6, multiplications=14, source=127, destination=350, weights=427),
+    ("own input", 2): Costs(24.8, multiplications=15.7, source=153, destination=295, weights=588),
+    ("own weights", 1): Costs(62, multiplications=17.1, source=665, destination=244, weights=210),
+    ("own weights", 2): Costs(35.9, multiplications=21.6, source=576, destination=231, weights=116),
+    ("shared", 1): Costs(32, multiplications=24.5, source=404, destination=0, weights=213),
+    ("shared", 2): Costs(32, multiplications=24.5, source=404, destination=0, weights=213),
+    ("sums in memory", 1): Costs(7.15, multiplications=18, source=563, destination=417, weights=958),
+    ("sums in memory", 2): Costs(72.1, multiplications=21.3, source=520, destination=566, weights=433),
+    ("sums in scratch", 1): Costs(55.9, multiplications=23.7, source=246, destination=446, weights=223),
+    ("sums in scratch", 2): Costs(56, multiplications=25.4, source=378, destination=387, weights=178),
 }
 
 
@@ -108,7 +105,7 @@ def times(direction: str, g: ConvGeometry, passes: Passes) -> tuple[float, float
     w = work_of(direction, g, passes)
     o, c = OTHER[other_family(direction)], WINOGRAD[family(g, passes)]
     other = o.multiplications * w.other + o.weights * w.other_weights
-    transforms = c.source * w.source + c.destination * w.destination + c.weights * w.weights + c.streams * w.streams
+    transforms = c.source * w.source + c.destination * w.destination + c.weights * w.weights
     return o.start + other * 1e-6, c.start + (c.multiplications * w.multiplications + transforms) * 1e-6
 
 
@@ -138,5 +135,4 @@ def work_of(direction: str, g: ConvGeometry, passes: Passes) -> Work:
         source=tiles.points * tiles.columns * side.source[0] * side.source_channels * passes.source,
         destination=tiles.points * tiles.columns * side.out[0] * side.out_channels,
         weights=tiles.points * g.kernel[0] * weights * passes.weights,
-        streams=tiles.points * g.kernel[0] * weights * passes.streams,
     )

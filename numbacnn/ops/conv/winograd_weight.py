@@ -91,7 +91,7 @@ def passes(p: WeightPlan) -> Passes:
     first = p.parts[0]
     at_once = first.sums.point_blocks == 0
     where = "sums in scratch" if at_once else "sums in memory"
-    return Passes(where, source=len(p.parts), weights=1, streams=0 if at_once else len(first.portions))
+    return Passes(where, source=len(p.parts), weights=1)
 
 
 def _sums_bytes(g: Winograd, point_bytes: int) -> int:
