@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ._build import device, intrinsic, kernel
 from .pointer import prefetch_read, prefetch_write
@@ -78,6 +78,38 @@ def transpose_square(typingctx, src, src_first, src_row, dst, dst_first, dst_row
     return types.void(src, types.int64, types.int64, dst, types.int64, types.int64), codegen
 
 
+def _split(columns: int) -> Any:
+    """An intrinsic: as `transpose_square` for a few columns, rows that lie one after the other."""
+
+    def split(typingctx: Any, src: Any, src_first: Any, dst: Any, dst_first: Any, dst_row: Any) -> Any:
+        from llvmlite import ir
+        from numba.core import types
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            src, src_first, dst, dst_first, dst_row = args
+            element = src.type.pointee
+            itemsize = context.get_abi_sizeof(element)
+            lanes = 16 // itemsize
+            row = ir.VectorType(element, lanes)
+            place = builder.bitcast(builder.gep(src, [src_first]), ir.VectorType(element, lanes * columns).as_pointer())
+            whole = builder.load(place, align=itemsize)
+            for column in range(columns):
+                order = ir.Constant(
+                    ir.VectorType(ir.IntType(32), lanes), [ir.IntType(32)(column + columns * i) for i in range(lanes)]
+                )
+                values = builder.shuffle_vector(whole, whole, order)
+                target = builder.add(dst_first, builder.mul(dst_row, ir.Constant(dst_row.type, column)))
+                builder.store(values, builder.bitcast(builder.gep(dst, [target]), row.as_pointer()), align=itemsize)
+            return context.get_dummy_value()
+
+        return types.void(src, types.int64, dst, types.int64, types.int64), codegen
+
+    return intrinsic(split)
+
+
+split_2, split_3 = _split(2), _split(3)
+
+
 @intrinsic
 def vector_lanes(typingctx, pointer):
     """Elements of a 16-byte vector of the type `pointer` points to."""
@@ -132,9 +164,19 @@ def copy_edges(src, src_first, src_row, dst, dst_first, dst_row, rows, columns):
     whole_rows, whole_columns = rows - rows % lanes, columns - columns % lanes
     for row in range(0, whole_rows, lanes):
         s, t = src_first + row * src_row, dst_first + row
-        for column in range(whole_columns, columns):
-            for i in range(lanes):
-                dst[t + column * dst_row + i] = src[s + i * src_row + column]
+        if whole_columns == columns:
+            pass
+        elif columns > lanes:  # columns that are done already once more
+            last = columns - lanes
+            transpose_square(src, s + last, src_row, dst, t + last * dst_row, dst_row)
+        elif columns == 3 and src_row == 3:
+            split_3(src, s, dst, t, dst_row)
+        elif columns == 2 and src_row == 2:
+            split_2(src, s, dst, t, dst_row)
+        else:
+            for column in range(whole_columns, columns):
+                for i in range(lanes):
+                    dst[t + column * dst_row + i] = src[s + i * src_row + column]
     for row in range(whole_rows, rows):
         s, t = src_first + row * src_row, dst_first + row
         for column in range(columns):

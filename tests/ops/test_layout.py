@@ -45,6 +45,17 @@ def test_conversion_of_every_dtype(dtype):
     np.testing.assert_array_equal(channels_first(channels_last(x)), x)
 
 
+@pytest.mark.parametrize("columns", range(1, 14))
+@pytest.mark.parametrize("dtype", DTYPES[:2])
+def test_conversion_of_few_positions(columns, dtype, monkeypatch):
+    """Every remainder that squares leave, in rows that lie one after the other and further apart."""
+    monkeypatch.setattr(layout, "_KERNEL_FROM_BYTES", 0)
+    for rows in range(1, 14):
+        for x in (integers((2, rows, columns), dtype), integers((2, rows, columns + 3), dtype)[..., :columns]):
+            np.testing.assert_array_equal(channels_last(x), x)
+            np.testing.assert_array_equal(channels_first(channels_last(x)), x)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_conversion_of_any_view(data):

@@ -94,7 +94,8 @@ def backward_data(
         portion = slice(first, first + launches.samples[0])
         kind = int(portion.stop > g.batch)
         jobs.append(launches.add[kind].job(grad_output[portion], packed, start, out[portion], rims, zeros))
-        jobs.append(launches.rims[kind].job(rims, out[portion]))
+        if launches.rim_elements > 0:
+            jobs.append(launches.rims[kind].job(rims, out[portion]))
     run(*jobs)
 
 
