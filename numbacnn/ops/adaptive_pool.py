@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..kernels import global_pool as kernels
 from ..kernels.pool_walk import COUNT_INPUT
 from ._check import check_float, check_tensor_like
 from ._pool_plan import adaptive_geometry
-from .layout import channels_last, empty_channels_last
-from .memory import empty
 from .pool import average_backward, average_forward, max_backward, max_forward
 
 if TYPE_CHECKING:
@@ -83,10 +78,7 @@ def adaptive_avg_pool_forward(x: np.ndarray, output_size: Any) -> np.ndarray:
     array([[[0.5, 2. , 3.5]]])
     """
     x = check_float("x", x)
-    geometry = adaptive_geometry(x.shape, output_size)
-    if geometry.output == (1, 1, 1):
-        return _average_everything(x)
-    return average_forward(x, geometry, COUNT_INPUT)
+    return average_forward(x, adaptive_geometry(x.shape, output_size), COUNT_INPUT)
 
 
 def adaptive_avg_pool_backward(grad_output: np.ndarray, input_shape: tuple[int, ...], output_size: Any) -> np.ndarray:
@@ -140,36 +132,3 @@ def global_avg_pool_backward(grad_output: np.ndarray, input_shape: tuple[int, ..
     if grad_output.ndim == 2:
         grad_output = grad_output.reshape(*grad_output.shape, *(1,) * (len(input_shape) - 2))
     return adaptive_avg_pool_backward(grad_output, input_shape, 1)
-
-
-# The size of a segment, and of a row at least: a row of a few vectors keeps the loop around it short.
-_SEGMENT_BYTES = 1 << 17
-_ROW_BYTES = 256
-# What one core adds up in a nanosecond when an earlier operation has left its result in the caches: below a megabyte
-# or so, fetching half of it from there to another core takes longer than it saves.
-_BYTES_PER_NS = 60.0
-
-
-@functools.lru_cache(maxsize=1024)
-def _segments(positions: int, channels: int, itemsize: int) -> tuple[int, int, int]:
-    """Elements of a row, number of segments, rows of a segment."""
-    width = max(_ROW_BYTES // (channels * itemsize), 1) * channels
-    rows = positions * channels // width
-    segments = max(min(positions * channels * itemsize // _SEGMENT_BYTES, rows // kernels.ROWS), 1)
-    return width, segments, -(-rows // segments) if rows else 0
-
-
-def _average_everything(x: np.ndarray) -> np.ndarray:
-    """The average over all spatial axes, which are kept."""
-    batch, channels = x.shape[:2]
-    positions = math.prod(x.shape[2:])
-    width, segments, rows = _segments(positions, channels, x.itemsize)
-    partial = empty((batch * segments, width), x.dtype)
-    out = empty_channels_last((batch, channels, *(1,) * (x.ndim - 2)), x.dtype)
-    cost = x.nbytes / _BYTES_PER_NS
-    kernels.sum_segments(
-        batch * segments, channels_last(x), partial, out, positions, channels, width, segments, rows, cost=cost
-    )
-    if segments > 1:
-        kernels.combine_segments(batch, partial, out, positions, channels, width, segments, cost=partial.nbytes)
-    return out

@@ -6,6 +6,7 @@ never changes; only the strides do.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ __all__ = [
 
 # By number of axes: from (N, C, *spatial) to (N, *spatial, C), and back.
 _CHANNELS_TO_END = {ndim: (0, *range(2, ndim), 1) for ndim in (3, 4, 5)}
+_DType = np.dtype
 _CHANNELS_FROM_END = {ndim: (0, ndim - 1, *range(1, ndim - 1)) for ndim in (3, 4, 5)}
 
 # Below this a NumPy copy is done before a kernel is launched.
@@ -150,7 +152,19 @@ def empty_channels_last(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -
     >>> empty_channels_last((2, 3, 4, 5), np.float32).strides
     (240, 4, 60, 12)
     """
-    return memory.empty((shape[0], *shape[2:], shape[1]), dtype).transpose(_CHANNELS_FROM_END[len(shape)])
+    if type(dtype) is not _DType:
+        dtype = np.dtype(dtype)
+    return memory.empty_strided(shape, dtype, *_channels_last_memory(tuple(shape), dtype.itemsize))
+
+
+@functools.lru_cache(maxsize=4096)
+def _channels_last_memory(shape: tuple[int, ...], itemsize: int) -> tuple[tuple[int, ...], int]:
+    """Strides of an array in channels-last memory, and how many bytes it has."""
+    steps = [itemsize]
+    for extent in (shape[1], *reversed(shape[2:])):
+        steps.append(steps[-1] * extent)
+    channel, *spatial, sample = steps
+    return (sample, channel, *reversed(spatial)), sample * shape[0]
 
 
 def copy_into(dst: np.ndarray, src: np.ndarray) -> None:

@@ -35,6 +35,7 @@ __all__ = [
     "check_guards",
     "empty",
     "empty_like",
+    "empty_strided",
     "guard_memory",
     "memory_stats",
     "release_memory",
@@ -141,7 +142,7 @@ class _Pool:
         self, shape: tuple[int, ...], dtype: np.dtype[Any], nbytes: int, strides: tuple[int, ...] | None = None
     ) -> np.ndarray:
         margin = GUARD_BYTES if self.guarding else 0
-        slot = self.take(size_class(nbytes + 2 * margin))
+        slot = self.take(size_class(nbytes + 2 * margin if margin else nbytes))
         first = slot.offset + margin
         try:
             array = np.ndarray(shape, dtype, slot.memory, first, strides)
@@ -263,6 +264,19 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
     if (nbytes < POOLED_FROM_BYTES and not _pool.guarding) or nbytes <= 0 or dtype.hasobject:
         return np.empty(shape, dtype)
     return _pool.lease(shape, dtype, nbytes)
+
+
+def empty_strided(shape: tuple[int, ...], dtype: np.dtype[Any], strides: tuple[int, ...], nbytes: int) -> np.ndarray:
+    """An uninitialised array as from `empty` of `nbytes` bytes, which its strides fill without gaps.
+
+    Examples
+    --------
+    >>> empty_strided((3, 2), np.dtype(np.float32), (4, 12), 24).strides
+    (4, 12)
+    """
+    if (nbytes < POOLED_FROM_BYTES and not _pool.guarding) or nbytes <= 0:
+        return np.ndarray(shape, dtype, strides=strides)
+    return _pool.lease(shape, dtype, nbytes, strides)
 
 
 def empty_like(x: np.ndarray) -> np.ndarray:

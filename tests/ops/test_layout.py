@@ -76,7 +76,7 @@ def test_conversion_of_any_view(data):
 def test_nothing_is_copied_in_vain():
     x = channels_last(integers((2, 3, 40, 41)))
     assert channels_last(x) is x
-    assert channels_last(x[1:]).base is x.base
+    assert np.shares_memory(channels_last(x[1:]), x)
     y = integers((2, 3, 40, 41))
     assert channels_first(y) is y
     # With one channel, or one position, both layouts are one.
