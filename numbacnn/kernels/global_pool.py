@@ -20,11 +20,11 @@ def average_segments(n, partial, out, positions, C, width, segments):
     """``out[n] = (sum of the partial sums of sample n) / positions``."""
     start = n * segments * width
     count = segments * width // C
+    for j in range(start + C, start + count * C, C):
+        for c in range(C):
+            partial[start + c] += partial[j + c]
     for c in range(C):
-        total = partial[start + c]
-        for j in range(1, count):
-            total += partial[start + j * C + c]
-        out[n * C + c] = total / positions
+        out[n * C + c] = partial[start + c] / positions
 
 
 @kernel
