@@ -2,7 +2,7 @@
 
 Both take time to start, per multiplication, and per weight that is packed or transformed; Winograd's multiplies less,
 but transforms input and outputs, too, and what it keeps where in the caches decides what that costs. The numbers are
-fitted to 1,400 random convolutions of one, two and three axes, in float32 and float64, on two cores of a Zen 3 server
+fitted to 2,900 random convolutions of one, two and three axes, in float32 and float64, on two cores of a Zen 3 server
 (``python -m bench.choice`` measures and fits); only their ratios matter.
 
 A batch must give the bits of its samples, so whatever the batch, forward and data gradient are judged by a single
