@@ -19,10 +19,10 @@ from .pointer import cast, offset, store_pointer
 from .simd import load, load_first, splat, store
 from .tile import MAX_ROWS, MIN_GEMM_ROWS, gemm_tile
 
-# How a thread's scratch memory is divided: a table per tile of positions; where in the patch each position begins; the
-# products of some positions; the patch.
+# How a thread's scratch memory is divided: a table per tile of positions, whose last slot says how many rows it has;
+# where in the patch each position begins; the products of some positions; the patch.
 MAX_POINTS = 96  # positions that go through together
-TABLE_STEP = 16
+TABLE_STEP, TILE_ROWS = 16, 15
 PLACES = TABLE_STEP * MAX_POINTS // MAX_ROWS
 PRODUCTS = PLACES + MAX_POINTS
 PRODUCT_SLOTS = 6144  # 48 KiB
@@ -136,22 +136,27 @@ def _put_places(table, columns, first, count, g):
 def _multiply(table, source, count, weight, zeros, products, g):
     """The products of `count` positions, whose rows of `depth` channels follow on each other from `source` on."""
     tiles = (count + MAX_ROWS - 1) // MAX_ROWS
+    fewest = count // tiles
+    longer = count - fewest * tiles
+    first = 0
     for tile in range(tiles):
-        first, valid = _part(tile, tiles, count)
+        valid = fewest + 1 if tile < longer else fewest
         rows = max(valid, MIN_GEMM_ROWS)
+        place = offset(table, tile * TABLE_STEP)
+        place[TILE_ROWS] = rows
         for i in range(rows):
             p = first + min(i, valid - 1)
-            store_pointer(table, tile * TABLE_STEP + i, offset(products, p * g.product_pitch))
-            store_pointer(table, tile * TABLE_STEP + rows + i, offset(source, p * g.depth))
-        store_pointer(table, tile * TABLE_STEP + 2 * rows, weight)
+            store_pointer(place, i, offset(products, p * g.product_pitch))
+            store_pointer(place, rows + i, offset(source, p * g.depth))
+        store_pointer(place, 2 * rows, weight)
+        first += valid
     for panel in range(g.panels):
         lane = panel * g.width
         lanes = min(g.width, g.count - lane)
         for tile in range(tiles):
-            rows = max(_part(tile, tiles, count)[1], MIN_GEMM_ROWS)
+            place = offset(table, tile * TABLE_STEP)
             gemm_tile(
-                rows, lanes > g.vector, offset(table, tile * TABLE_STEP), 1, 0, g.depth, lane * g.depth, g.width, lane,
-                zeros, 0, lanes,
+                place[TILE_ROWS], lanes > g.vector, place, 1, 0, g.depth, lane * g.depth, g.width, lane, zeros, 0, lanes
             )  # fmt: skip
 
 
