@@ -22,6 +22,8 @@ POINT_BLOCK = 96
 
 # The least gain that tiles which end where lines do must promise.
 WORTH_ALIGNING = 0.97
+# Taps times points of a line of which planning looks at each: some milliseconds.
+MANY_READS = 4096
 
 # A cache line: rows that are so much longer than a power of two begin in different sets of the caches.
 LINE_BYTES = 64

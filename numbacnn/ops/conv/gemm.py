@@ -321,6 +321,8 @@ def _together(w: AxisPhase, size: int) -> int:
     """
     if w.taps <= 1 or w.mode != "zeros" or not MIN_GEMM_ROWS <= w.points <= blocking.POINT_BLOCK:
         return 1
+    if w.taps * w.points > blocking.MANY_READS:
+        return 1
     reads = [{t for t in range(w.taps) if 0 <= w.first + w.slope * p + w.spread * t < size} for p in range(w.points)]
 
     def cost(points: Iterable[int]) -> float:
