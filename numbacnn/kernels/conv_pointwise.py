@@ -20,7 +20,16 @@ from .layout import copy_transposed
 from .pointer import as_integers, cast, offset
 from .simd import lanes as lanes_of
 from .simd import load, load_first, splat, store
-from .strided_tile import COLUMNS_OF_TWO, WIDE_ROWS, columns_tile, long_tile, strided_tile, wide_tile
+from .strided_tile import (
+    COLUMNS_OF_TWO,
+    SHORTEST_RUNS,
+    WIDE_ROWS,
+    columns_tile,
+    long_tile,
+    streamed_tile,
+    strided_tile,
+    wide_tile,
+)
 from .tile import MAX_ROWS
 
 # The scratch: what the sums of a `columns_tile` begin with, what they become, then weights that are packed here.
@@ -222,6 +231,10 @@ def conv_pointwise(
             if g.packs:
                 _pack_panel(weight, own, panel, k, run, g)
                 w = own
+            if g.depth <= SHORTEST_RUNS and lanes == g.width:
+                streamed_tile(rows, x_panel, g.x_step, run, w, width, out_panel, g.out_step, start)
+                _finish(out_panel, g.out_step, rows, lanes, residual, activation)
+                continue
             most = MAX_ROWS if width == g.width else WIDE_ROWS
             tiles = (rows + most - 1) // most
             for tile in range(tiles):  # 1st loop: tiles of rows

@@ -9,7 +9,11 @@ the rows, transposed in registers as they are read::
 
     sums[j][i] = start[j][i] + sum over k < run of  x[i][k] * w[k][j]                    j < columns
 
-In both, each sum is one chain of multiply-adds over k in order: how rows and columns are dealt out changes no bit.
+`streamed_tile` is a panel of the first for very short sums: its weights stay in registers while any number of rows
+passes.
+
+In all of them each sum is one chain of multiply-adds over k in order: how rows and columns are dealt out changes no
+bit.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ WIDE_ROWS, WIDE_VECTORS = 4, 3  # twelve chains as well, and as many registers
 MOST_COLUMNS = 8
 # Rows of `columns_tile` are two vectors where columns are so few that one would leave the multiply-adders waiting.
 COLUMNS_OF_TWO = 4
+SHORTEST_RUNS = 4  # of `streamed_tile`: with these weights, the sums and what they begin with, 13 registers
 # Vectors side by side in a tile of one, two or three rows: eight chains or more, and long stretches of weights.
 VECTORS_OF_ROWS = (8, 4, 4)
 
@@ -125,6 +130,43 @@ def _columns_tile(columns: int, vectors: int) -> Any:
     return intrinsic(tile)
 
 
+def _streamed_tile(run: int) -> Any:
+    """The tile; its arguments are described at `streamed_tile`."""
+
+    def tile(typingctx, rows, x, x_step, w, w_step, out, out_step, start):
+        from numba.core import types
+
+        i64 = types.int64
+
+        def codegen(context, builder, signature, args):
+            rows, x, x_step, w, w_step, out, out_step, start = args
+            e = TileEmitter(builder, signature.args[1].dtype)
+            steps = range(VECTORS)
+            weights = [
+                [e.load(e.at(e.at(w, builder.mul(w_step, e.constant(k))), j * e.lanes)) for j in steps]
+                for k in range(run)
+            ]
+            first = [e.load(e.at(start, j * e.lanes)) for j in steps]
+
+            def row(i, _):
+                source, target = e.at(x, builder.mul(i, x_step)), e.at(out, builder.mul(i, out_step))
+                sums = first
+                for k in range(run):
+                    value = e.broadcast(builder.load(e.at(source, k), align=e.itemsize))
+                    sums = [e.multiply_add(value, weights[k][j], sums[j]) for j in steps]
+                for j in steps:
+                    e.store(sums[j], e.at(target, j * e.lanes))
+                return []
+
+            loop(e, "rows", rows, [], row, UNROLL)
+            return context.get_dummy_value()
+
+        return types.void(i64, x, i64, w, i64, x, i64, start), codegen
+
+    return intrinsic(tile)
+
+
+_streamed_1, _streamed_2, _streamed_3, _streamed_4 = (_streamed_tile(run) for run in range(1, SHORTEST_RUNS + 1))
 _tile_6, _tile_5, _tile_4 = (_strided_tile(rows, VECTORS) for rows in (6, 5, 4))
 _tile_wide = _strided_tile(WIDE_ROWS, WIDE_VECTORS)
 _tile_3, _tile_2, _tile_1 = (_strided_tile(rows, VECTORS_OF_ROWS[rows - 1]) for rows in (3, 2, 1))
@@ -158,6 +200,19 @@ def strided_tile(rows, x, x_step, run, w, w_step, out, out_step, start, held, la
 def wide_tile(rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes):
     """As `strided_tile` for 1 to `WIDE_ROWS` rows and a panel of `WIDE_VECTORS` vectors."""
     _tile_wide(rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes)
+
+
+@inlined
+def streamed_tile(rows, x, x_step, run, w, w_step, out, out_step, start):
+    """As `strided_tile` for any number of rows, ``run <= SHORTEST_RUNS`` and all lanes of `VECTORS` vectors."""
+    if run == 1:
+        _streamed_1(rows, x, x_step, w, w_step, out, out_step, start)
+    elif run == 2:
+        _streamed_2(rows, x, x_step, w, w_step, out, out_step, start)
+    elif run == 3:
+        _streamed_3(rows, x, x_step, w, w_step, out, out_step, start)
+    else:
+        _streamed_4(rows, x, x_step, w, w_step, out, out_step, start)
 
 
 @inlined

@@ -13,11 +13,13 @@ from numbacnn.kernels.strided_tile import (
     COLUMNS_OF_TWO,
     FEWEST_ROWS,
     MOST_COLUMNS,
+    SHORTEST_RUNS,
     VECTORS_OF_ROWS,
     WIDE_ROWS,
     WIDE_VECTORS,
     columns_tile,
     long_tile,
+    streamed_tile,
     strided_tile,
     wide_tile,
 )
@@ -39,6 +41,14 @@ def run_strided_tile(
         long_tile(rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes)
     else:
         strided_tile(rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes)
+
+
+@kernel
+def run_streamed_tile(
+    block, x: "T*", w: "T*", out: "T*", start: "T*", rows: "int64", x_step: "int64", run: "int64", w_step: "int64",
+    out_step: "int64",
+):  # fmt: skip
+    streamed_tile(rows, x, x_step, run, w, w_step, out, out_step, start)
 
 
 @kernel
@@ -88,6 +98,20 @@ def test_wide_tile(rows, dtype):
     width = WIDE_VECTORS * vector(dtype)
     for lanes in range(1, width + 1):
         check_rows(rows, width, WIDE, lanes, 1 + lanes % 9, dtype)
+
+
+@dtypes
+@pytest.mark.parametrize("run", range(1, SHORTEST_RUNS + 1))
+def test_streamed_tile(run, dtype):
+    width = VECTORS * vector(dtype)
+    rng = np.random.default_rng(run)
+    for rows in (1, 2, 3, 7, 20):
+        x, w, start = integers(rng, (rows, run + 3), dtype), integers(rng, (run, width + 5), dtype), np.arange(width)
+        out = np.full((rows + 1, width + 4), GUARD, dtype)
+        run_streamed_tile(1, x, w, out, start.astype(dtype), rows, run + 3, run, width + 5, width + 4)
+        np.testing.assert_array_equal(out[:rows, :width], x[:, :run].astype(float) @ w[:, :width] + start)
+        out[:rows, :width] = GUARD
+        assert (out == GUARD).all(), "written outside the tile"
 
 
 @dtypes
