@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar, overload
 
+from ._activation import ReLU
 from ._module import Module
+from ._norm import _BatchNorm
 
 __all__ = ["Identity", "ModuleList", "Sequential"]
 
@@ -106,6 +109,11 @@ class Sequential(_List):
     ----------
     *modules : Module, or one mapping of names to modules
 
+    Notes
+    -----
+    A batch normalisation and a `ReLU` right behind it are computed in one pass over memory, forward and backward, with
+    the same results to the bit; not where a hook watches one of them.
+
     Examples
     --------
     >>> import numpy as np
@@ -126,10 +134,29 @@ class Sequential(_List):
             self.extend(modules)
 
     def forward(self, input: Any) -> Any:
-        """Apply the modules."""
-        for module in self.children():
-            input = module(input)
+        """Apply the modules; a batch normalisation and a `ReLU` behind it in one pass, unless one has hooks."""
+        modules = list(self.children())
+        done = False  # whether the module before did this one's work
+        for module, following in itertools.zip_longest(modules, modules[1:]):
+            if done:
+                done = False
+                continue
+            norm = _rectified(module, following)
+            done = norm is not None
+            input = module(input) if norm is None else norm.forward_relu(input)
         return input
+
+
+def _rectified(module: Module, following: Module | None) -> _BatchNorm | None:
+    """`module` if it is a batch normalisation, its `ReLU` follows, and no hook looks at either."""
+    if (
+        type(following) is not ReLU
+        or not isinstance(module, _BatchNorm)
+        or type(module).forward is not _BatchNorm.forward
+    ):
+        return None
+    hooks = (module._forward_hooks, module._forward_pre_hooks, following._forward_hooks, following._forward_pre_hooks)
+    return None if any(hooks) else module
 
 
 class ModuleList(_List):

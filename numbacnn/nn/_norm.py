@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from ..autograd import Parameter, Tensor
 from ..errors import ShapeError
 from ..ops._check import check_integer
 from ._module import Module
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
 
@@ -61,6 +64,13 @@ class _BatchNorm(Module):
 
     def forward(self, input: Any) -> Tensor:
         """Normalise by the batch's statistics in training mode, by the running ones in evaluation mode."""
+        return self._normalise(functional.batch_norm, input)
+
+    def forward_relu(self, input: Any) -> Tensor:
+        """``relu(forward(input))`` in the same pass over memory."""
+        return self._normalise(functional.batch_norm_relu, input)
+
+    def _normalise(self, function: Callable[..., Tensor], input: Any) -> Tensor:
         shape = np.shape(input)
         if len(shape) not in self.axes:
             expected = " or ".join(map(str, self.axes))
@@ -70,7 +80,7 @@ class _BatchNorm(Module):
             self.num_batches_tracked += 1
             if self.momentum is None:
                 momentum = 1.0 / int(self.num_batches_tracked)
-        return functional.batch_norm(
+        return function(
             input,
             self.running_mean,
             self.running_var,

@@ -91,3 +91,43 @@ def test_a_net_of_two_thousand_layers():
     assert x.grad == 1.0
     assert all(parameter.grad == 1.0 for parameter in net.parameters())
     assert len(net.state_dict()) == 2000
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_rectifier_behind_batch_norm_changes_no_bit(training):
+    """In one pass or in two: values, gradients, running statistics."""
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((3, 5, 4, 4)).astype(np.float32)
+    gradient = rng.standard_normal(values.shape).astype(np.float32)
+    results = []
+    for together in (True, False):
+        norm, relu = nc.nn.BatchNorm2d(5), nc.nn.ReLU()
+        norm.weight.data[...] = np.linspace(-1, 2, 5)
+        norm.bias.data[...] = np.linspace(0.5, -0.5, 5)
+        net = nc.nn.Sequential(norm, relu).train(training)
+        x = nc.Tensor(values, requires_grad=True)
+        out = net(x) if together else relu(norm(x))
+        out.backward(gradient)
+        results.append([out.data, x.grad, norm.weight.grad, norm.bias.grad, norm.running_mean, norm.running_var])
+        assert int(norm.num_batches_tracked) == training
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_subclass_that_computes_otherwise_is_asked():
+    class Shifted(nc.nn.BatchNorm2d):
+        def forward(self, input):
+            return super().forward(input) - 10.0
+
+    x = np.random.default_rng(0).standard_normal((2, 3, 4, 4)).astype(np.float32)
+    assert nc.nn.Sequential(Shifted(3), nc.nn.ReLU())(x).data.max() == 0
+
+
+@pytest.mark.parametrize("watched", [0, 1])
+def test_hooks_see_what_lies_between(watched):
+    seen = []
+    net = nc.nn.Sequential(nc.nn.BatchNorm2d(3), nc.nn.ReLU())
+    with net[watched].register_forward_hook(lambda module, args, output: seen.append(output.data.min())):
+        net(np.random.default_rng(0).standard_normal((2, 3, 4, 4)).astype(np.float32))
+    assert len(seen) == 1
+    assert (seen[0] < 0) == (watched == 0)
