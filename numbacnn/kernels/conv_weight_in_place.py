@@ -52,7 +52,7 @@ class InPlaceConv(NamedTuple):
 
 
 @device
-def _put_inputs(table, first, points, tap, last, source, zeros, s):
+def put_inputs(table, first, points, tap, last, source, zeros, s):
     """``table[t][p]``: what the taps from `tap` to `last` read for the positions of a step."""
     n, d, h, w = locate(first, s)
     p = 0
@@ -129,7 +129,7 @@ def conv_weight_in_place(
     end = (chunk + 1) * g.points // g.chunks
     while point < end:
         points = min(POINT_BLOCK, end - point)
-        _put_inputs(scratch, point, points, tap, last, source, zeros, s)
+        put_inputs(scratch, point, points, tap, last, source, zeros, s)
         for panel in range(first_panel, last_panel):
             group, channel, valid = _channels(panel, g)
             row = offset(grad_output, point * g.out_channels + channel)

@@ -7,9 +7,10 @@ import re
 import numpy as np
 import pytest
 
-from numbacnn.kernels import conv_gemm, conv_weight, conv_weight_in_place
+from numbacnn.kernels import conv_gemm, conv_weight, conv_weight_groups, conv_weight_in_place
 from numbacnn.kernels._build import kernel
 from numbacnn.kernels._target import target
+from numbacnn.kernels.group_tile import GROUP_ROWS, GROUP_TAPS, group_outer_tile
 from numbacnn.kernels.tile import (
     MAX_LANES,
     MAX_ROWS,
@@ -65,6 +66,14 @@ def run_copied_outer_tile(
     fresh: "int64", out_stride: "int64",
 ):  # fmt: skip
     copied_outer_tile(rows, x, pitch, pointers, y_offset, count, fresh, out, out_stride)
+
+
+@kernel
+def run_group_outer_tile(
+    block, pointers: "int64*", y: "T*", out: "T*", taps: "int64", step: "int64", count: "int64", x_offset: "int64",
+    y_stride: "int64", out_tap: "int64", out_row: "int64",
+):  # fmt: skip
+    group_outer_tile(taps, pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row)
 
 
 @kernel
@@ -273,6 +282,25 @@ def test_paired_outer_tile(rows, dtype):
         assert (out[rows] == GUARD).all()
 
 
+@dtypes
+@pytest.mark.parametrize("taps", range(1, GROUP_TAPS + 1))
+def test_group_outer_tile(taps, dtype):
+    rng = np.random.default_rng(taps)
+    lanes = tile_lanes(np.dtype(dtype).itemsize) // VECTORS
+    for count in (0, 1, 2, 9):
+        x, y = integers(rng, (taps, count + 1, 3 + lanes), dtype), integers(rng, (count + 1, GROUP_ROWS + 2), dtype)
+        out = np.full((taps, GROUP_ROWS + 1, lanes + 1), GUARD, dtype)
+        before = integers(rng, (taps, GROUP_ROWS, lanes), dtype)
+        out[:, :GROUP_ROWS, :lanes] = before
+        pointers = np.concatenate([addresses(of_tap) for of_tap in x])
+        strides = GROUP_ROWS + 2, (GROUP_ROWS + 1) * (lanes + 1), lanes + 1
+        run_group_outer_tile(1, pointers, y, out, taps, count + 1, count, 3, *strides)
+        products = np.einsum("tpi,pc->tci", x[:, :count, 3:].astype(float), y[:count, :GROUP_ROWS].astype(float))
+        np.testing.assert_array_equal(out[:, :GROUP_ROWS, :lanes], before + products)
+        assert (out[:, :, lanes:] == GUARD).all()
+        assert (out[:, GROUP_ROWS:] == GUARD).all()
+
+
 def test_width_of_tiles():
     assert tile_lanes(4) == 2 * tile_lanes(8) == VECTORS * target().vector_bytes // 4 <= MAX_LANES
 
@@ -332,3 +360,11 @@ def test_so_does_the_tile_in_the_real_kernels(real, dtype):
     assert len(loops) >= MAX_ROWS - MIN_GEMM_ROWS + 1
     for body in loops:
         assert_hot(body, dtype)
+
+
+@has_fma
+@dtypes
+def test_and_the_tile_of_small_groups(dtype):
+    (full,) = hot_loops(conv_weight_groups.conv_weight_groups.assembly(dtype), GROUP_ROWS * GROUP_TAPS)
+    assert_hot(full, dtype)
+    assert len(re.findall("vfmadd", full)) == GROUP_ROWS * GROUP_TAPS

@@ -10,7 +10,7 @@ from ...kernels import conv_weight
 from ...kernels._launch import run as run_jobs
 from ...kernels.tile import MAX_ROWS, tile_lanes
 from .. import memory
-from . import blocking, weight_gradient_in_place
+from . import blocking, weight_gradient_groups, weight_gradient_in_place
 from .gemm import zero_row
 from .lattice import Memory, forward_phase
 
@@ -193,12 +193,9 @@ class Launches(NamedTuple):
 @functools.lru_cache(maxsize=512)
 def prepare(g: ConvGeometry, dtype: np.dtype[Any]) -> Launches:
     """The launches of `plan`."""
-    if weight_gradient_in_place.accepts(g, dtype.itemsize):
-        p: Any = weight_gradient_in_place.plan(g, dtype.itemsize)
-        kernel = weight_gradient_in_place.kernel
-    else:
-        p = plan(g, dtype.itemsize)
-        kernel = conv_weight.conv_weight
+    special = [m for m in (weight_gradient_groups, weight_gradient_in_place) if m.accepts(g, dtype.itemsize)]
+    p: Any = special[0].plan(g, dtype.itemsize) if special else plan(g, dtype.itemsize)
+    kernel = special[0].kernel if special else conv_weight.conv_weight
     chunks, size = p.record.chunks, g.out_channels * g.in_per_group * g.taps
     sum_points = kernel.prepare((dtype,), p.blocks, p.record, p.sources, cost=p.cost)
     if chunks == 1:

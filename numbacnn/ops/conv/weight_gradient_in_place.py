@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Rows of x for neighbouring positions that lie so far apart fall on many pages and into few sets of the caches.
 FAR_BYTES = 1024
-FEW_CHANNELS = 48  # output channels that do not make up for copying x once for every tap
+FEW_CHANNELS = 32  # output channels that do not make up for copying x once for every tap
 
 kernel = conv_weight_in_place.conv_weight_in_place
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from numbacnn.kernels import conv_weight
+from numbacnn.kernels.tile import tile_lanes
 from numbacnn.ops import conv_backward_weight
-from numbacnn.ops.conv import weight_gradient, weight_gradient_in_place
+from numbacnn.ops.conv import weight_gradient, weight_gradient_groups, weight_gradient_in_place
 from numbacnn.ops.geometry import conv_geometry
 from tests import naive
 from tests.cases import ConvCase, conv_arrays, integers
@@ -73,15 +74,45 @@ def test_copied_rows(case, dtype):
         (((1, 64, 56, 56), (128, 64, 3, 3)), {"stride": 2}, True),
         (((1, 128, 56, 56), (128, 128, 3, 3)), {"stride": 2}, False),
         (((1, 512, 33, 33), (512, 512, 3, 3)), {}, False),
-        (((1, 256, 30, 30), (32, 256, 5, 5)), {}, True),
+        (((1, 256, 30, 30), (24, 256, 5, 5)), {}, True),
         (((1, 64, 56, 56), (256, 64, 1, 1)), {}, False),
-        (((1, 256, 28, 28), (256, 8, 3, 3)), {"groups": 32}, True),
+        (((1, 1024, 7, 7), (1024, 32, 3, 3)), {"groups": 32}, False),
+        (((1, 512, 14, 14), (512, 16, 3, 3)), {"groups": 32}, True),
         (((1, 256, 28, 28), (256, 128, 1, 1)), {"groups": 2}, False),
         (((1, 256, 28, 28), (256, 4, 1, 1)), {"groups": 64}, True),
     ],
 )
 def test_which_rows_are_read_in_place(shapes, options, in_place):
     assert weight_gradient_in_place.accepts(conv_geometry(*shapes, **options), 4) is in_place
+
+
+SMALL_GROUPS = [
+    ConvCase(2, 64, 64, (15, 17), (3, 3), (2, 1), 1, groups=8, name="squares"),
+    ConvCase(1, 64, 32, (15, 14), (3, 3), padding=1, groups=8, padding_mode="circular", name="fewer output channels"),
+    ConvCase(1, 48, 48, (7, 8, 6), (3, 2, 2), padding=1, groups=6, name="3-D"),
+    ConvCase(3, 64, 64, (900,), (7,), dilation=2, groups=8, name="chunks of a sequence"),
+    ConvCase(1, 24, 24, (9, 8), (4, 8), padding=3, groups=3, name="as many taps as are listed"),
+]
+
+
+@dtypes
+@pytest.mark.parametrize("case", [case._replace(name=case.name.replace(" ", "-")) for case in SMALL_GROUPS], ids=str)
+def test_small_groups(case, dtype):
+    case = case._replace(dtype=dtype)
+    g = conv_geometry(case.input_shape, case.weight_shape, **case.options)
+    if tile_lanes(4) == 16:
+        assert weight_gradient_groups.accepts(g, np.dtype(dtype).itemsize)
+    check(case)
+
+
+@pytest.mark.parametrize("channels", [(16, 16), (8, 12), (12, 8), (8, 6)])
+def test_groups_that_are_not_small_or_whole(channels):
+    per_group_in, per_group_out = channels
+    case = ConvCase(2, 4 * per_group_in, 4 * per_group_out, (11, 12), (3, 3), padding=1, groups=4)
+    g = conv_geometry(case.input_shape, case.weight_shape, **case.options)
+    if tile_lanes(4) == 16:
+        assert not weight_gradient_groups.accepts(g, 4)
+    check(case)
 
 
 @pytest.fixture

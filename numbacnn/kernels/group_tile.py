@@ -1,0 +1,77 @@
+"""The outer-product tile of small groups: a vector of input channels, four output channels, three taps at once.
+
+    out[t][c][i] += sum over positions p of  x[t][p][i] * y[p][c]            t < taps, c < 4, i < lanes of a vector
+
+A group of eight channels is one vector, and a tile of six rows and two vectors would need a broadcast for every
+multiply-add. But neighbouring taps multiply the same output gradients: three of them share each broadcast, so that
+seven loads serve twelve multiply-adds. Twelve sums, three vectors of x and a broadcast are the 16 registers of AVX2.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._build import inlined, intrinsic
+from .tile_emitter import TileEmitter, loop
+
+GROUP_ROWS = 4  # output channels of a tile
+GROUP_TAPS = 3  # taps of a tile, at most
+
+
+def _group_tile(taps: int) -> Any:
+    """The tile for a number of taps; its arguments are described at `group_outer_tile`."""
+
+    def tile(typingctx, pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row):
+        from numba.core import types
+
+        i64 = types.int64
+
+        def codegen(context, builder, signature, args):
+            pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row = args
+            e = TileEmitter(builder, signature.args[4].dtype)
+            tables = [e.at(pointers, builder.mul(step, e.constant(t))) for t in range(taps)]
+            places = []
+            for t in range(taps):
+                for c in range(GROUP_ROWS):
+                    row = builder.mul(out_row, e.constant(c))
+                    places.append(e.at(out, builder.add(builder.mul(out_tap, e.constant(t)), row)))
+
+            def position(p, sums):
+                x = [e.load(e.at(e.slot(table, p), x_offset)) for table in tables]
+                y_row = e.at(y, builder.mul(p, y_stride))
+                new = list(sums)
+                for c in range(GROUP_ROWS):
+                    gradient = e.broadcast(builder.load(e.at(y_row, c), align=e.itemsize))
+                    for t in range(taps):
+                        new[t * GROUP_ROWS + c] = e.multiply_add(gradient, x[t], sums[t * GROUP_ROWS + c])
+                return new
+
+            sums = loop(e, "positions", count, [e.load(place) for place in places], position)
+            for total, place in zip(sums, places, strict=True):
+                e.store(total, place)
+            return context.get_dummy_value()
+
+        return types.void(pointers, i64, i64, i64, y, i64, out, i64, i64), codegen
+
+    return intrinsic(tile)
+
+
+_taps_3, _taps_2, _taps_1 = _group_tile(3), _group_tile(2), _group_tile(1)
+
+
+@inlined
+def group_outer_tile(taps, pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row):
+    """Add ``x[t][p][i] * y[p][c]`` over `count` positions to a tile of `out`.
+
+    taps : number of taps, 1 to 3
+    pointers : slots with one pointer to an x row per position; those of the next tap `step` slots further on
+    x_offset : elements added to every such pointer
+    y, y_stride : the first of four output channels; elements between positions
+    out, out_tap, out_row : the sums; elements between those of taps and of output channels
+    """
+    if taps == 3:
+        _taps_3(pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row)
+    elif taps == 2:
+        _taps_2(pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row)
+    else:
+        _taps_1(pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row)
