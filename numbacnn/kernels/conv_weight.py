@@ -274,12 +274,15 @@ def _put_rows(out, sums, straight, taps, part, g):
         for i in range(part.left if valid < g.width or not straight else 0):
             source = (panel * part.left + i) * g.width
             target = ((part.first_left + i) * g.in_channels + first) * taps + part.tap
-            if taps == 1:
-                for lane in range(0, valid, lanes(sums)):
-                    store_first(out, target + lane, load(sums, source + lane), valid - lane)
-            else:
+            if taps > 1:
                 step = part.panels * part.left * g.width
                 copy_transposed(as_integers(sums), source, step, as_integers(out), target, taps, count, valid)
+            elif valid == g.width:
+                for lane in range(0, g.width, lanes(sums)):
+                    store(out, target + lane, load(sums, source + lane))
+            else:
+                for lane in range(0, valid, lanes(sums)):
+                    store_first(out, target + lane, load(sums, source + lane), valid - lane)
 
 
 @device
