@@ -27,6 +27,7 @@ GOOD = 0.7  # of the attainable rate
 REASONS = {
     "depthwise": "a load per multiply-add, and the start of a tile every few multiply-adds",
     "strips": "copying rows into strips, and the start of a tile every few multiply-adds",
+    "grouped": "copying rows into strips, and stores after few multiply-adds",
     "winograd": "transforming between a few multiply-adds",
     "indirect": "short reductions: setting up a tile and its table of rows",
     "row_runs": "copying rows into patches",

@@ -253,6 +253,7 @@ _NAMED_CONVS = [
     ConvCase(1, 16, 16, (600,), (2,), padding="causal", dilation=64, name="causal dilated"),
     ConvCase(2, 48, 48, (70,), (31,), padding=15, groups=48, name="depthwise k31"),
     ConvCase(2, 32, 32, (14, 13), (7, 7), padding=3, groups=32, name="depthwise 7x7"),
+    ConvCase(2, 40, 40, (14, 13), (3, 3), 2, 1, groups=5, name="groups of eight strided"),
     ConvCase(1, 20, 20, (9, 9), (3, 3), stride=2, padding=1, groups=20, name="depthwise strided"),
     ConvCase(1, 24, 24, (5, 7, 6), (3, 3, 3), padding=1, groups=24, name="depthwise 3-D"),
     ConvCase(1, 64, 128, (6, 6), (3, 3), padding=1, groups=32, name="32 groups"),

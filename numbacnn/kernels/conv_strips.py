@@ -233,7 +233,7 @@ def put_rows(rows, ring, tags, source, n, segment, d, h, panel, lists_d, lists_h
 
 
 @device
-def _put_tile(out, out_step, tile, points, valid):
+def put_tile(out, out_step, tile, points, valid):
     """Write a tile whose points or channels are not all wanted."""
     n = lanes(tile)
     for i in range(points):
@@ -242,18 +242,23 @@ def _put_tile(out, out_step, tile, points, valid):
 
 
 @device
-def _put_runs(entries, table, rows, taps, first, last, runs, n, like):
-    """List the runs of `taps` taps in all source rows: pointer to the first position, offset of the weights."""
+def put_runs(entries, table, rows, taps, first, last, runs, x_step, w_step, like):
+    """List the runs of `taps` taps in all source rows: pointer to the first position, offset of the weights.
+
+    Positions lie `x_step` elements apart, the weights of a run's taps `w_step`.
+    """
+    width = lanes(like)
     count = 0
     for i in range(first, last):
         place, weight, left = runs[RUN_COLUMNS * i], runs[RUN_COLUMNS * i + 1], runs[RUN_COLUMNS * i + 2]
         wanted = left // LONGEST_RUN if taps == LONGEST_RUN else int(left % LONGEST_RUN == taps)
         skip = 0 if taps == LONGEST_RUN else left - taps
         for k in range(wanted):
-            shift = (skip + k * taps) * n
+            shift = skip + k * taps
             for r in range(rows):
-                store_pointer(entries, 2 * count, offset(load_pointer(table, 2 * r, like), place * n + shift))
-                entries[2 * count + 1] = table[2 * r + 1] + weight * n + shift
+                source = load_pointer(table, 2 * r, like)
+                store_pointer(entries, 2 * count, offset(source, (place + shift) * x_step))
+                entries[2 * count + 1] = table[2 * r + 1] + weight * width + shift * w_step
                 count += 1
     return count
 
@@ -283,7 +288,7 @@ def _phase(entries, threes, twos, ones, tile, phase, first, panel, weight, bias,
             place, step = (target, out_step) if direct else (tile, n)
             points_tile(points, entries, threes, twos, ones, (a + strip) * n, weights, start, place, step)
             if not direct:
-                _put_tile(target, out_step, tile, wanted, valid)
+                put_tile(target, out_step, tile, wanted, valid)
             a += points
 
 
@@ -330,11 +335,11 @@ def conv_strips(
                 phase = offset(phases, i * PHASE_COLUMNS)
                 if phase[SEGMENT] < 0 or phase[SEGMENT] == segment:
                     begin, end = phase[FIRST_RUN], phase[FIRST_RUN] + phase[RUNS]
-                    threes = _put_runs(entries, table, rows, 3, begin, end, runs, width, ring)
+                    threes = put_runs(entries, table, rows, 3, begin, end, runs, width, width, ring)
                     rest = offset(entries, 2 * threes)
-                    twos = _put_runs(rest, table, rows, 2, begin, end, runs, width, ring)
+                    twos = put_runs(rest, table, rows, 2, begin, end, runs, width, width, ring)
                     rest = offset(rest, 2 * twos)
-                    ones = _put_runs(rest, table, rows, 1, begin, end, runs, width, ring)
+                    ones = put_runs(rest, table, rows, 1, begin, end, runs, width, width, ring)
                     first = segment * s.segment if phase[SEGMENT] < 0 else 0
                     _phase(entries, threes, twos, ones, tile, phase, first, panel, weight, bias, target, s, g)
             n, segment, d, h = next_place(n, segment, d, h, s)

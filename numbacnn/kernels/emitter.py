@@ -45,6 +45,10 @@ class Emitter:
         place = self.builder.bitcast(self.at(pointer, vector * self.lanes), self.vector.as_pointer())
         return Value(self.builder, self.builder.load(place, align=self.itemsize))
 
+    def broadcast(self, pointer: Any) -> Value:
+        """The element at `pointer`, in all lanes."""
+        return Value(self.builder, self.builder.load(pointer, align=self.itemsize)).broadcast(self.lanes)
+
     def store(self, value: Value, pointer: Any, vector: int = 0) -> None:
         place = self.builder.bitcast(self.at(pointer, vector * self.lanes), self.vector.as_pointer())
         self.builder.store(value.llvm, place, align=self.itemsize)

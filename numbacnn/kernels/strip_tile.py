@@ -12,6 +12,7 @@ from .emitter import Emitter
 from .simd import Value
 
 WEIGHT_TAPS = 6
+GROUP_TILES = (12, 10, 8, 7)  # points of `group_tile`: rows of 7, 14, 28 and 56 make up whole ones, or nearly
 LONGEST_RUN = 3  # taps: with 12 accumulators, 3 weights and a position just the 16 registers of AVX2
 
 
@@ -67,6 +68,61 @@ def _add_run(e: Emitter, sums: list[Any], taps: int, table: Any, entry: Any, x_o
     weights = [e.load(w_run, t) for t in range(taps)]
     for j in range(len(sums) + taps - 1):
         value = e.load(x, j)
+        for i in range(max(0, j - taps + 1), min(len(sums), j + 1)):
+            e.accumulate(sums[i], value, weights[j - i])
+
+
+@intrinsic
+def group_tile(typingctx, points, table, threes, twos, ones, x_offset, run, w, w_step, w_channel, start, out, out_step):
+    """As `points_tile` for one vector of the destination channels of a group, summed over its source channels.
+
+    ::
+
+        out[i] = start + sum over runs r, taps t, channels c of  x[r][i + t][c] * w[r][t][c]
+
+    Where x is a scalar, in all lanes. With three taps, each of 14 scalars is loaded once for its up to 3 multiply-adds.
+
+    points : one of `GROUP_TILES`
+    run : source channels, which is also the distance of positions
+    w_step, w_channel : elements from the weights of each tap to those of the next, and from each channel's
+    """
+    from numba.core import types
+
+    i64 = types.int64
+
+    def codegen(context, builder, signature, args):
+        points, table, threes, twos, ones, x_offset, run, w, w_step, w_channel, start, out, out_step = args
+        e = Emitter(context, builder, signature.args[7].dtype)
+
+        def tile(points):
+            first = e.load(start)
+            sums = [e.variable(first) for _ in range(points)]
+            entry = e.i64(0)
+            for taps, count in ((3, threes), (2, twos), (1, ones)):
+                with e.loop(count) as index:
+                    place = builder.add(entry, e.times(index, 2))
+                    x = e.at(e.slot(table, place, e.pointer), x_offset)
+                    w_run = e.at(w, e.slot(table, builder.add(place, e.i64(1))))
+                    with e.loop(run) as channel:
+                        _add_channel(
+                            e, sums, taps, e.at(x, channel), run, e.at(w_run, builder.mul(channel, w_channel)), w_step
+                        )
+                entry = builder.add(entry, e.times(count, 2))
+            for i, place in enumerate(sums):
+                e.store(e.value(place), e.at(out, e.times(out_step, i)))
+
+        e.choose(points, GROUP_TILES, tile)
+        return context.get_dummy_value()
+
+    return types.void(i64, table, i64, i64, i64, i64, i64, w, i64, i64, start, out, i64), codegen
+
+
+def _add_channel(e: Emitter, sums: list[Any], taps: int, x: Any, x_step: Any, w: Any, w_step: Any) -> None:
+    """Emit what one channel of a run of some taps adds to the points' sums."""
+    weights = [e.load(e.at(w, e.times(w_step, t))) for t in range(taps)]
+    for j in range(len(sums) + taps - 1):
+        value = e.broadcast(x)
+        x = e.at(x, x_step)  # step by step: a register for every multiple would be too many
         for i in range(max(0, j - taps + 1), min(len(sums), j + 1)):
             e.accumulate(sums[i], value, weights[j - i])
 

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from numbacnn.kernels import conv_strips, conv_strips_weight
+from numbacnn.kernels import conv_groups, conv_strips, conv_strips_weight
 from numbacnn.kernels._target import target
 
 DTYPES = ("float32", "float64")
@@ -41,10 +41,10 @@ def test_combine(channels, dtype):
 
 @pytest.mark.skipif(target().isa != "avx2", reason="reads AVX2 assembly")
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_inner_loop_has_no_spill(dtype):
+@pytest.mark.parametrize("kernel", [conv_strips.conv_strips, conv_groups.conv_groups], ids=lambda kernel: kernel.name)
+def test_inner_loop_has_no_spill(kernel, dtype):
     """The loops over runs of three taps of twelve and eight points: registers for all they need."""
-    operation = f"vfmadd231p{(dtype[5] == '3' and 's') or 'd'}"
-    lines = conv_strips.conv_strips.assembly(dtype).splitlines()
+    lines = kernel.assembly(dtype).splitlines()
     bodies = []
     start = 0
     for i, line in enumerate(lines):
@@ -53,6 +53,7 @@ def test_inner_loop_has_no_spill(dtype):
         elif re.match(r"\s+j\w+\s", line):
             bodies.append("\n".join(lines[start:i]))
             start = i
-    loops = [body for body in bodies if body.count(operation) in (24, 36)]
-    assert {body.count(operation) for body in loops} == {24, 36}
+    loops = {body: len(re.findall("vfmadd...p", body)) for body in bodies}
+    loops = {body: count for body, count in loops.items() if count in (24, 36)}
+    assert set(loops.values()) == {24, 36}
     assert all("%ymm" in body and "(%rsp)" not in body for body in loops)

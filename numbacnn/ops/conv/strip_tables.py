@@ -155,7 +155,7 @@ class Row(NamedTuple):
 
 def longest_phase(classes: list[Class]) -> int:
     """The most points of any phase."""
-    return max(-(-c.points // _deal(c)[1]) for c in classes)
+    return max(-(-c.points // deal(c)[1]) for c in classes)
 
 
 def plan_row(g: ConvGeometry, classes: list[Class], segment: int, irregular: dict[int, np.ndarray]) -> Row:
@@ -164,17 +164,17 @@ def plan_row(g: ConvGeometry, classes: list[Class], segment: int, irregular: dic
     `irregular` coordinates have pairs (tap, source) of their own: each becomes a phase of one point whose sources are
     picked one by one, and which is computed last.
     """
-    order = [t for c in classes for part in _parts(c) for t in part]
+    order = [t for c in classes for part in parts_of(c) for t in part]
     order += sorted(set(range(g.kernel[2])).difference(order))
-    step = max(_deal(c)[0] for c in classes)
+    step = max(deal(c)[0] for c in classes)
     phases: list[list[int]] = []
     runs: list[list[int]] = []
     ranges: dict[int, tuple[int, int]] = {}
     for c in classes:
-        _, by, _ = _deal(c)
+        _, by, _ = deal(c)
         for b in range(min(by, c.points)):
             points = -(-(c.points - b) // by)
-            parts = [(i, part) for i, part in enumerate(_parts(c)) if part]
+            parts = [(i, part) for i, part in enumerate(parts_of(c)) if part]
             phases.append([c.start + c.stride * b, c.stride * by, points, len(runs), len(parts), -1])
             for i, part in parts:
                 place, residue = divmod(c.alpha * b + c.beta * i + c.gamma, step)
@@ -190,7 +190,7 @@ def plan_row(g: ConvGeometry, classes: list[Class], segment: int, irregular: dic
     picks: list[int] = []
     for q, pairs in irregular.items():
         c = classes[q % len(classes)]
-        phases.append([q, 1, 1, len(table), len(pairs), q // c.stride // _deal(c)[1] // segment])
+        phases.append([q, 1, 1, len(table), len(pairs), q // c.stride // deal(c)[1] // segment])
         for tap, source in pairs.tolist():
             table.append([positions + len(picks), order.index(tap), 1])
             picks.append(source)
@@ -205,14 +205,15 @@ def plan_row(g: ConvGeometry, classes: list[Class], segment: int, irregular: dic
     )
 
 
-def _deal(c: Class) -> tuple[int, int, int]:
+def deal(c: Class) -> tuple[int, int, int]:
     """`step`, into how many phases the points are dealt, and into how many parts the taps."""
     common = math.gcd(c.alpha, c.beta)
     return c.alpha * c.beta // common, c.beta // common, c.alpha // common
 
 
-def _parts(c: Class) -> list[tuple[int, ...]]:
-    parts = _deal(c)[2]
+def parts_of(c: Class) -> list[tuple[int, ...]]:
+    """The taps of a class, dealt out."""
+    parts = deal(c)[2]
     return [c.taps[i::parts] for i in range(parts)]
 
 

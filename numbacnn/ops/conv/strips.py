@@ -40,9 +40,8 @@ BLOCKS = 32
 # ... of enough rows that those which two blocks copy do not matter, unless this leaves too few blocks.
 ROWS_PER_OVERLAP = 4
 MIN_BLOCKS = 8
-# Channels of a group: with more, the tiles of dense convolution waste fewer lanes than copying costs. More pay where
-# neighbouring taps share loads.
-MOST_CHANNELS, MOST_SHARING_CHANNELS = 4, 8
+# Channels of a group: with more, vectors along the channels of one group waste fewer lanes than copying costs.
+MOST_CHANNELS = 4
 # Points that pass by while the sums of a few taps of the weight gradient stay in registers.
 GROUP_POINTS = 192
 
@@ -86,10 +85,8 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     g = geometry
     if g.groups == 1 and g.out_channels > 1:
         return "all channels are in one group"
-    shares = direction == "backward_data" or (direction == "forward" and g.stride[2] == 1)
-    most = MOST_SHARING_CHANNELS if shares else MOST_CHANNELS
-    if min(g.in_per_group, g.out_per_group) > most:
-        return f"each group has {g.in_per_group} input and {g.out_per_group} output channels, more than {most}"
+    if min(g.in_per_group, g.out_per_group) > MOST_CHANNELS:
+        return f"each group has {g.in_per_group} input and {g.out_per_group} output channels, more than {MOST_CHANNELS}"
     if 8 * g.out_channels * g.in_per_group * g.taps > blocking.PACKED_BYTES:
         return f"{g.out_channels * g.in_per_group * g.taps} weights are more than it packs at a time"
     large = strip_tables.large_plane_lists(g)

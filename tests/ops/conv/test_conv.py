@@ -104,10 +104,12 @@ def test_weight_of_any_memory_order(order, algorithm):
     kernel, groups = {
         "pointwise": ((1, 1), 1),
         "depthwise": ((3, 3), 32),
+        "grouped": ((3, 3), 2),
         "strips": ((3, 3), 6),
     }.get(algorithm, ((3, 3), 1))
     outputs = groups if algorithm == "depthwise" else 12
-    case = ConvCase(2, max(6, groups), outputs, (7, 8), kernel, groups=groups)
+    inputs = {"depthwise": groups, "grouped": 10}.get(algorithm, 6)
+    case = ConvCase(2, inputs, outputs, (7, 8), kernel, groups=groups)
     x, weight, _, grad, y, grad_x, _ = operands(case)
     weight, options = in_order(weight, order), {**case.options, "algorithm": algorithm}
     np.testing.assert_array_equal(conv_forward(x, weight, **options), y)
@@ -351,6 +353,7 @@ def test_explain_says_why_not_the_others():
         "  not pointwise: the kernel has 9 taps\n"
         "  not fft: 9 taps are few\n"
         "  not depthwise: groups have 64 input and 64 output channels, not one each\n"
+        "  not grouped: all channels are in one group\n"
         "  not strips: all channels are in one group"
     )
     assert str(choice) == "forward: winograd\n" + refused

@@ -128,7 +128,7 @@ def test_number_of_taps(taps):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    ("inputs", "outputs"), [(1, 2), (2, 1), (2, 2), (3, 3), (4, 4), (4, 8), (8, 4), (2, 16), (4, 5), (8, 8)]
+    ("inputs", "outputs"), [(1, 2), (2, 1), (2, 2), (3, 3), (4, 4), (4, 8), (8, 4), (2, 16), (4, 5)]
 )
 def test_groups_of_few_channels(inputs, outputs, dtype):
     """Every way that the lanes of a vector read source channels."""
@@ -234,17 +234,14 @@ def test_choice():
     assert explain((1, 8, 5, 5), (8, 1, 3, 3), groups=8).algorithm == "strips"
     assert explain((1, 16, 9, 9), (16, 1, 7, 7), groups=16).algorithm == "strips"
     assert explain((1, 2, 300, 300), (2, 1, 300, 300), groups=2).algorithm == "indirect"
-    eight = (1, 64, 9, 9), (64, 8, 3, 3)
-    assert explain(*eight, groups=8).algorithm == "strips"
-    assert explain(*eight, groups=8, stride=2).algorithm == "indirect"
-    assert explain(*eight, groups=8, stride=2, direction="backward_data").algorithm == "strips"
-    assert explain(*eight, groups=8, direction="backward_weight").algorithm == "indirect"
+    four = (1, 64, 9, 9), (64, 4, 3, 3)
+    assert {explain(*four, groups=16, stride=2, direction=d).algorithm for d in plan.DIRECTIONS} == {"strips"}
 
 
 @pytest.mark.parametrize(
     ("algorithm", "shape", "weight_shape", "groups", "reason"),
     [
-        ("strips", (1, 72, 5, 5), (72, 9, 3, 3), 8, "9 input and 9 output channels, more than 8"),
+        ("strips", (1, 40, 5, 5), (40, 5, 3, 3), 8, "5 input and 5 output channels, more than 4"),
         ("strips", (1, 1, 5, 5), (8, 1, 3, 3), 1, "all channels are in one group"),
         ("strips", (1, 2, 300, 300), (2, 1, 300, 300), 2, "do not fit"),
         ("depthwise", (1, 16, 9, 9), (32, 1, 3, 3), 16, "1 input and 2 output channels, not one each"),

@@ -27,6 +27,7 @@ LARGE = [
     ConvCase(1, 16, 16, (1 << 20, 1), (3, 1), padding=(1, 0), groups=16, name="depthwise of many rows"),
     ConvCase(1, 16, 16, (1 << 18,), (31,), padding=15, padding_mode="circular", groups=16, name="circular strips"),
     ConvCase(1, 8, 8, (40000, 2), (5, 1), padding=(2, 0), groups=4, name="groups of many rows"),
+    ConvCase(1, 512, 512, (300, 150), (3, 3), padding=1, groups=64, name="groups of eight"),
     ConvCase(1, 1 << 17, 1 << 17, (5, 5), (3, 3), padding=1, groups=1 << 17, name="depthwise of many channels"),
     ConvCase(1, 768, 768, (1 << 15,), (1,), name="pointwise of many positions"),
     ConvCase(1, 64, 64, (1 << 16,), (64,), padding=32, name="fft of many blocks"),

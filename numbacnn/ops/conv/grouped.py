@@ -1,0 +1,275 @@
+"""Convolution of groups of several channels each: rows of a few groups copied into strips, scalars times vectors."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ...kernels import conv_groups as kernels
+from ...kernels._launch import run
+from ...kernels._target import target
+from ...kernels.conv_strips import MAX_POINTS, PHASE_COLUMNS, RING_ROWS, STRIP_COLUMNS, TABLE_ROWS, TABLE_RUNS
+from ...kernels.strip_tile import LONGEST_RUN
+from .. import memory
+from . import blocking, strip_tables
+from .finish import NOTHING, Finish
+from .gemm import zero_row
+from .lattice import strides
+
+if TYPE_CHECKING:
+    from ...kernels._build import Prepared
+    from ..geometry import ConvGeometry
+
+name = "grouped"
+finishes = ("activation", "residual")
+
+# Channels of the side of a group that has fewer: with less than this, `strips` wastes fewer lanes; with more, and with
+# many more on the other side, what indirect GEMM loses does not matter.
+FEWEST_CHANNELS, FEW_CHANNELS = 5, 15
+MOST_CHANNELS = 64
+# Memory for the strips of a panel: what L2 (512 KiB) holds beside what they are copied from and what is written.
+RING_BYTES = 128 * 1024
+# Bytes of each position that are copied together: several cache lines, for neighbours are fetched in pairs.
+PANEL_BYTES = 256
+# A row is cut so that what one group reads stays in half of L1 (32 KiB), but not into stretches that copy more overlap
+# than they save.
+GROUP_BYTES = 16 * 1024
+SHORTEST_SEGMENT = 48
+# Enough blocks for any number of cores to finish together; ranges of rows are long enough that those which two of them
+# copy do not matter.
+BLOCKS, MIN_BLOCKS = 32, 8
+ROWS_PER_OVERLAP = 4
+
+
+class Side(NamedTuple):
+    """What is read and what is written, per group, and the steps of the weights along them."""
+
+    run: int
+    lanes: int
+    run_stride: int
+    lane_stride: int
+
+
+class Fit(NamedTuple):
+    """A row plan that fits into scratch memory."""
+
+    row: strip_tables.Row
+    segment: int
+    panel: int
+    ring: tuple[int, int]
+
+
+class Launches(NamedTuple):
+    """Packing the weights and convolving with them; elements of the packed weights; destination lanes, all vectors."""
+
+    pack: Prepared
+    convolve: Prepared
+    elements: int
+    lanes: tuple[int, int, int]  # groups, lanes of a group, lanes that its vectors have
+
+
+def _side(g: ConvGeometry, transposed: bool) -> Side:
+    per_output, per_input = g.in_per_group * g.taps, g.taps
+    if transposed:
+        return Side(g.out_per_group, g.in_per_group, per_output, per_input)
+    return Side(g.in_per_group, g.out_per_group, per_input, per_output)
+
+
+def accepts(direction: str, geometry: ConvGeometry) -> str | None:
+    """None, or why this algorithm does not take the problem."""
+    g = geometry
+    if direction == "backward_weight":
+        return "it has no backward_weight: that sums over positions, not over channels"
+    if g.groups == 1:
+        return "all channels are in one group"
+    fewer, more = sorted((g.in_per_group, g.out_per_group))
+    if not (FEWEST_CHANNELS <= fewer <= FEW_CHANNELS and more <= MOST_CHANNELS):
+        sizes = f"not {FEWEST_CHANNELS} to {FEW_CHANNELS} of one and up to {MOST_CHANNELS} of the other"
+        return f"groups have {g.in_per_group} input and {g.out_per_group} output channels, {sizes}"
+    if g.padding_mode[2] != "zeros":
+        return f"the padding of the width is {g.padding_mode[2]!r}"
+    if 16 * g.out_channels * g.in_per_group * g.taps > blocking.PACKED_BYTES:
+        return f"{g.out_channels * g.in_per_group * g.taps} weights are more than it packs at a time"
+    large = strip_tables.large_plane_lists(g)
+    if large:
+        return large
+    if _fit(g, direction == "backward_data", 8) is None:
+        return "the rows under its kernel do not fit into a thread's scratch memory"
+    return None
+
+
+def _classes(g: ConvGeometry, transposed: bool) -> list[strip_tables.Class]:
+    return strip_tables.backward_classes(g) if transposed else strip_tables.forward_classes(g)
+
+
+@functools.lru_cache(maxsize=512)
+def _fit(g: ConvGeometry, transposed: bool, itemsize: int) -> Fit | None:
+    """The longest segments of rows with which what a group reads stays in L1; else the shortest that fit at all."""
+    classes = _classes(g, transposed)
+    lists = strip_tables.plane_lists(g, transposed)
+    kernel_rows = lists[0].longest * lists[1].longest
+    if kernel_rows > TABLE_ROWS:
+        return None
+    rings = _rings(g, transposed)
+    position_bytes = _side(g, transposed).run * itemsize
+    points = strip_tables.longest_phase(classes)
+    best = None
+    for parts in range(1, -(-points // MAX_POINTS) + 1):
+        segment = -(-points // parts)
+        row = strip_tables.plan_row(g, classes, segment, {})
+        if kernel_rows * row.longest_list(LONGEST_RUN) > TABLE_RUNS:
+            return None
+        for ring in rings:
+            group_bytes = (ring[0] * ring[1] * row.positions + MAX_POINTS) * position_bytes
+            if ring[0] * ring[1] <= RING_ROWS and group_bytes <= 8 * kernels.RING_SLOTS:
+                panel = max(1, min(RING_BYTES // group_bytes, PANEL_BYTES // position_bytes, g.groups))
+                best = Fit(row, segment, panel, ring)
+                break
+        near = kernel_rows * row.positions * position_bytes <= GROUP_BYTES
+        if best is not None and (near or segment <= SHORTEST_SEGMENT):
+            break
+    return best
+
+
+def _rings(g: ConvGeometry, transposed: bool) -> list[tuple[int, int]]:
+    """How many planes, and rows of each, the ring may hold, best first.
+
+    If it holds the rows of whole planes, the next plane need not copy again what it reads of them.
+    """
+    extents = g.output[:2] if transposed else g.input[:2]
+    depth, height = (
+        strip_tables.ring_extent(lists, extent)
+        for lists, extent in zip(strip_tables.plane_lists(g, transposed), extents, strict=True)
+    )
+    return [(depth, extents[1]), (depth, height)] if depth > 1 else [(depth, height)]
+
+
+@functools.lru_cache(maxsize=512)
+def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> tuple[tuple[np.ndarray, ...], kernels.Groups]:
+    """The kernel's tables and its record."""
+    fit = _fit(g, transposed, itemsize)
+    assert fit is not None  # or `accepts` would have refused
+    row, side = fit.row, _side(g, transposed)
+    classes = _classes(g, transposed)
+    lists_d, lists_h = strip_tables.plane_lists(g, transposed)
+    source, out = (g.output, g.input) if transposed else (g.input, g.output)
+    source_n, source_d, source_h, source_w = strides(source, g.groups * side.run)
+    out_n, out_d, out_h, out_w = strides(out, g.groups * side.lanes)
+    segments = -(-strip_tables.longest_phase(classes) // fit.segment)
+    units = g.batch * segments * out[0] * out[1]
+    panels = -(-g.groups // fit.panel)
+    unit_blocks, panel_blocks = _blocks(g, out[1], units, panels)
+    order = np.array(row.order)
+    runs = row.runs.copy()
+    runs[:, 1] = order[runs[:, 1]]
+    steps = [int(part[1] - part[0]) for c in classes for part in strip_tables.parts_of(c) if len(part) > 1]
+    record = kernels.Groups(
+        planes=out[0],
+        rows=out[1],
+        segments=segments,
+        segment=fit.segment,
+        units=units,
+        unit_blocks=unit_blocks,
+        source_planes=source[0],
+        source_rows=source[1],
+        width=source[2],
+        step=row.step,
+        strips=len(row.strips) // STRIP_COLUMNS,
+        positions=row.positions,
+        ring=fit.ring[0] * fit.ring[1],
+        phases=len(row.phases) // PHASE_COLUMNS,
+        groups=g.groups,
+        panel=fit.panel,
+        panels=panels,
+        panel_blocks=panel_blocks,
+        run=side.run,
+        lanes=side.lanes,
+        vectors=-(-side.lanes // target().lanes(itemsize)),
+        taps=g.taps,
+        row_taps=g.kernel[2],
+        tap_step=steps[0] if steps else 1,
+        source_n=source_n,
+        source_d=source_d,
+        source_h=source_h,
+        source_w=source_w,
+        out_n=out_n,
+        out_d=out_d,
+        out_h=out_h,
+        out_w=out_w,
+    )
+    tables = (
+        lists_d.table(g.kernel[1], fit.ring[0], fit.ring[1]),
+        lists_h.table(1, fit.ring[1], 1),
+        row.strips,
+        row.phases,
+        runs.ravel(),
+    )
+    return tables, record
+
+
+def _blocks(g: ConvGeometry, rows: int, units: int, panels: int) -> tuple[int, int]:
+    """Into how many ranges the units are cut, and the panels: first the latter, which have nothing in common."""
+    panel_blocks = min(panels, BLOCKS)
+    planes_shared, rows_shared = ((g.kernel[i] - 1) * g.dilation[i] // g.stride[i] for i in (0, 1))
+    shortest = max(1, ROWS_PER_OVERLAP * (planes_shared * rows or rows_shared))
+    most = max(1, units // shortest) if panel_blocks >= MIN_BLOCKS else max(1, units)
+    return max(1, min(-(-BLOCKS // panel_blocks), most)), panel_blocks
+
+
+@functools.lru_cache(maxsize=512)
+def _launches(g: ConvGeometry, dtype: np.dtype[Any], transposed: bool) -> Launches:
+    tables, record = plan(g, dtype.itemsize, transposed)
+    side = _side(g, transposed)
+    padded = record.vectors * target().lanes(dtype.itemsize)
+    elements = g.groups * padded * side.run * g.taps
+    step = max(1, 4096 * g.groups // elements)
+    pack = kernels.pack_groups.prepare(
+        (dtype,), -(-g.groups // step), g.taps, g.groups, step, *side, cost=0.5 * elements
+    )
+    points = g.batch * (g.in_channels * int(np.prod(g.input)) + g.out_channels * int(np.prod(g.output)))
+    cost = g.flops / blocking.FLOPS_PER_NS + points * dtype.itemsize / 20
+    blocks = record.unit_blocks * record.panel_blocks
+    convolve = kernels.conv_groups.prepare((dtype,), blocks, *tables, record, cost=cost)
+    return Launches(pack, convolve, elements, (g.groups, side.lanes, padded))
+
+
+def forward(
+    g: ConvGeometry,
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    out: np.ndarray,
+    follows: Finish = NOTHING,
+) -> None:
+    """Fill `out`, (N, OD, OH, OW, C_out) memory, from `x`, (N, D, H, W, C_in) memory."""
+    _run(_launches(g, x.dtype, False), x, weight, bias, out, follows)
+
+
+def backward_data(
+    g: ConvGeometry, grad_output: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray
+) -> None:
+    """Fill `out`, (N, D, H, W, C_in) memory, from `grad_output`, (N, OD, OH, OW, C_out) memory."""
+    _run(_launches(g, out.dtype, True), grad_output, weight, bias, out, NOTHING)
+
+
+def _run(
+    launches: Launches,
+    source: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    out: np.ndarray,
+    follows: Finish,
+) -> None:
+    packed = memory.empty((launches.elements,), out.dtype)
+    groups, lanes, padded = launches.lanes
+    if bias is None:
+        start = zero_row(out.dtype, groups * padded)
+    elif lanes == padded:
+        start = bias
+    else:
+        start = np.zeros((groups, padded), out.dtype)
+        start[:, :lanes] = bias.reshape(groups, lanes)
+    finish = follows.distance(out), follows.activation
+    run(launches.pack.job(weight, packed), launches.convolve.job(source, packed, start, out, *finish))

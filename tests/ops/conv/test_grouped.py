@@ -1,0 +1,153 @@
+"""Groups of several channels each: forward and data gradient against the oracle, exactly."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from numbacnn.errors import OptionError
+from numbacnn.kernels.conv_strips import MAX_POINTS
+from numbacnn.ops import conv_backward_data, conv_forward, explain
+from numbacnn.ops.conv import grouped
+from numbacnn.ops.geometry import conv_geometry
+from tests import naive
+from tests.bits import assert_same_bits
+from tests.cases import ConvCase, conv_arrays, integers
+from tests.ops.conv.plans import forget_plans
+
+
+def case_of(groups, inputs, outputs, size, kernel, stride=1, padding=0, dilation=1, batch=1, **more):
+    return ConvCase(batch, groups * inputs, groups * outputs, size, kernel, stride, padding, dilation, groups, **more)
+
+
+def check(case):
+    x, weight, bias = conv_arrays(case)
+    options = {**case.options, "algorithm": "grouped"}
+    expected = naive.conv_forward(x, weight, **case.options)
+    along = (-1, *[1] * len(case.size))
+    actual = conv_forward(x, weight, bias, **options)
+    np.testing.assert_array_equal(actual, expected + bias.reshape(along))
+    assert actual.dtype == case.dtype
+    np.testing.assert_array_equal(conv_forward(x, weight, **options), expected)
+    grad, in_bias = integers(expected.shape, case.dtype, seed=3), integers((case.in_channels,), case.dtype, seed=4)
+    expected = naive.conv_backward_data(grad, weight, case.input_shape, **case.options)
+    actual = conv_backward_data(grad, weight, case.input_shape, bias=in_bias, **options)
+    np.testing.assert_array_equal(actual, expected + in_bias.reshape(along))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("inputs", "outputs"), [(8, 8), (5, 5), (6, 17), (12, 9), (15, 64), (64, 5)])
+def test_channels(inputs, outputs, dtype):
+    """Whole vectors and parts of them on either side."""
+    check(case_of(3, inputs, outputs, (5, 9), (3, 2), (1, 2), 1, batch=2, dtype=dtype))
+
+
+@pytest.mark.parametrize("width", [*range(1, MAX_POINTS + 4), 20, 25, 56])
+def test_number_of_points(width):
+    check(case_of(2, 8, 8, (3, width), (3, 3), padding=1))
+
+
+@pytest.mark.parametrize("taps", [*range(1, 9), 31])
+def test_number_of_taps(taps):
+    check(case_of(2, 8, 8, (taps + 13,), (taps,), padding=taps // 2))
+
+
+@pytest.mark.parametrize(("stride", "dilation"), list(itertools.product((1, 2, 3), (1, 2, 3, 4))))
+def test_strides_and_dilations(stride, dilation):
+    check(case_of(2, 8, 6, (7, 19), (3, 4), (2, stride), (2, 3), (1, dilation)))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        case_of(5, 8, 8, (6, 7, 9), (3, 3, 3), 1, 1, batch=2, name="3-D"),
+        case_of(2, 8, 8, (6, 12, 11), (3, 3, 3), (2, 1, 2), 1, name="3-D strided"),
+        case_of(
+            2, 8, 8, (5, 6, 7), (3, 3, 3), 1, (2, 2, 1), padding_mode=("reflect", "circular", "zeros"), name="modes"
+        ),
+        case_of(40, 8, 8, (8, 6), (3, 3), padding=1, name="many groups"),
+        case_of(2, 8, 8, (9, 5), (3, 3), (5, 4), name="stride larger than kernel"),
+        case_of(2, 8, 8, (4, 5), (9, 9), padding=3, name="taps that read padding alone"),
+        case_of(2, 8, 8, (1, 1), (3, 3), padding=1, name="one position"),
+        case_of(2, 8, 8, (6, 7), (3, 3), batch=0, name="empty"),
+    ],
+    ids=str,
+)
+def test_shapes(case):
+    check(case)
+
+
+@pytest.mark.parametrize(("limit", "value"), [("GROUP_BYTES", 2048), ("PANEL_BYTES", 1), ("RING_BYTES", 1)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_segments_and_panels(monkeypatch, limit, value, stride):
+    """Rows cut into segments, groups copied one by one: the same bits."""
+    case = case_of(5, 8, 8, (6, 70), (3, 3), stride, 1, batch=2)
+    x, weight, _ = (array / 3 for array in conv_arrays(case))
+    options = {**case.options, "algorithm": "grouped"}
+    y = conv_forward(x, weight, **options)
+    grad = conv_backward_data(y, weight, x.shape, **options)
+    forget_plans()
+    monkeypatch.setattr(grouped, limit, value)
+    monkeypatch.setattr(grouped, "SHORTEST_SEGMENT", 12)
+    check(case)
+    assert conv_forward(x, weight, **options).tobytes() == y.tobytes()
+    assert conv_backward_data(y, weight, x.shape, **options).tobytes() == grad.tobytes()
+    forget_plans()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_same_bits(dtype):
+    rng = np.random.default_rng(0)
+    x, weight = (rng.standard_normal(shape).astype(dtype) for shape in ((3, 72, 20, 19), (72, 8, 3, 3)))
+    options = {"padding": 1, "groups": 9, "algorithm": "grouped"}
+    assert_same_bits(lambda: conv_forward(x, weight, **options))
+    assert_same_bits(lambda: conv_backward_data(x, weight, x.shape, **options))
+    assert conv_forward(x[1:2], weight, **options).tobytes() == conv_forward(x, weight, **options)[1:2].tobytes()
+
+
+def test_not_a_number_stays_in_its_group_and_window():
+    x = np.zeros((1, 24, 9, 9), np.float32)
+    x[0, 11, 4, 4] = np.nan
+    y = conv_forward(x, np.zeros((24, 8, 3, 3), np.float32), padding=1, groups=3, algorithm="grouped")
+    expected = np.zeros(y.shape, bool)
+    expected[0, 8:16, 3:6, 3:6] = True
+    np.testing.assert_array_equal(np.isnan(y), expected)
+
+
+@pytest.mark.parametrize(
+    ("batch", "groups", "channels", "size"),
+    [(1, 32, 8, (56, 56)), (1, 64, 8, (7, 7)), (1, 2, 8, (28, 28)), (1, 4, 8, (4000,)), (8, 2, 8, (500,))],
+)
+def test_enough_blocks(batch, groups, channels, size):
+    shape = (batch, groups * channels, *size)
+    g = conv_geometry(shape, (groups * channels, channels, *[3] * len(size)), 1, 1, 1, groups)
+    for itemsize, transposed in itertools.product((4, 8), (False, True)):
+        record = grouped.plan(g, itemsize, transposed)[1]
+        assert record.unit_blocks * record.panel_blocks >= grouped.MIN_BLOCKS
+
+
+def test_choice():
+    eight = (1, 64, 9, 9), (64, 8, 3, 3)
+    for stride, direction in itertools.product((1, 2), ("forward", "backward_data")):
+        assert explain(*eight, groups=8, stride=stride, direction=direction).algorithm == "grouped"
+    assert explain(*eight, groups=8, direction="backward_weight").algorithm != "grouped"
+    assert explain((1, 64, 9, 9), (64, 16, 3, 3), groups=4).algorithm != "grouped"
+    assert explain(*eight, groups=8, padding=1, padding_mode="circular").algorithm == "indirect"
+
+
+@pytest.mark.parametrize(
+    ("shape", "weight_shape", "options", "reason"),
+    [
+        ((1, 8, 5, 5), (8, 8, 3, 3), {}, "all channels are in one group"),
+        ((1, 8, 5, 5), (16, 4, 3, 3), {"groups": 2}, "4 input and 8 output channels, not 5 to 15 of one and up to 64"),
+        ((1, 32, 5, 5), (32, 16, 3, 3), {"groups": 2}, "16 input and 16 output channels, not 5 to 15 of one"),
+        ((1, 16, 5, 5), (16, 8, 3, 3), {"groups": 2, "direction": "backward_weight"}, "sums over positions"),
+        ((1, 16, 5, 5), (16, 8, 3, 3), {"groups": 2, "padding": 1, "padding_mode": "reflect"}, "is 'reflect'"),
+        ((1, 16, 99, 99), (16, 8, 80, 80), {"groups": 2}, "819200 weights are more than it packs at a time"),
+        ((1, 16, 40000, 2), (16, 8, 5, 1), {"groups": 2}, "199980 rows times kernel rows are more than it lists"),
+        ((1, 12, 150, 150), (12, 6, 80, 80), {"groups": 2}, "do not fit into a thread's scratch memory"),
+    ],
+)
+def test_refusals(shape, weight_shape, options, reason):
+    with pytest.raises(OptionError, match=reason):
+        explain(shape, weight_shape, **options, algorithm="grouped")
