@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ._build import device, kernel
-from .finish import finish_row
+from .finish import finish_rows
 from .layout import copy_transposed
 from .line_tile import FEWEST_POINTS, LINE_POINTS, LINE_VECTORS, clipped_line_tile, line_tile
 from .pointer import as_integers, load_pointer, offset, store_pointer
@@ -210,8 +210,7 @@ def conv_depthwise(
                 column = offset(columns, i * COLUMN_FIELDS)
                 count = _put_picks(entries, table, rows, column, picks, out, g)
                 _column(entries, count, first, last, weight, bias, offset(row, column[COLUMN] * g.out_w), g)
-            if activation != 0:
-                _finish_points(row, first, last, activation, g)
+            _finish_points(row, first, last, activation, g)
 
 
 @device
@@ -224,11 +223,7 @@ def _finish_points(row, first, last, activation, g):
     n = LINE_VECTORS * lanes(row)
     c = min(first * n, g.channels - n)
     count = min(last * n, g.channels) - c
-    points = g.out_h // g.out_w
-    if count == g.channels:
-        count, points = count * points, 1
-    for point in range(points):
-        finish_row(offset(row, point * g.out_w + c), count, 0, activation)
+    finish_rows(offset(row, c), g.out_w, g.out_h // g.out_w, count, 0, activation)
 
 
 @kernel

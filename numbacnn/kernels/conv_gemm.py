@@ -17,6 +17,7 @@ from ._build import device, kernel
 from .finish import finish_row
 from .layout import copy_transposed
 from .pointer import as_integers, cast, is_other, load_pointer, offset, prefetch_read, prefetch_write, store_pointer
+from .runs import even_part
 from .simd import lanes as lanes_of
 from .simd import load, store
 from .sources import Sources, following_row, locate, put_sources, put_steps
@@ -76,13 +77,6 @@ class GemmConv(NamedTuple):
 
 
 @device
-def _rows_of(tile, tiles, points):
-    """First point of row tile number `tile`, and how many it has: dealt out evenly."""
-    first = tile * points // tiles
-    return first, (tile + 1) * points // tiles - first
-
-
-@device
 def _merges(w, first, rows, g, s):
     """Whether all taps along W lie inside the source for all of `rows` lattice points from column `w` on."""
     if g.merges == 0:
@@ -131,7 +125,7 @@ def _put_tables(table, point, tiles, stretch, copy, tap, last, source, weight, t
     slot, tiles_of_stretch = FIRST_TABLE, (stretch + MAX_ROWS - 1) // MAX_ROWS
     for tile in range(tiles):
         table[tile] = slot
-        valid = _rows_of(tile % tiles_of_stretch, tiles_of_stretch, stretch)[1]
+        valid = even_part(tile % tiles_of_stretch, tiles_of_stretch, stretch)[1]
         rows = max(valid, MIN_GEMM_ROWS)
         merged = s.taps_w if _merges(w, first_w, valid, g, s) else 1
         entries = (last - tap) // merged
@@ -223,8 +217,8 @@ def conv_gemm(
     `zeros` is as long as the longest stretch of the source that one pointer stands for. What follows the sums is told
     by `residual` and `activation`: see `finish_row`.
     """
-    first, points = _rows_of(block // g.panel_blocks, g.point_blocks, g.points // g.together)
-    first_panel, panel_count = _rows_of(block % g.panel_blocks, g.panel_blocks, g.groups * g.panels)
+    first, points = even_part(block // g.panel_blocks, g.point_blocks, g.points // g.together)
+    first_panel, panel_count = even_part(block % g.panel_blocks, g.panel_blocks, g.groups * g.panels)
     stretch, stretches = (points, 1) if g.together == 1 else (g.together, points)
     tiles = stretches * ((stretch + MAX_ROWS - 1) // MAX_ROWS)
     taps = s.taps_d * s.taps_h * s.taps_w

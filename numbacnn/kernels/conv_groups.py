@@ -31,10 +31,11 @@ from .conv_strips import (
     put_runs,
     put_tile,
 )
-from .finish import finish_row
+from .finish import finish_rows
 from .layout import copy_transposed
 from .pointer import as_integers, cast, offset, prefetch_read, store_pointer
-from .simd import lanes, load, splat, store
+from .runs import clear_run, copy_run
+from .simd import lanes, splat, store
 from .strip_tile import group_tile
 
 # Positions that are asked for in advance: more latency than instructions in flight cover.
@@ -87,30 +88,6 @@ class Groups(NamedTuple):
 
 
 @device
-def _copy_run(target, source, run):
-    """Copy the channels of a group."""
-    n = lanes(target)
-    if run < n:
-        for i in range(run):
-            target[i] = source[i]
-    else:
-        for i in range(0, run - n, n):
-            store(target, i, load(source, i))
-        store(target, run - n, load(source, run - n))
-
-
-@device
-def _clear(target, count):
-    n = lanes(target)
-    whole = count - count % n
-    zero = splat(target, 0)
-    for i in range(0, whole, n):
-        store(target, i, zero)
-    for i in range(whole, count):
-        target[i] = 0
-
-
-@device
 def _copy_row(target, row, segment, strips, groups, g):
     """Copy a source row to the strips of `groups` groups, the first of which `row` points to."""
     group_step, ahead = g.positions * g.run, AHEAD * g.step * g.source_w
@@ -122,14 +99,14 @@ def _copy_row(target, row, segment, strips, groups, g):
         end = max(begin, min((g.width - q + g.step - 1) // g.step, length))
         for group in range(groups):
             line = offset(strip, group * group_step)
-            _clear(line, begin * g.run)
-            _clear(offset(line, end * g.run), (length - end) * g.run)
+            clear_run(line, begin * g.run)
+            clear_run(offset(line, end * g.run), (length - end) * g.run)
         for j in range(begin, end):
             position = offset(row, (q + j * g.step) * g.source_w)
             for k in range(0, groups * g.run, LINE_ELEMENTS):
                 prefetch_read(position, k + ahead)
             for group in range(groups):
-                _copy_run(offset(strip, group * group_step + j * g.run), offset(position, group * g.run), g.run)
+                copy_run(offset(strip, group * group_step + j * g.run), offset(position, group * g.run), g.run)
 
 
 @device
@@ -242,9 +219,7 @@ def conv_groups(
                     start, place = offset(bias, number * g.vectors * n), offset(target, group * g.lanes)
                     x_offset = group * g.positions * g.run
                     _phase(entries, threes, twos, ones, tile, x_offset, count, w, start, place, out_step, g)
-                    if residual != 0 or activation != 0:
-                        for k in range(count):
-                            finish_row(offset(place, k * out_step), g.lanes, residual, activation)
+                    finish_rows(place, out_step, count, g.lanes, residual, activation)
             sample, segment, d, h = next_place(sample, segment, d, h, g)
 
 

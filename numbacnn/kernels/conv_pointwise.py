@@ -15,9 +15,10 @@ from typing import NamedTuple
 from ._build import device, kernel
 from ._serial import SCRATCH_SLOTS
 from .columns import pack_columns
-from .finish import finish_row
+from .finish import finish_rows
 from .layout import copy_transposed
 from .pointer import as_integers, cast, offset
+from .runs import even_part
 from .simd import lanes as lanes_of
 from .simd import load, load_first, splat, store
 from .strided_tile import (
@@ -80,13 +81,6 @@ class FewRows(NamedTuple):
     parts: int  # of a group's panels: each is a block
     depth_block: int
     ahead: int
-
-
-@device
-def _part(i, parts, total):
-    """First element and size of part `i` when `total` is cut evenly."""
-    first = i * total // parts
-    return first, (i + 1) * total // parts - first
 
 
 @device
@@ -176,18 +170,6 @@ def _times_columns(
                     target[r * out_row + j * out_lane] = sums[j * most + r]
 
 
-@device
-def _finish(out, out_step, rows, lanes, residual, activation):
-    """Do what follows to some finished rows x lanes."""
-    if residual == 0 and activation == 0:
-        return
-    if lanes == out_step:  # they lie side by side
-        finish_row(out, rows * lanes, residual, activation)
-        return
-    for row in range(rows):
-        finish_row(offset(out, row * out_step), lanes, residual, activation)
-
-
 @kernel
 def conv_pointwise(
     block,
@@ -204,8 +186,8 @@ def conv_pointwise(
 
     What follows the sums is told by `residual` and `activation`: see `finish_row`.
     """
-    first, rows = _part(block // g.panel_blocks, g.row_blocks, g.rows)
-    first_panel, panels = _part(block % g.panel_blocks, g.panel_blocks, g.groups * g.panels)
+    first, rows = even_part(block // g.panel_blocks, g.row_blocks, g.rows)
+    first_panel, panels = even_part(block % g.panel_blocks, g.panel_blocks, g.groups * g.panels)
     own = cast(offset(scratch, OWN), x)
     for k in range(0, g.depth, g.depth_block):  # 4th loop: blocks of source channels
         run = min(g.depth_block, g.depth - k)
@@ -225,7 +207,7 @@ def conv_pointwise(
                         x_panel, g.x_step, rows, g.depth, g.ahead, w, lanes, start, 0, 1, scratch, out_panel,
                         g.out_step, 1,
                     )  # fmt: skip
-                    _finish(out_panel, g.out_step, rows, lanes, residual, activation)
+                    finish_rows(out_panel, g.out_step, rows, lanes, residual, activation)
                 continue
             w = offset(weight, lane * g.depth + k * width)
             if g.packs:
@@ -233,19 +215,19 @@ def conv_pointwise(
                 w = own
             if g.depth <= SHORTEST_RUNS and lanes == g.width:
                 streamed_tile(rows, x_panel, g.x_step, run, w, width, out_panel, g.out_step, start)
-                _finish(out_panel, g.out_step, rows, lanes, residual, activation)
+                finish_rows(out_panel, g.out_step, rows, lanes, residual, activation)
                 continue
             most = MAX_ROWS if width == g.width else WIDE_ROWS
             tiles = (rows + most - 1) // most
             for tile in range(tiles):  # 1st loop: tiles of rows
-                row, valid = _part(tile, tiles, rows)
+                row, valid = even_part(tile, tiles, rows)
                 source, target = offset(x_panel, row * g.x_step), offset(out_panel, row * g.out_step)
                 if width == g.width:
                     strided_tile(valid, source, g.x_step, run, w, width, target, g.out_step, start, k, lanes)
                 else:
                     wide_tile(valid, source, g.x_step, run, w, width, target, g.out_step, start, k, lanes)
                 if k + run == g.depth:
-                    _finish(target, g.out_step, valid, lanes, residual, activation)
+                    finish_rows(target, g.out_step, valid, lanes, residual, activation)
 
 
 @kernel
@@ -265,7 +247,7 @@ def few_rows_forward(
     The roles are exchanged: weights are the rows of the tile, and rows of `x` its columns.
     """
     group = block // g.parts
-    first, panels = _part(block % g.parts, g.parts, g.panels)
+    first, panels = even_part(block % g.parts, g.parts, g.panels)
     lane = first * g.width
     lanes = min(panels * g.width, g.lanes - lane)
     x = offset(x, group * g.depth)
@@ -279,7 +261,7 @@ def few_rows_forward(
         offset(weight, group * g.group_stride + lane * g.lane_stride), g.lane_stride, lanes, g.depth, g.ahead,
         columns, g.rows, offset(bias, channel), 1, 0, scratch, target, 1, g.out_step,
     )  # fmt: skip
-    _finish(target, g.out_step, g.rows, lanes, residual, activation)
+    finish_rows(target, g.out_step, g.rows, lanes, residual, activation)
 
 
 @kernel
@@ -299,7 +281,7 @@ def few_rows_backward(
     Only the weights of a last panel that is not whole are packed, lest more is read than there is.
     """
     group = block // g.parts
-    first, panels = _part(block % g.parts, g.parts, g.panels)
+    first, panels = even_part(block % g.parts, g.parts, g.panels)
     own = cast(offset(scratch, OWN), x)
     weight = offset(weight, group * g.group_stride)
     for k in range(0, g.depth, g.depth_block):
@@ -318,4 +300,4 @@ def few_rows_backward(
             else:
                 strided_tile(g.rows, source, g.x_step, run, w, w_step, target, g.out_step, start, k, lanes)
             if k + run == g.depth:
-                _finish(target, g.out_step, g.rows, lanes, residual, activation)
+                finish_rows(target, g.out_step, g.rows, lanes, residual, activation)

@@ -11,12 +11,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ._build import device, kernel
-from .finish import finish_row
+from .finish import finish_rows
 from .layout import copy_transposed
 from .offset_tile import offset_gemm, offset_outer
 from .pointer import cast, offset, store_pointer
-from .simd import lanes as vector_lanes
-from .simd import load, load_first, splat, store
+from .runs import clear_run, copy_run, even_part
+from .simd import load_first, splat, store
 from .sources import ZEROS, source_at
 from .tile import MAX_LANES
 
@@ -72,35 +72,10 @@ class RowsConv(NamedTuple):
 
 
 @device
-def _part(i, parts, total):
-    """First element and size of part `i` when `total` is cut evenly."""
-    first = i * total // parts
-    return first, (i + 1) * total // parts - first
-
-
-@device
-def _copy(target, source, count):
-    """``target[i] = source[i]`` for ``i < count``. Up to a vector of zeros is written behind."""
-    step = vector_lanes(target)
-    whole = count - count % step
-    for i in range(0, whole, step):
-        store(target, i, load(source, i))
-    if whole < count:
-        store(target, whole, load_first(source, whole, count - whole, splat(target, 0.0)))
-
-
-@device
-def _zero(target, count):
-    """``target[i] = 0`` for ``i < count``. Up to a vector of zeros is written behind."""
-    for i in range(0, count, vector_lanes(target)):
-        store(target, i, splat(target, 0.0))
-
-
-@device
 def _copy_edge(patch, line, column, begin, end, g):
     """Patch columns from `begin` to `end`, all of them padding; patch column 0 is input column `column`."""
     if g.mode_w == ZEROS:
-        _zero(offset(patch, begin * g.channels), (end - begin) * g.channels)
+        clear_run(offset(patch, begin * g.channels), (end - begin) * g.channels)
     else:
         for j in range(begin, end):
             source = source_at(column + j, g.size_w, g.mode_w) * g.channels
@@ -115,7 +90,7 @@ def _copy_row(patch, line, column, columns, g):
     end = min(max(g.size_w - column, begin), columns)
     _copy_edge(patch, line, column, 0, begin, g)
     inside = offset(line, (column + begin) * g.channels)
-    _copy(offset(patch, begin * g.channels), inside, (end - begin) * g.channels)
+    copy_run(offset(patch, begin * g.channels), inside, (end - begin) * g.channels)
     _copy_edge(patch, line, column, end, columns, g)
 
 
@@ -128,7 +103,7 @@ def _copy_patch(patch, sample, d, row, rows, column, columns, g):
             line = offset(patch, tap * g.plane + i * g.pitch)
             source_h = source_at(row + i, g.size_h, g.mode_h)
             if source_d < 0 or source_h < 0:
-                _zero(line, columns * g.channels)
+                clear_run(line, columns * g.channels)
             else:
                 _copy_row(line, offset(sample, source_d * g.in_d + source_h * g.in_h), column, columns, g)
 
@@ -139,9 +114,9 @@ def _load_block(block, patch, table, source, g):
 
     Returns the first position and their number. Positions of a block are consecutive in the output.
     """
-    column, columns = _part(block % g.column_blocks, g.column_blocks, g.out_w)
+    column, columns = even_part(block % g.column_blocks, g.column_blocks, g.out_w)
     block //= g.column_blocks
-    row, rows = _part(block % g.row_blocks, g.row_blocks, g.out_h)
+    row, rows = even_part(block % g.row_blocks, g.row_blocks, g.out_h)
     plane = block // g.row_blocks
     n = plane // g.out_d
     d = plane - n * g.out_d
@@ -180,8 +155,8 @@ def conv_rows(
     `offsets` says where in the patch each product finds its input; `weight` is what `pack_rows` makes. What follows the
     sums is told by `residual` and `activation`: see `finish_row`.
     """
-    first_panel, panels = _part(block % g.panel_blocks, g.panel_blocks, g.panels)
-    first_block, blocks = _part(block // g.panel_blocks, g.chunks, g.blocks)
+    first_panel, panels = even_part(block % g.panel_blocks, g.panel_blocks, g.panels)
+    first_block, blocks = even_part(block // g.panel_blocks, g.chunks, g.blocks)
     patch = cast(offset(scratch, MAX_POINTS), source)
     for b in range(first_block, first_block + blocks):
         point, points = _load_block(b, patch, scratch, source, g)
@@ -204,9 +179,7 @@ def conv_rows(
                     g.lanes,
                     lanes,
                 )
-                if residual != 0 or activation != 0:
-                    for i in range(count):
-                        finish_row(offset(rows, i * g.lanes), lanes, residual, activation)
+                finish_rows(rows, g.lanes, count, lanes, residual, activation)
 
 
 @kernel
@@ -251,19 +224,19 @@ def conv_rows_weight(
 
     ``partial[chunk][panel][k][lane]`` receives it. The other arguments are those of `conv_rows`.
     """
-    first_panel, panels = _part(block % g.panel_blocks, g.panel_blocks, g.panels)
+    first_panel, panels = even_part(block % g.panel_blocks, g.panel_blocks, g.panels)
     chunk = block // g.panel_blocks
-    first_block, blocks = _part(chunk, g.chunks, g.blocks)
+    first_block, blocks = even_part(chunk, g.chunks, g.blocks)
     panel_elements = g.count * g.width
     out = offset(partial, (chunk * g.panels + first_panel) * panel_elements)
-    _zero(out, panels * panel_elements)
+    clear_run(out, panels * panel_elements)
     rows_of_panel = cast(offset(scratch, MAX_POINTS), source)
     patch = cast(offset(scratch, MAX_POINTS + ROW_SLOTS), source)
     for b in range(first_block, first_block + blocks):  # 4th loop: blocks of positions
         point, points = _load_block(b, patch, scratch, source, g)
         parts = (points + POINT_BLOCK - 1) // POINT_BLOCK
         for part in range(parts):  # 3rd loop: positions whose dY fits L1
-            first, count = _part(part, parts, points)
+            first, count = even_part(part, parts, points)
             following = offset(grad_output, (point + first + count) * g.lanes)
             for panel in range(panels):  # 2nd loop: panels of output channels
                 lane = (first_panel + panel) * g.width

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from ._build import device, kernel
 from ._serial import SCRATCH_SLOTS
 from .pointer import cast, offset, store_pointer
+from .runs import copy_run, even_part
 from .simd import load, load_first, splat, store
 from .tile import MAX_ROWS, MIN_GEMM_ROWS, gemm_tile
 
@@ -73,13 +74,6 @@ class RowsData(NamedTuple):
 
 
 @device
-def _part(i, parts, total):
-    """First element and size of part `i` when `total` is cut evenly."""
-    first = i * total // parts
-    return first, (i + 1) * total // parts - first
-
-
-@device
 def _bounds(i, parts, total, stride, pad, size):
     """The first image coordinate that part `i` of the output owns, and the first that it does not, padding included."""
     begin = 0 if i == 0 else max(i * total // parts * stride - pad, 0)
@@ -100,24 +94,18 @@ def _begin_plane(patch, bias, rows, columns, g):
 
 
 @device
-def _copy(target, source, count):
-    for i in range(count):
-        target[i] = source[i]
-
-
-@device
 def _write_plane(patch, image, rim, top, bottom, left, right, g):
     """A finished patch plane, whose element 0 is image row 0, column 0: what the band owns, then its rim."""
     for h in range(top, min(bottom + g.rim_h, g.size_h)):
         line = offset(patch, h * g.pitch)
         if h < bottom:
             first, last = left * g.channels, min(right, g.size_w) * g.channels
-            _copy(offset(image, h * g.in_h + first), offset(line, first), last - first)
+            copy_run(offset(image, h * g.in_h + first), offset(line, first), last - first)
             first, last = max(right, 0), min(right + g.rim_w, g.size_w)
             place = (h * g.rim_w + first - right) * g.channels
-            _copy(offset(rim, place), offset(line, first * g.channels), (last - first) * g.channels)
+            copy_run(offset(rim, place), offset(line, first * g.channels), (last - first) * g.channels)
         else:
-            _copy(offset(rim, (h - bottom) * g.size_w * g.channels), line, g.size_w * g.channels)
+            copy_run(offset(rim, (h - bottom) * g.size_w * g.channels), line, g.size_w * g.channels)
 
 
 @device
@@ -200,8 +188,8 @@ def conv_rows_data(
     block //= g.column_blocks
     row_block = block % g.row_blocks
     n = block // g.row_blocks
-    row, rows = _part(row_block, g.row_blocks, g.out_h)
-    column, columns = _part(column_block, g.column_blocks, g.out_w)
+    row, rows = even_part(row_block, g.row_blocks, g.out_h)
+    column, columns = even_part(column_block, g.column_blocks, g.out_w)
     top, bottom = _bounds(row_block, g.row_blocks, g.out_h, g.stride_h, g.pad_h, g.size_h)
     left, right = _bounds(column_block, g.column_blocks, g.out_w, g.stride_w, g.pad_w, g.size_w)
     origin_h, origin_w = row * g.stride_h - g.pad_h, column * g.stride_w - g.pad_w

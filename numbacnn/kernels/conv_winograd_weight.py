@@ -13,7 +13,8 @@ from typing import NamedTuple
 from ._build import device, kernel
 from .layout import copy_transposed
 from .pointer import as_integers, cast, load_pointer, offset, store_pointer
-from .simd import lanes, splat, store
+from .runs import clear_run
+from .simd import lanes
 from .tile import MAX_ROWS, outer_tile
 from .winograd_domain import (
     BETWEEN,
@@ -175,14 +176,6 @@ def _add_products(table, tiles, values, gradients, target, row, count, panels, g
 
 
 @device
-def _set_zero(target, row, count, width):
-    zero = splat(target, 0.0)
-    for r in range(count):
-        for lane in range(0, width, lanes(target)):
-            store(target, r * row + lane, zero)
-
-
-@device
 def _transform_back(scratch, sums, point_stride, out, width, valid, g):
     """Taps of one plane of the kernel, one source channel and up to eight vectors of lanes, from their sums."""
     points = g.points_h * g.points_w
@@ -231,7 +224,7 @@ def winograd_sums(
         for point in range(point_block * points // s.point_blocks, (point_block + 1) * points // s.point_blocks):
             target = offset(sums, (((group * g.taps_d + tap) * points + point) * g.run + first) * s.row)
             if first_block == 0:
-                _set_zero(target, s.row, count, s.row)
+                clear_run(target, count * s.row)
             source = offset(gradients, point * s.tiles * s.gradients_row + group * s.row)
             place = point * g.values_point + group * g.run + first
             _add_products(table, tiles, place, source, target, s.row, count, g.panels, g, s)
@@ -284,7 +277,7 @@ def winograd_weight(
         tiles = _put_tiles(table, values, tap, first_block, g, s)
         for point in range(points):
             target = offset(sums, point * count * width)
-            _set_zero(target, width, count, width)
+            clear_run(target, count * width)
             source = offset(gradients, point * s.tiles * s.gradients_row + group * s.row + lane)
             place = point * g.values_point + group * g.run + first
             _add_products(table, tiles, place, source, target, width, count, panels, g, s)

@@ -1,7 +1,7 @@
 """What follows a convolution before its result leaves the caches: a residual added, an activation applied.
 
-A kernel calls `finish_row` for every stretch of its destination whose sums are complete. The bits are those of
-separate passes: sums are rounded to the destination's dtype when they are stored, either way.
+A kernel calls `finish_row` or `finish_rows` for each part of its destination whose sums are complete. The bits are
+those of separate passes: sums are rounded to the destination's dtype when they are stored, either way.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ACTIVATIONS = (None, "relu", "relu6")
 
 
 @device
-def finished(value, activation, zero, six):
+def _finished(value, activation, zero, six):
     """The activation of a vector; NaN stays NaN."""
     if activation > 0:
         value = maximum(value, zero)
@@ -37,13 +37,24 @@ def finish_row(row, count, residual, activation):
         value = load(row, i)
         if residual != 0:
             value = value + load(row, residual + i)
-        store(row, i, finished(value, activation, zero, six))
+        store(row, i, _finished(value, activation, zero, six))
     rest = count - whole
     if rest > 0:
         value = load_first(row, whole, rest, zero)
         if residual != 0:
             value = value + load_first(row, residual + whole, rest, zero)
-        store_first(row, whole, finished(value, activation, zero, six), rest)
+        store_first(row, whole, _finished(value, activation, zero, six), rest)
+
+
+@device
+def finish_rows(out, step, rows, count, residual, activation):
+    """`finish_row` for `rows` rows, `step` elements apart; if anything is to be done."""
+    if residual == 0 and activation == 0:
+        return
+    if count == step:  # they lie side by side
+        count, rows = rows * count, 1
+    for row in range(rows):
+        finish_row(offset(out, row * step), count, residual, activation)
 
 
 @kernel

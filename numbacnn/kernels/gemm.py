@@ -16,6 +16,7 @@ from ._serial import SCRATCH_SLOTS
 from .columns import columns_dot, pack_columns
 from .layout import copy_transposed
 from .pointer import as_integers, cast, offset, prefetch_read, prefetch_write, store_pointer
+from .runs import copy_run, even_part
 from .simd import fma, load, splat, store
 from .tile import MAX_ROWS, MIN_GEMM_ROWS, gemm_tile
 
@@ -54,19 +55,11 @@ class Gemm(NamedTuple):
 
 
 @device
-def _part(i, parts, total):
-    """First element and size of part `i` when `total` is cut evenly."""
-    first = i * total // parts
-    return first, (i + 1) * total // parts - first
-
-
-@device
 def _copy(source, row, column, target, target_row, rows, columns):
     """``target[i * target_row + j] = source[i * row + j * column]``."""
     if column == 1:
         for i in range(rows):
-            for j in range(columns):
-                target[i * target_row + j] = source[i * row + j]
+            copy_run(offset(target, i * target_row), offset(source, i * row), columns)
     elif row == 1:
         copy_transposed(as_integers(source), 0, column, as_integers(target), 0, target_row, columns, rows)
     else:
@@ -149,7 +142,7 @@ def _vector_times_rows(a, b, start, out, columns, g):
 def _put_tables(table, rows, tiles, packed, pitch, columns, out, out_row):
     """A table for each row tile, as `gemm_tile` reads it; too few rows: the last is repeated."""
     for tile in range(tiles):
-        first, valid = _part(tile, tiles, rows)
+        first, valid = even_part(tile, tiles, rows)
         slot = tile * TABLE_STEP
         count = max(valid, MIN_GEMM_ROWS)
         for i in range(count):
@@ -171,7 +164,7 @@ def _multiply(table, rows, pitch, columns, start, out, row_count, column_count, 
                 prefetch_write(out, row * g.columns + lane + g.width)
         for tile in range(tiles):  # 1st loop: row tiles
             gemm_tile(
-                max(_part(tile, tiles, row_count)[1], MIN_GEMM_ROWS),
+                max(even_part(tile, tiles, row_count)[1], MIN_GEMM_ROWS),
                 lanes > g.vector,
                 offset(table, tile * TABLE_STEP),
                 1,
@@ -197,8 +190,8 @@ def gemm(block, scratch, a: "T*", b: "T*", bias: "T*", out: "T*", places: "int64
     column_block = block % g.column_blocks
     product = block // g.column_blocks
     panels = (g.columns + g.width - 1) // g.width
-    first_row, rows = _part(row_block, g.row_blocks, g.rows)
-    first_panel, panels = _part(column_block, g.column_blocks, panels)
+    first_row, rows = even_part(row_block, g.row_blocks, g.rows)
+    first_panel, panels = even_part(column_block, g.column_blocks, panels)
     column = first_panel * g.width
     columns = min(panels * g.width, g.columns - column)
     a = offset(a, places[2 * product] + first_row * g.a_row)

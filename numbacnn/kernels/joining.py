@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ._build import kernel
-from .simd import lanes, load, store
+from .pointer import offset
+from .runs import copy_run
 
 
 @kernel(I=("uint32", "uint64"))
@@ -21,18 +22,10 @@ def copy_columns(
     units: "int64",
 ):
     """``dst[row, column] = src[row, column]``: one block is `units` of the `pieces` that each row is cut into."""
-    n = lanes(src)
     for unit in range(block * units, min(rows * pieces, (block + 1) * units)):
         row, begin, end = unit, 0, width
         if pieces > 1:  # divisions would take longer than a short row
             row, piece = unit // pieces, unit % pieces
             begin, end = piece * width // pieces, (piece + 1) * width // pieces
         s, t = src_first + row * src_row + begin, dst_first + row * dst_row + begin
-        length = end - begin
-        if length >= n:
-            for i in range(0, length - n, n):
-                store(dst, t + i, load(src, s + i))
-            store(dst, t + length - n, load(src, s + length - n))  # what is left, and perhaps some once more
-        else:
-            for i in range(length):
-                dst[t + i] = src[s + i]
+        copy_run(offset(dst, t), offset(src, s), end - begin)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ._build import device, intrinsic, kernel
-from .pointer import prefetch_read, prefetch_write
-from .simd import lanes, load, store
+from .pointer import offset, prefetch_read, prefetch_write
+from .runs import copy_run
 
 # Positions of the innermost spatial axis that one unit of work covers: long enough that runs of the channels-first
 # side fill whole cache lines (256 bytes of float32), short enough that the lines being written stay in the L1 cache.
@@ -189,11 +189,7 @@ def copy_strided(src, src_first, src_row, src_column, dst, dst_first, dst_row, d
     for row in range(rows):
         s, t = src_first + row * src_row, dst_first + row * dst_row
         if src_column == 1 and dst_column == 1:
-            whole = columns - columns % lanes(src)
-            for column in range(0, whole, lanes(src)):
-                store(dst, t + column, load(src, s + column))
-            for column in range(whole, columns):
-                dst[t + column] = src[s + column]
+            copy_run(offset(dst, t), offset(src, s), columns)
         else:
             for column in range(columns):
                 dst[t + column * dst_column] = src[s + column * src_column]

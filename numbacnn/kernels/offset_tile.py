@@ -19,7 +19,7 @@ from typing import Any
 from ._build import device, intrinsic
 from .pointer import offset, prefetch_read
 from .tile import MAX_ROWS
-from .tile_emitter import TileEmitter, loop, store_rows
+from .tile_emitter import TileEmitter, add_products, load_rows, loop, store_rows
 
 LINE_ELEMENTS = 8  # float64 values of a cache line; asking twice for one of float32 values costs nothing
 
@@ -35,7 +35,6 @@ def _offset_gemm_tile(rows: int, vectors: int) -> Any:
         def codegen(context, builder, signature, args):
             table, valid, offsets, count, w, w_width, bias, out, out_stride, lanes = args
             e = TileEmitter(builder, signature.args[4].dtype)
-            steps = range(vectors)
             last = builder.sub(valid, e.constant(1))
             numbers = [e.constant(0)]
             for i in range(1, rows):
@@ -45,18 +44,12 @@ def _offset_gemm_tile(rows: int, vectors: int) -> Any:
 
             def step(k, sums):
                 at = builder.load(e.at(offsets, k))
-                w_row = e.at(w, builder.mul(k, w_width))
-                weights = [e.load(e.at(w_row, j * e.lanes)) for j in steps]
-                new = []
-                for i in range(rows):
-                    value = e.broadcast(builder.load(e.at(x[i], at), align=e.itemsize))
-                    new += [e.multiply_add(value, weights[j], sums[i * vectors + j]) for j in steps]
-                return new
+                return add_products(e, [(e.at(row, at),) for row in x], e.at(w, builder.mul(k, w_width)), sums)
 
-            start = [e.load(e.at(bias, j * e.lanes)) for j in steps] * rows
+            start = load_rows(e, [bias], vectors) * rows
             sums = loop(e, "offsets", count, start, step)
             out_rows = [e.at(out, builder.mul(out_stride, number)) for number in numbers]
-            store_rows(e, sums, out_rows, vectors, lanes)
+            store_rows(e, sums, out_rows, lanes)
             return context.get_dummy_value()
 
         return types.void(table, i64, offsets, i64, w, i64, bias, out, i64, i64), codegen
@@ -75,21 +68,14 @@ def _offset_outer_tile(rows: int, vectors: int) -> Any:
         def codegen(context, builder, signature, args):
             table, count, offsets, y, y_stride, out, out_stride = args
             e = TileEmitter(builder, signature.args[3].dtype)
-            steps = range(vectors)
             out_rows = [e.at(out, builder.mul(out_stride, e.constant(i))) for i in range(rows)]
             places = [builder.load(e.at(offsets, i)) for i in range(rows)]
 
             def position(p, sums):
                 x = e.slot(table, p)
-                y_row = e.at(y, builder.mul(p, y_stride))
-                right = [e.load(e.at(y_row, j * e.lanes)) for j in steps]
-                new = []
-                for i in range(rows):
-                    value = e.broadcast(builder.load(e.at(x, places[i]), align=e.itemsize))
-                    new += [e.multiply_add(value, right[j], sums[i * vectors + j]) for j in steps]
-                return new
+                return add_products(e, [(e.at(x, place),) for place in places], e.at(y, builder.mul(p, y_stride)), sums)
 
-            start = [e.load(e.at(row, j * e.lanes)) for row in out_rows for j in steps]
+            start = load_rows(e, out_rows, vectors)
             if vectors > 1:
                 sums = loop(e, "positions", count, start, position)
             else:  # too few chains to keep the multiply-adders busy: two sets, of the even and the odd positions
@@ -104,9 +90,7 @@ def _offset_outer_tile(rows: int, vectors: int) -> Any:
                 sums = [builder.fadd(a, b) for a, b in zip(sums[:rows], sums[rows:], strict=True)]
                 last = builder.sub(count, even)
                 sums = loop(e, "last", last, sums, lambda i, sums: position(builder.add(even, i), sums))
-            for i in range(rows):
-                for j in steps:
-                    e.store(sums[i * vectors + j], e.at(out_rows[i], j * e.lanes))
+            store_rows(e, sums, out_rows)
             return context.get_dummy_value()
 
         return types.void(table, i64, offsets, y, i64, out, i64), codegen

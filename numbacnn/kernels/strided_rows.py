@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ._build import device, kernel
 from .pointer import offset
-from .simd import lanes, load, store
+from .runs import copy_run
 
 
 class StridedRows(NamedTuple):
@@ -27,15 +27,6 @@ class StridedRows(NamedTuple):
     stride_w: int
     channels: int
     block_rows: int
-
-
-@device
-def _copy(source, target, count):
-    whole = count - count % lanes(source)
-    for i in range(0, whole, lanes(source)):
-        store(target, i, load(source, i))
-    for i in range(whole, count):
-        target[i] = source[i]
 
 
 @device
@@ -57,7 +48,7 @@ def gather_rows(block, image: "T*", rows: "T*", first: "int64", last: "int64", s
         count = min(s.points_w - row % s.points_w, end - row)
         for i in range(count):
             source = offset(image, (place + i * s.stride_w) * s.channels)
-            _copy(source, offset(rows, (row - first + i) * s.channels), s.channels)
+            copy_run(offset(rows, (row - first + i) * s.channels), source, s.channels)
         row += count
 
 
@@ -74,10 +65,10 @@ def spread_rows(block, rows: "T*", fill: "T*", image: "T*", first: "int64", last
             beyond = _place(row + count, s)
         for i in range(count):
             target = offset(image, place * s.channels)
-            _copy(offset(rows, (row - first + i) * s.channels), target, s.channels)
+            copy_run(target, offset(rows, (row - first + i) * s.channels), s.channels)
             following = place + s.stride_w if i + 1 < count else beyond
             for _ in range(following - place - 1):
                 target = offset(target, s.channels)
-                _copy(fill, target, s.channels)
+                copy_run(target, fill, s.channels)
             place = following
         row += count

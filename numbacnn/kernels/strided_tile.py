@@ -23,7 +23,7 @@ from typing import Any
 from ._build import inlined, intrinsic
 from .columns import ColumnReader
 from .tile import MAX_ROWS, UNROLL, VECTORS
-from .tile_emitter import TileEmitter, choose, loop, store_rows
+from .tile_emitter import TileEmitter, add_products, choose, load_rows, loop, store_rows
 
 FEWEST_ROWS = 4  # of a tile of two vectors or three; with fewer, the last is computed again
 WIDE_ROWS, WIDE_VECTORS = 4, 3  # twelve chains as well, and as many registers
@@ -52,29 +52,20 @@ def _strided_tile(rows: int, vectors: int) -> Any:
                 numbers = [builder.select(builder.icmp_signed("<", i, last), i, last) for i in numbers]
             x_rows = [e.at(x, builder.mul(x_step, i)) for i in numbers]
             out_rows = [e.at(out, builder.mul(out_step, i)) for i in numbers]
-            steps = range(vectors)
-
-            def from_start():
-                return [e.load(e.at(start, j * e.lanes)) for j in steps] * rows
-
-            def from_out():
+            sums = choose(
+                e,
+                "start",
+                builder.icmp_signed("!=", held, e.constant(0)),
                 # Beyond the last lane `out` belongs to another row, another thread, or nobody.
-                masks = [e.mask(lanes, j) for j in steps]
-                return [e.load(e.at(row, j * e.lanes), masks[j]) for row in out_rows for j in steps]
-
-            sums = choose(e, "start", builder.icmp_signed("!=", held, e.constant(0)), from_out, from_start)
+                lambda: load_rows(e, out_rows, vectors, lanes),
+                lambda: load_rows(e, [start], vectors) * rows,
+            )
 
             def step(k, sums):
-                w_row = e.at(w, builder.mul(k, w_step))
-                weights = [e.load(e.at(w_row, j * e.lanes)) for j in steps]
-                new = []
-                for i in range(rows):
-                    value = e.broadcast(builder.load(e.at(x_rows[i], k), align=e.itemsize))
-                    new += [e.multiply_add(value, weights[j], sums[i * vectors + j]) for j in steps]
-                return new
+                return add_products(e, [(e.at(row, k),) for row in x_rows], e.at(w, builder.mul(k, w_step)), sums)
 
             sums = loop(e, "run", run, sums, step, UNROLL if rows * vectors > 8 else 1)
-            store_rows(e, sums, out_rows, vectors, lanes)
+            store_rows(e, sums, out_rows, lanes)
             return context.get_dummy_value()
 
         return types.void(i64, x, i64, i64, w, i64, x, i64, start, i64, i64), codegen
@@ -141,21 +132,16 @@ def _streamed_tile(run: int) -> Any:
         def codegen(context, builder, signature, args):
             rows, x, x_step, w, w_step, out, out_step, start = args
             e = TileEmitter(builder, signature.args[1].dtype)
-            steps = range(VECTORS)
-            weights = [
-                [e.load(e.at(e.at(w, builder.mul(w_step, e.constant(k))), j * e.lanes)) for j in steps]
-                for k in range(run)
-            ]
-            first = [e.load(e.at(start, j * e.lanes)) for j in steps]
+            weights = load_rows(e, [e.at(w, builder.mul(w_step, e.constant(k))) for k in range(run)], VECTORS)
+            first = load_rows(e, [start], VECTORS)
 
             def row(i, _):
                 source, target = e.at(x, builder.mul(i, x_step)), e.at(out, builder.mul(i, out_step))
                 sums = first
                 for k in range(run):
                     value = e.broadcast(builder.load(e.at(source, k), align=e.itemsize))
-                    sums = [e.multiply_add(value, weights[k][j], sums[j]) for j in steps]
-                for j in steps:
-                    e.store(sums[j], e.at(target, j * e.lanes))
+                    sums = [e.multiply_add(value, weights[k * VECTORS + j], sums[j]) for j in range(VECTORS)]
+                store_rows(e, sums, [target])
                 return []
 
             loop(e, "rows", rows, [], row, UNROLL)

@@ -22,7 +22,7 @@ from typing import Any
 
 from ._build import inlined, intrinsic
 from ._target import target
-from .tile_emitter import TileEmitter, choose, loop, store_rows
+from .tile_emitter import TileEmitter, add_products, choose, load_rows, loop, store_rows
 
 VECTORS = 2
 MAX_ROWS = 6
@@ -49,18 +49,14 @@ def _gemm_tile(rows: int, vectors: int, paired: bool = False) -> Any:
             table, taps, x_offset, pair, run, w_offset, w_width, out_offset, bias, accumulate, lanes = args
             e = TileEmitter(builder, signature.args[8].dtype)
             out = [e.at(e.slot(table, i), out_offset) for i in range(rows)]
-            steps = range(vectors)
-
-            def from_bias():
-                bias_row = [e.load(e.at(bias, j * e.lanes)) for j in steps]
-                return bias_row * rows
-
-            def from_out():
+            start = choose(
+                e,
+                "start",
+                builder.icmp_signed("!=", accumulate, e.constant(0)),
                 # Beyond the last lane `out` belongs to another row, another thread, or nobody.
-                masks = [e.mask(lanes, j) for j in steps]
-                return [e.load(e.at(out[i], j * e.lanes), masks[j]) for i in range(rows) for j in steps]
-
-            start = choose(e, "start", builder.icmp_signed("!=", accumulate, e.constant(0)), from_out, from_bias)
+                lambda: load_rows(e, out, vectors, lanes),
+                lambda: load_rows(e, [bias], vectors) * rows,
+            )
 
             def tap(t, sums):
                 entry = builder.add(e.constant(rows), builder.mul(t, e.constant(rows + 1)))
@@ -68,24 +64,15 @@ def _gemm_tile(rows: int, vectors: int, paired: bool = False) -> Any:
                 w = e.at(e.slot(table, builder.add(entry, e.constant(rows))), w_offset)
 
                 def step(k, sums):
-                    w_row = e.at(w, builder.mul(k, w_width))
-                    weights = [e.load(e.at(w_row, j * e.lanes)) for j in steps]
                     *sums, other = sums  # LLVM would keep six pointers more for `k + pair` than for a count of its own
-                    new = []
-                    for i in range(rows):
-                        places = [k, other] if paired else [k]
-                        values = [e.broadcast(builder.load(e.at(x[i], at), align=e.itemsize)) for at in places]
-                        new += [
-                            e.multiply_add(values[j % len(values)], weights[j], sums[i * vectors + j]) for j in steps
-                        ]
-                        if paired:
-                            e.keep_order()
+                    lefts = [tuple(e.at(row, at) for at in ((k, other) if paired else (k,))) for row in x]
+                    new = add_products(e, lefts, e.at(w, builder.mul(k, w_width)), sums)
                     return [*new, builder.add(other, e.constant(1))]
 
                 return loop(e, "run", run, [*sums, pair], step, 1 if paired else UNROLL)[:-1]
 
             sums = loop(e, "taps", taps, start, tap)
-            store_rows(e, sums, out, vectors, lanes)
+            store_rows(e, sums, out, lanes)
             return context.get_dummy_value()
 
         return types.void(table, *[i64] * 7, bias, i64, i64), codegen
@@ -169,28 +156,18 @@ def _outer_tile(rows: int, paired: bool) -> Any:
             pointers, count, x_offset, pair, y, y_stride, out, out_stride = args
             e = TileEmitter(builder, signature.args[4].dtype)
             out_rows = [e.at(out, builder.mul(out_stride, e.constant(i))) for i in range(rows)]
-            steps = range(VECTORS)
-            start = [e.load(e.at(row, j * e.lanes)) for row in out_rows for j in steps]
 
             def position(p, sums):
                 x = [e.at(e.slot(pointers, p), x_offset)]
                 if paired:
                     x.append(e.at(x[0], pair))
-                y_row = e.at(y, builder.mul(p, y_stride))
-                right = [e.load(e.at(y_row, j * e.lanes)) for j in steps]
-                new = []
-                for i in range(rows):
-                    left = [e.broadcast(builder.load(e.at(of, i), align=e.itemsize)) for of in x]
-                    new += [e.multiply_add(left[j % len(left)], right[j], sums[i * VECTORS + j]) for j in steps]
-                    if paired:
-                        e.keep_order()
-                return new
+                lefts = [tuple(e.at(place, i) for place in x) for i in range(rows)]
+                return add_products(e, lefts, e.at(y, builder.mul(p, y_stride)), sums)
 
             # Twice the broadcasts of a pair leave no register free for what comes next.
+            start = load_rows(e, out_rows, VECTORS)
             sums = loop(e, "positions", count, start, position, 1 if paired else UNROLL)
-            for i in range(rows):
-                for j in steps:
-                    e.store(sums[i * VECTORS + j], e.at(out_rows[i], j * e.lanes))
+            store_rows(e, sums, out_rows)
             return context.get_dummy_value()
 
         return types.void(pointers, i64, i64, i64, y, i64, out, i64), codegen
@@ -210,29 +187,21 @@ def _copied_outer_tile(rows: int) -> Any:
             x, pitch, pointers, y_offset, count, fresh, out, out_stride = args
             e = TileEmitter(builder, signature.args[0].dtype)
             out_rows = [e.at(out, builder.mul(out_stride, e.constant(i))) for i in range(rows)]
-            steps = range(VECTORS)
 
             def position(p, sums):
-                y_row = e.at(e.slot(pointers, p), y_offset)
-                right = [e.load(e.at(y_row, j * e.lanes)) for j in steps]
                 x_row = e.at(x, builder.mul(p, pitch))
-                new = []
-                for i in range(rows):
-                    left = e.broadcast(builder.load(e.at(x_row, i), align=e.itemsize))
-                    new += [e.multiply_add(left, right[j], sums[i * VECTORS + j]) for j in steps]
-                return new
+                return add_products(
+                    e, [(e.at(x_row, i),) for i in range(rows)], e.at(e.slot(pointers, p), y_offset), sums
+                )
 
             start = choose(
                 e,
                 "start",
                 builder.icmp_signed("!=", fresh, e.constant(0)),
                 lambda: [e.zero] * (rows * VECTORS),
-                lambda: [e.load(e.at(row, j * e.lanes)) for row in out_rows for j in steps],
+                lambda: load_rows(e, out_rows, VECTORS),
             )
-            sums = loop(e, "positions", count, start, position, UNROLL)
-            for i in range(rows):
-                for j in steps:
-                    e.store(sums[i * VECTORS + j], e.at(out_rows[i], j * e.lanes))
+            store_rows(e, loop(e, "positions", count, start, position, UNROLL), out_rows)
             return context.get_dummy_value()
 
         return types.void(x, i64, pointers, i64, i64, i64, out, i64), codegen

@@ -154,8 +154,31 @@ def choose(e: TileEmitter, name: str, condition: Any, yes: Any, no: Any) -> list
     return chosen
 
 
-def store_rows(e: TileEmitter, values: list[Any], rows: list[Any], vectors: int, lanes: Any) -> None:
+def add_products(e: TileEmitter, lefts: list[tuple[Any, ...]], right: Any, sums: list[Any]) -> list[Any]:
+    """The step of a tile of rows x vectors sums: each row's element times the vectors that lie at `right`.
+
+    `lefts` points to the element of each row, or to several that the vectors take in turn.
+    """
+    vectors = len(sums) // len(lefts)
+    row = [e.load(e.at(right, j * e.lanes)) for j in range(vectors)]
+    new = []
+    for i, places in enumerate(lefts):
+        values = [e.broadcast(e.builder.load(place, align=e.itemsize)) for place in places]
+        new += [e.multiply_add(values[j % len(values)], row[j], sums[i * vectors + j]) for j in range(vectors)]
+        if len(places) > 1:  # so many broadcasts leave no register free for what comes next
+            e.keep_order()
+    return new
+
+
+def load_rows(e: TileEmitter, rows: list[Any], vectors: int, lanes: Any = None) -> list[Any]:
+    """Rows x vectors values; 0 in the lanes at and beyond `lanes`, whose memory is not touched."""
+    masks = [None if lanes is None else e.mask(lanes, j) for j in range(vectors)]
+    return [e.load(e.at(row, j * e.lanes), masks[j]) for row in rows for j in range(vectors)]
+
+
+def store_rows(e: TileEmitter, values: list[Any], rows: list[Any], lanes: Any = None) -> None:
     """Store rows x vectors values, the lanes at and beyond `lanes` left as they are."""
+    vectors = len(values) // len(rows)
 
     def store(masks: list[Any]) -> list[Any]:
         for i, row in enumerate(rows):
@@ -163,6 +186,9 @@ def store_rows(e: TileEmitter, values: list[Any], rows: list[Any], vectors: int,
                 e.store(values[i * vectors + j], e.at(row, j * e.lanes), masks[j])
         return []
 
+    if lanes is None:
+        store([None] * vectors)
+        return
     full = e.builder.icmp_signed(">=", lanes, e.constant(vectors * e.lanes))
     choose(
         e,
