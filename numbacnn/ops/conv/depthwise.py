@@ -19,9 +19,9 @@ from ...kernels.conv_depthwise import (
 from ...kernels.tile import tile_lanes
 from .. import memory
 from . import blocking, depthwise_weight, strips
+from .bias import zero_row
 from .depthwise_zones import plan_zones, weight_zones
 from .finish import NOTHING, Finish
-from .gemm import zero_row
 from .lattice import strides
 from .strip_tables import large_plane_lists, plane_lists
 

@@ -11,8 +11,8 @@ from ...kernels import fft_dense as kernels
 from ...kernels._target import target
 from .. import memory
 from . import fft_plan, fft_tables
+from .bias import zero_row
 from .fft_plan import portions
-from .gemm import zero_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

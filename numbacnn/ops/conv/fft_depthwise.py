@@ -10,8 +10,8 @@ import numpy as np
 from ...kernels import fft_depthwise as kernels
 from .. import memory
 from . import fft_plan, fft_tables
+from .bias import zero_row
 from .fft_plan import WORKSPACE_BYTES, portions
-from .gemm import zero_row
 
 if TYPE_CHECKING:
     from ...kernels.fft_blocks import Grid, Image, Taps, Transform

@@ -11,8 +11,6 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from ...kernels.conv_gemm import GemmConv
 from ...kernels.joined_weights import JoinedWeights
 from ...kernels.tile import MAX_ROWS, MIN_GEMM_ROWS, tile_lanes
@@ -345,23 +343,3 @@ def _merges(record: GemmConv, w: AxisPhase, taps: int, channels: int) -> bool:
     # Dot products deal elements out to two vectors in turn: a longer tap must not change whose turn it is, for then the
     # bits of a result would depend on its neighbours.
     return not record.dots or record.run % (2 * record.vector) == 0
-
-
-def padded_bias(g: Any, bias: np.ndarray) -> np.ndarray:
-    """The bias with every group padded to whole panels; `g` is any kernel's record that has these sizes."""
-    if g.lanes == g.panels * g.width:
-        return np.ascontiguousarray(bias)
-    padded = np.zeros((g.groups, g.panels * g.width), bias.dtype)
-    padded[:, : g.lanes] = bias.reshape(g.groups, g.lanes)
-    return padded
-
-
-_zero_rows: dict[np.dtype[Any], np.ndarray] = {}
-
-
-def zero_row(dtype: np.dtype[Any], channels: int) -> np.ndarray:
-    """A row of zeros for padding taps to read: kept, and grown when more channels are asked for."""
-    row = _zero_rows.get(dtype)
-    if row is None or row.size < channels:
-        row = _zero_rows[dtype] = np.zeros(max(4096, channels), dtype)
-    return row

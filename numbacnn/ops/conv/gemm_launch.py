@@ -12,6 +12,7 @@ from ...kernels.conv_gemm import GemmConv, conv_gemm, pack_weights
 from ...kernels.joined_weights import pack_joined_weights
 from .. import memory
 from . import gemm
+from .bias import padded_bias, zero_row
 from .finish import NOTHING, Finish
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def run(
 
     Only a forward convolution may have something follow: there each element is written by one launch.
     """
-    zeros = gemm.zero_row(source.dtype, launches.zeros)
+    zeros = zero_row(source.dtype, launches.zeros)
     finish = follows.distance(out), follows.activation
     for part in launches.parts:
         _run_part(part, source, weight, bias, out, zeros, finish if part.plan.complete else (0, 0))
@@ -122,7 +123,8 @@ def _run_part(
     if bias is None:
         start = zeros
     else:
-        start = gemm.padded_bias(g, (np.tile(bias, plan.columns) if plan.columns > 1 else bias)[plan.channels])
+        repeated = np.tile(bias, plan.columns) if plan.columns > 1 else bias
+        start = padded_bias(repeated[plan.channels], g.groups, g.lanes, g.panels * g.width)
     source = _from(source, plan.source_start)
     for out_start, launch in phases:
         jobs.append(launch.job(source, weight, start, _from(out, out_start), zeros, *finish))

@@ -14,8 +14,8 @@ from ...kernels.conv_strips import MAX_POINTS, PHASE_COLUMNS, RING_ROWS, STRIP_C
 from ...kernels.strip_tile import LONGEST_RUN
 from .. import memory
 from . import blocking, strip_tables
+from .bias import padded_bias, zero_row
 from .finish import NOTHING, Finish
-from .gemm import zero_row
 from .lattice import strides
 
 if TYPE_CHECKING:
@@ -264,12 +264,6 @@ def _run(
 ) -> None:
     packed = memory.empty((launches.elements,), out.dtype)
     groups, lanes, padded = launches.lanes
-    if bias is None:
-        start = zero_row(out.dtype, groups * padded)
-    elif lanes == padded:
-        start = bias
-    else:
-        start = np.zeros((groups, padded), out.dtype)
-        start[:, :lanes] = bias.reshape(groups, lanes)
+    start = zero_row(out.dtype, groups * padded) if bias is None else padded_bias(bias, groups, lanes, padded)
     finish = follows.distance(out), follows.activation
     run(launches.pack.job(weight, packed), launches.convolve.job(source, packed, start, out, *finish))

@@ -16,8 +16,8 @@ from ...kernels import conv_pointwise, strided_rows
 from ...kernels._launch import run as run_jobs
 from .. import memory
 from . import indirect, pointwise_plan
+from .bias import padded_bias, zero_row
 from .finish import NOTHING, Finish
-from .gemm import zero_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,15 +160,6 @@ def _portions(launches: Launches) -> Iterator[tuple[int, int, Prepared]]:
         yield first, last, launches.multiply if last - first == launches.portion else launches.multiply_last
 
 
-def _padded(bias: np.ndarray, groups: int, lanes: int, padded: int) -> np.ndarray:
-    """The bias with every group padded to whole panels."""
-    if lanes == padded:
-        return bias
-    wider = np.zeros((groups, padded), bias.dtype)
-    wider[:, :lanes] = bias.reshape(groups, lanes)
-    return wider
-
-
 def _operands(
     launches: Launches, weight: np.ndarray, bias: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, list[Job]]:
@@ -177,7 +168,7 @@ def _operands(
     if bias is None:
         bias = zero_row(weight.dtype, r.groups * r.padded)
     elif launches.pads:
-        bias = _padded(bias, r.groups, r.lanes, r.padded)
+        bias = padded_bias(bias, r.groups, r.lanes, r.padded)
     if launches.pack is None:
         return weight, bias, []
     packed = memory.empty((launches.packed_elements,), weight.dtype)

@@ -26,8 +26,8 @@ from ...kernels.sources import MODES
 from ...kernels.tile import tile_lanes
 from .. import memory
 from . import blocking, row_runs_data
+from .bias import zero_row
 from .finish import NOTHING, Finish
-from .gemm import zero_row
 from .lattice import by_axis, strides
 
 if TYPE_CHECKING:

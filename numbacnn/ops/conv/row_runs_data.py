@@ -24,7 +24,7 @@ from ...kernels.conv_rows_data import (
 from ...kernels.tile import MAX_ROWS, tile_lanes
 from .. import memory
 from . import blocking
-from .gemm import zero_row
+from .bias import zero_row
 from .lattice import by_axis, strides
 
 if TYPE_CHECKING:

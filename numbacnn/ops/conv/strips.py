@@ -1,6 +1,6 @@
 """Convolution of groups with few channels, all three directions; depthwise convolution above all.
 
-What the kernels need to know of the geometry is worked out in `depthwise_strips`; here it is fitted into a thread's
+What the kernels need to know of the geometry is worked out in `strip_tables`; here it is fitted into a thread's
 scratch memory, cut into blocks and launched.
 """
 
@@ -18,7 +18,7 @@ from ...kernels._target import target
 from ...kernels.strip_tile import LONGEST_RUN
 from .. import memory
 from . import blocking, strip_tables
-from .gemm import zero_row
+from .bias import padded_bias, zero_row
 from .lattice import strides
 
 if TYPE_CHECKING:
@@ -297,13 +297,7 @@ def backward_data(
 
 def _run(launches: Launches, source: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
     packed = memory.empty(launches.workspace, out.dtype)
-    if bias is None:
-        start = zero_row(out.dtype, launches.lanes)
-    elif bias.size == launches.lanes:
-        start = bias
-    else:
-        start = np.zeros(launches.lanes, out.dtype)
-        start[: bias.size] = bias
+    start = zero_row(out.dtype, launches.lanes) if bias is None else padded_bias(bias, 1, bias.size, launches.lanes)
     run(launches.first.job(weight, packed), launches.second.job(source, packed, start, out))
 
 

@@ -11,7 +11,7 @@ from ...kernels._launch import run as run_jobs
 from ...kernels.tile import MAX_ROWS, tile_lanes
 from .. import memory
 from . import blocking, weight_gradient_groups, weight_gradient_in_place
-from .gemm import zero_row
+from .bias import zero_row
 from .lattice import Memory, forward_phase
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from ...kernels.conv_winograd import conv_winograd
 from ...kernels.tile import tile_lanes
 from .. import memory
 from . import blocking, winograd_choice, winograd_weight
+from .bias import padded_bias, zero_row
 from .finish import NOTHING, Finish
-from .gemm import padded_bias, zero_row
 from .winograd_tiles import (
     BLOCKS,
     Cut,
@@ -263,7 +263,8 @@ def _run_part(
         packed = memory.empty((launches.packed_elements,), weight.dtype)
         jobs.append(launches.weights.job(weight, packed))
         weight = packed
-    start = zeros if bias is None else padded_bias(part.record, bias[part.channels])
+    g = part.record
+    start = zeros if bias is None else padded_bias(bias[part.channels], g.groups, g.lanes, g.panels * g.width)
     values = memory.empty((launches.values_elements,), source.dtype) if launches.values_elements else zeros
     for first in range(0, p.tile_blocks, p.portion):
         whole = first + p.portion <= p.tile_blocks

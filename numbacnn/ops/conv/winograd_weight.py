@@ -11,7 +11,7 @@ from ...kernels.tile import tile_lanes
 from ...kernels.winograd_domain import Winograd, winograd_inputs
 from .. import memory
 from . import blocking
-from .gemm import zero_row
+from .bias import zero_row
 from .lattice import strides
 from .winograd_choice import Passes
 from .winograd_tiles import BLOCKS, Cut, Part, largest_shape, odd_lines, parts_of, record, side_of, tiles_of
