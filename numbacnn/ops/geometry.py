@@ -103,6 +103,12 @@ class ConvGeometry(NamedTuple):
         """Floating-point operations of one whole call: two per multiply-add, padding counted."""
         return 2 * self.batch * self.out_channels * math.prod(self.output) * self.taps * self.in_per_group
 
+    @property
+    def elements(self) -> int:
+        """Elements of input and output together."""
+        inputs, outputs = (math.prod(extents) for extents in (self.input, self.output))
+        return self.batch * (self.in_channels * inputs + self.out_channels * outputs)
+
     def params(self, bias: bool = True) -> int:
         """Number of weights and, with `bias`, one more per output channel."""
         return (self.taps * self.in_per_group + bool(bias)) * self.out_channels

@@ -146,8 +146,7 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> Plan:
         zones.columns,
         zones.picks,
     )
-    points = g.batch * channels * (math.prod(g.input) + math.prod(g.output))
-    cost = g.flops / blocking.FLOPS_PER_NS + points * itemsize / 20
+    cost = g.flops / blocking.FLOPS_PER_NS + g.elements * itemsize / 20
     return Plan(tables, record, unit_blocks * panel_blocks, cost, max(1, 4096 // (g.taps * width)))
 
 

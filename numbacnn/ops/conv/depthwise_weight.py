@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -77,8 +76,7 @@ def plan(g: ConvGeometry, itemsize: int) -> Plan:
         out_h=out_h,
     )
     tables = (lists_d.table(g.kernel[1], 1, 1), lists_h.table(1, 1, 1), zones.ravel())
-    points = g.batch * g.groups * (math.prod(g.input) + math.prod(g.output))
-    cost = g.flops / blocking.FLOPS_PER_NS + points * itemsize / 20
+    cost = g.flops / blocking.FLOPS_PER_NS + g.elements * itemsize / 20
     return Plan(tables, record, chunks * vector_blocks, cost)
 
 

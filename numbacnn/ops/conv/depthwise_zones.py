@@ -15,7 +15,7 @@ import numpy as np
 
 from ...kernels.conv_depthwise import COLUMN_FIELDS, ZONE_FIELDS
 from ..padding import source_index
-from .strip_tables import Class, backward_classes, forward_classes, pairs_inside, pairs_through_padding
+from .strip_tables import Class, classes_of, forward_classes, pairs_inside, pairs_through_padding
 
 if TYPE_CHECKING:
     from ..geometry import ConvGeometry
@@ -37,7 +37,7 @@ class Zones(NamedTuple):
 @functools.lru_cache(maxsize=512)
 def plan_zones(g: ConvGeometry, transposed: bool, most_picks: int) -> Zones | None:
     """The tables of the forward convolution or (`transposed`) its data gradient; None if columns list more taps."""
-    classes = backward_classes(g) if transposed else forward_classes(g)
+    classes = classes_of(g, transposed)
     extra = pairs_through_padding(g) if transposed else {}
     zones: list[list[int]] = []
     columns: list[list[int]] = []

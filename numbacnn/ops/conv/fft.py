@@ -66,4 +66,4 @@ def backward_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out
 
 
 def _module(g: ConvGeometry) -> Any:
-    return fft_depthwise if g.in_channels == g.out_channels == g.groups else fft_dense
+    return fft_depthwise if fft_plan.is_depthwise(g) else fft_dense

@@ -1,14 +1,12 @@
 """Forward convolution and data gradient on the indirect-GEMM kernel: how the work is cut.
 
 The caller says which memory is source and destination and which strides of the weight tensor run over the reduction
-and over the produced channels; everything else follows from the geometry and is planned once per geometry.
+and over the produced channels; everything else follows from the geometry. `gemm_launch` keeps what is planned here.
 """
 
 from __future__ import annotations
 
-import functools
 import itertools
-import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...kernels.conv_gemm import GemmConv
@@ -22,10 +20,6 @@ if TYPE_CHECKING:
 
     from ...kernels.sources import Sources
     from ..geometry import ConvGeometry
-
-
-# A phase takes 2 KB of a plan. Strides multiply their number, so plans of very many are not kept in numbers.
-FEW_PHASES = 16
 
 
 class Launch(NamedTuple):
@@ -66,7 +60,6 @@ class GemmPlan(NamedTuple):
     zeros: int  # elements of the row of zeros that padding taps read
 
 
-@functools.lru_cache(maxsize=512)
 def plan_forward(geometry: ConvGeometry, itemsize: int) -> GemmPlan:
     """Plan ``output = conv(input)``."""
     g = geometry
@@ -82,18 +75,8 @@ def plan_forward(geometry: ConvGeometry, itemsize: int) -> GemmPlan:
     )
 
 
-def has_many_phases(geometry: ConvGeometry) -> bool:
-    """Whether what is planned for ``grad_input`` is too large to be kept in numbers."""
-    return math.prod(geometry.stride) > FEW_PHASES
-
-
 def plan_backward_data(geometry: ConvGeometry, itemsize: int) -> GemmPlan:
     """Plan ``grad_input``: the roles of the two sides exchanged."""
-    plan = _plan_many_phases if has_many_phases(geometry) else _plan_few_phases
-    return plan(geometry, itemsize)
-
-
-def _plan_backward_data(geometry: ConvGeometry, itemsize: int) -> GemmPlan:
     g = geometry
     joined: dict[AxisPhase, list[Phase]] = {}  # by what they do along W: weights are packed for each
     alone: list[Phase] = []
@@ -156,10 +139,6 @@ def _with_joined_weights(g: ConvGeometry, w: AxisPhase, part: Part) -> Part:
         run_block=blocking.split_evenly(g.out_channels, -(-g.out_channels // blocking.MIN_BLOCKS)),
     )
     return part._replace(weight_start=0, columns=w.width, joined=joined)
-
-
-_plan_few_phases = functools.lru_cache(maxsize=512)(_plan_backward_data)
-_plan_many_phases = functools.lru_cache(maxsize=16)(_plan_backward_data)
 
 
 def _plan(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,9 @@ from .finish import NOTHING, Finish
 if TYPE_CHECKING:
     from ...kernels._build import Prepared
     from ..geometry import ConvGeometry
+
+# A phase takes 2 KB of a plan, and strides multiply their number: only a few plans of more phases than this are kept.
+FEW_PHASES = 16
 
 
 class Part(NamedTuple):
@@ -38,7 +42,7 @@ class Launches(NamedTuple):
 
 def prepare(direction: str, geometry: ConvGeometry, dtype: np.dtype[Any]) -> Launches:
     """The launches of "forward" or "backward_data"."""
-    if direction == "backward_data" and gemm.has_many_phases(geometry):
+    if direction == "backward_data" and math.prod(geometry.stride) > FEW_PHASES:
         return _prepare_many_phases(direction, geometry, dtype)
     return _prepare_few_phases(direction, geometry, dtype)
 

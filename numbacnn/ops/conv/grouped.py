@@ -100,14 +100,10 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     return None
 
 
-def _classes(g: ConvGeometry, transposed: bool) -> list[strip_tables.Class]:
-    return strip_tables.backward_classes(g) if transposed else strip_tables.forward_classes(g)
-
-
 @functools.lru_cache(maxsize=512)
 def _fit(g: ConvGeometry, transposed: bool, itemsize: int) -> Fit | None:
     """The longest segments of rows with which what a group reads stays in L1; else the shortest that fit at all."""
-    classes = _classes(g, transposed)
+    classes = strip_tables.classes_of(g, transposed)
     lists = strip_tables.plane_lists(g, transposed)
     kernel_rows = lists[0].longest * lists[1].longest
     if kernel_rows > TABLE_ROWS:
@@ -152,7 +148,7 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> tuple[tuple[np.nda
     fit = _fit(g, transposed, itemsize)
     assert fit is not None  # or `accepts` would have refused
     row, side = fit.row, _side(g, transposed)
-    classes = _classes(g, transposed)
+    classes = strip_tables.classes_of(g, transposed)
     lists_d, lists_h = strip_tables.plane_lists(g, transposed)
     source, out = (g.output, g.input) if transposed else (g.input, g.output)
     source_n, source_d, source_h, source_w = strides(source, g.groups * side.run)
@@ -212,8 +208,7 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> tuple[tuple[np.nda
 def _blocks(g: ConvGeometry, rows: int, units: int, panels: int) -> tuple[int, int]:
     """Into how many ranges the units are cut, and the panels: first the latter, which have nothing in common."""
     panel_blocks = min(panels, BLOCKS)
-    planes_shared, rows_shared = ((g.kernel[i] - 1) * g.dilation[i] // g.stride[i] for i in (0, 1))
-    shortest = max(1, ROWS_PER_OVERLAP * (planes_shared * rows or rows_shared))
+    shortest = max(1, ROWS_PER_OVERLAP * strip_tables.rows_of_overlap(g, rows))
     most = max(1, units // shortest) if panel_blocks >= MIN_BLOCKS else max(1, units)
     return max(1, min(-(-BLOCKS // panel_blocks), most)), panel_blocks
 
@@ -228,8 +223,7 @@ def _launches(g: ConvGeometry, dtype: np.dtype[Any], transposed: bool) -> Launch
     pack = kernels.pack_groups.prepare(
         (dtype,), -(-g.groups // step), g.taps, g.groups, step, *side, cost=0.5 * elements
     )
-    points = g.batch * (g.in_channels * int(np.prod(g.input)) + g.out_channels * int(np.prod(g.output)))
-    cost = g.flops / blocking.FLOPS_PER_NS + points * dtype.itemsize / 20
+    cost = g.flops / blocking.FLOPS_PER_NS + g.elements * dtype.itemsize / 20
     blocks = record.unit_blocks * record.panel_blocks
     convolve = kernels.conv_groups.prepare((dtype,), blocks, *tables, record, cost=cost)
     return Launches(pack, convolve, elements, (g.groups, side.lanes, padded))

@@ -102,6 +102,12 @@ def ring_extent(lists: AxisList, extent: int, group: int = 1) -> int:
     return min(size, extent)
 
 
+def rows_of_overlap(g: ConvGeometry, rows: int) -> int:
+    """How many rows of the result, of `rows` per plane, read what the rows behind them read as well."""
+    planes_shared, rows_shared = ((g.kernel[i] - 1) * g.dilation[i] // g.stride[i] for i in (0, 1))
+    return planes_shared * rows or rows_shared
+
+
 class Class(NamedTuple):
     """Destination coordinates ``start + stride * p`` that share their taps (in the order of growing source)."""
 
@@ -112,6 +118,11 @@ class Class(NamedTuple):
     alpha: int
     beta: int
     gamma: int
+
+
+def classes_of(g: ConvGeometry, transposed: bool) -> list[Class]:
+    """The width of the forward convolution or (`transposed`) of its data gradient."""
+    return backward_classes(g) if transposed else forward_classes(g)
 
 
 def forward_classes(g: ConvGeometry) -> list[Class]:

@@ -101,7 +101,7 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
 def _fit(g: ConvGeometry, direction: str, itemsize: int) -> Fit | None:
     """The longest segment of a row that leaves room for a good panel, and the widest panel then."""
     transposed, weights = direction == "backward_data", direction == "backward_weight"
-    classes = strip_tables.backward_classes(g) if transposed else strip_tables.forward_classes(g)
+    classes = strip_tables.classes_of(g, transposed)
     irregular = strip_tables.irregular_coordinates(g) if transposed else {}
     lists = strip_tables.plane_lists(g, transposed)
     extents = g.output[:2] if transposed else g.input[:2]
@@ -167,7 +167,7 @@ def _strips(g: ConvGeometry, itemsize: int, direction: str) -> tuple[Fit, Tables
     source, out = (g.output, g.input) if transposed else (g.input, g.output)
     source_channels, channels = (g.out_channels, g.in_channels) if transposed else (g.in_channels, g.out_channels)
     low, high, outside = (0, 0, np.full(1, -1)) if transposed else strip_tables.outside_sources(g)
-    classes = strip_tables.backward_classes(g) if transposed else strip_tables.forward_classes(g)
+    classes = strip_tables.classes_of(g, transposed)
     segments = -(-strip_tables.longest_phase(classes) // fit.segment)
     source_n, source_d, source_h, source_w = strides(source, source_channels)
     parts, group = (g.out_per_group, g.in_per_group) if transposed else (g.in_per_group, g.out_per_group)
@@ -264,8 +264,7 @@ def plan_backward_weight(g: ConvGeometry, itemsize: int) -> Plan:
 
 def _most_unit_blocks(g: ConvGeometry, rows: int, units: int) -> int:
     """Ranges of units that are long enough for what two of them both copy not to matter."""
-    planes_shared, rows_shared = ((g.kernel[i] - 1) * g.dilation[i] // g.stride[i] for i in (0, 1))
-    shortest = max(1, ROWS_PER_OVERLAP * (planes_shared * rows or rows_shared))
+    shortest = max(1, ROWS_PER_OVERLAP * strip_tables.rows_of_overlap(g, rows))
     return max(1, min(BLOCKS, units // shortest))
 
 
@@ -279,8 +278,7 @@ def _blocks(g: ConvGeometry, s: kernels.Strips, most: int) -> tuple[int, int]:
 
 
 def _cost(g: ConvGeometry, itemsize: int) -> float:
-    points = g.batch * (g.in_channels * int(np.prod(g.input)) + g.out_channels * int(np.prod(g.output)))
-    return g.flops / blocking.FLOPS_PER_NS + points * itemsize / 10
+    return g.flops / blocking.FLOPS_PER_NS + g.elements * itemsize / 10
 
 
 def forward(g: ConvGeometry, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:

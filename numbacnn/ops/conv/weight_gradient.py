@@ -85,7 +85,7 @@ def _record(g: ConvGeometry, itemsize: int) -> conv_weight.WeightConv:
     return conv_weight.WeightConv(
         points=g.batch * math.prod(g.output),
         step=step,
-        asks=int(_bytes(g, itemsize) > ASKED_BYTES and cut.left_block > conv_weight.DIRECT_TILES * MAX_ROWS),
+        asks=int(g.elements * itemsize > ASKED_BYTES and cut.left_block > conv_weight.DIRECT_TILES * MAX_ROWS),
         ahead=step * g.stride[1] * g.input[2] * g.in_channels // max(1, g.output[2]),
         groups=g.groups,
         in_channels=g.in_per_group,
@@ -102,12 +102,6 @@ def _record(g: ConvGeometry, itemsize: int) -> conv_weight.WeightConv:
         tap_blocks=-(-g.taps // cut.tap_block),
         chunks=cut.chunks,
     )
-
-
-def _bytes(g: ConvGeometry, itemsize: int) -> int:
-    """Size of both operands."""
-    elements = math.prod(g.input) * g.in_channels + math.prod(g.output) * g.out_channels
-    return g.batch * elements * itemsize
 
 
 def _sides(g: ConvGeometry, swapped: bool) -> tuple[int, int]:
@@ -130,7 +124,7 @@ def _cut(g: ConvGeometry, itemsize: int) -> Cut:
     """The cut of least estimated work among those with enough blocks."""
     size = max(1, g.out_channels * g.in_per_group * g.taps)
     points = g.batch * math.prod(g.output)
-    work = 2 * points * size / FLOPS_PER_NS + _bytes(g, itemsize) / BYTES_PER_NS
+    work = 2 * points * size / FLOPS_PER_NS + g.elements * itemsize / BYTES_PER_NS
     wanted = min(blocking.MIN_BLOCKS, max(FEW_BLOCKS if work > FEW_NS else 1, int(work / BLOCK_NS)))
     most_chunks = max(1, min(wanted, points // _step(itemsize), blocking.PACKED_BYTES // (size * itemsize)))
     return min(_cuts(g, itemsize, wanted, most_chunks), key=lambda cut: _cycles(g, itemsize, cut))
