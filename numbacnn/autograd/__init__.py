@@ -4,8 +4,9 @@ Nothing here knows any operation; those are in `numbacnn.functional`.
 """
 
 from .gradcheck import gradcheck
+from .recording import apply
 from .tape import enable_grad, is_grad_enabled, no_grad
-from .tensor import Parameter, Tensor, apply, as_tensor, tensor
+from .tensor import Parameter, Tensor, as_tensor, tensor
 
 __all__ = [
     "Parameter",

@@ -48,7 +48,7 @@ __all__ = ["Node", "enable_grad", "install_sum", "is_grad_enabled", "no_grad", "
 
 _Function = TypeVar("_Function", bound="Callable[..., Any]")
 
-_recording: ContextVar[bool] = ContextVar("numbacnn_recording", default=True)
+is_recording: ContextVar[bool] = ContextVar("numbacnn_recording", default=True)
 _next_order = itertools.count().__next__  # one C call, so numbers are unique across threads
 _accumulating = threading.Lock()
 _sum: Callable[..., np.ndarray] = np.add
@@ -268,10 +268,10 @@ class _GradMode(contextlib.ContextDecorator):
         return _GradMode(self._enabled)  # calls of a decorated function in several threads need their own tokens
 
     def __enter__(self) -> None:
-        self._tokens.append(_recording.set(self._enabled))
+        self._tokens.append(is_recording.set(self._enabled))
 
     def __exit__(self, *exception: object) -> None:
-        _recording.reset(self._tokens.pop())
+        is_recording.reset(self._tokens.pop())
 
 
 @overload
@@ -326,4 +326,4 @@ def is_grad_enabled() -> bool:
     >>> nc.is_grad_enabled()
     True
     """
-    return _recording.get()
+    return is_recording.get()

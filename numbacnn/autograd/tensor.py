@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ..errors import DTypeError, GradientError, ShapeError
+from ..errors import GradientError, ShapeError
 from . import tape
+from ._arrays import numeric_array, require_float
+from ._installed import Installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .tape import Backward
-
-__all__ = ["Parameter", "Tensor", "apply", "as_tensor", "tensor"]
+__all__ = ["Parameter", "Tensor", "as_tensor", "tensor", "wrap"]
 
 _Self = TypeVar("_Self", bound="Tensor")
 
 
-class Tensor:
+class Tensor(Installed):
     """An array that remembers how it was computed, if its gradient is wanted.
 
     Parameters
@@ -74,18 +74,7 @@ class Tensor:
     @staticmethod
     def _prepare(data: Any) -> np.ndarray:
         """The array to hold, from whatever was given."""
-        return _numeric_array(data)
-
-    @classmethod
-    def install(cls, **members: Any) -> None:
-        """Attach operators, methods and properties.
-
-        The tape knows no operation, so the operators cannot be written here. They are functions of
-        `numbacnn.functional`, which hangs them on the class from one table when it is imported; `import numbacnn`
-        does that. The declarations at the end of the class tell type checkers what to expect.
-        """
-        for name, member in members.items():
-            setattr(cls, name, member)
+        return _array(data)
 
     # -- data and gradient -------------------------------------------------------------------------------------
 
@@ -98,7 +87,7 @@ class Tensor:
     def data(self, value: Any) -> None:
         array = self._prepare(value)
         if self._requires_grad:
-            _require_float(array.dtype)
+            require_float(array.dtype)
         if self.grad is not None and (array.shape != self.grad.shape or array.dtype != self.grad.dtype):
             self.grad = None
         self._data = array
@@ -112,7 +101,7 @@ class Tensor:
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
         if value:
-            _require_float(self._data.dtype)
+            require_float(self._data.dtype)
         if not value and self._node is not None:
             raise GradientError("requires_grad of a computed tensor cannot be switched off; use .detach()")
         self._requires_grad = bool(value)
@@ -175,7 +164,7 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """A tensor of the same values (shared, not copied) that the tape knows nothing of."""
-        return _wrap(self._data)
+        return wrap(self._data)
 
     def mark_changed(self) -> None:
         """Say that the values were changed in place.
@@ -244,7 +233,7 @@ class Tensor:
                     "element has an obvious one. Reduce it first, e.g. with .sum() or .mean()"
                 )
             return np.ones_like(self._data)
-        array = _numeric_array(gradient._data if isinstance(gradient, Tensor) else gradient)
+        array = _array(gradient)
         if array.shape != self._data.shape:
             raise ShapeError(f"gradient of shape {array.shape} does not fit the tensor of shape {self.shape}")
         return array.astype(self._data.dtype, copy=False)
@@ -332,45 +321,6 @@ class Tensor:
                 "use .detach() first"
             )
 
-    if TYPE_CHECKING:  # installed by numbacnn.functional
-        T: Tensor
-
-        def __add__(self, other: Any) -> Tensor: ...
-        def __radd__(self, other: Any) -> Tensor: ...
-        def __iadd__(self: _Self, other: Any) -> Any: ...
-        def __sub__(self, other: Any) -> Tensor: ...
-        def __rsub__(self, other: Any) -> Tensor: ...
-        def __isub__(self: _Self, other: Any) -> Any: ...
-        def __mul__(self, other: Any) -> Tensor: ...
-        def __rmul__(self, other: Any) -> Tensor: ...
-        def __imul__(self: _Self, other: Any) -> Any: ...
-        def __truediv__(self, other: Any) -> Tensor: ...
-        def __rtruediv__(self, other: Any) -> Tensor: ...
-        def __itruediv__(self: _Self, other: Any) -> Any: ...
-        def __pow__(self, other: Any) -> Tensor: ...
-        def __rpow__(self, other: Any) -> Tensor: ...
-        def __matmul__(self, other: Any) -> Tensor: ...
-        def __rmatmul__(self, other: Any) -> Tensor: ...
-        def __neg__(self) -> Tensor: ...
-        def __abs__(self) -> Tensor: ...
-        def __getitem__(self, index: Any) -> Tensor: ...
-        def exp(self) -> Tensor: ...
-        def log(self) -> Tensor: ...
-        def sqrt(self) -> Tensor: ...
-        def abs(self) -> Tensor: ...
-        def clip(self, min: Any = None, max: Any = None) -> Tensor: ...
-        def astype(self, dtype: Any) -> Tensor: ...
-        def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor: ...
-        def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor: ...
-        def max(self, axis: Any = None, keepdims: bool = False) -> Tensor: ...
-        def min(self, axis: Any = None, keepdims: bool = False) -> Tensor: ...
-        def reshape(self, *shape: Any) -> Tensor: ...
-        def permute(self, *axes: Any) -> Tensor: ...
-        def transpose(self, axis0: int, axis1: int) -> Tensor: ...
-        def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor: ...
-        def squeeze(self, axis: Any = None) -> Tensor: ...
-        def unsqueeze(self, axis: int) -> Tensor: ...
-
 
 class Parameter(Tensor):
     """A tensor that a module learns: `requires_grad` is True, and modules find it as an attribute.
@@ -398,44 +348,7 @@ class Parameter(Tensor):
 
     @staticmethod
     def _prepare(data: Any) -> np.ndarray:
-        return np.require(_numeric_array(data), requirements=["C", "ALIGNED", "WRITEABLE"])
-
-
-def apply(name: str, inputs: tuple[Tensor, ...], value: Any, backward: Backward) -> Tensor:
-    """The result of an operation as a tensor, recorded if any input requires a gradient and recording is on.
-
-    Parameters
-    ----------
-    name : str
-        What messages call the operation.
-    inputs : tuple of Tensor
-        The differentiable operands; keep options and integer arrays in the closure instead.
-    value : ndarray or NumPy scalar
-        The result, not copied.
-    backward : callable
-        ``backward(grad_output, needs)`` returns a sequence with, for each input, the gradient (an ndarray of the
-        input's shape and dtype) or None for zero. ``needs`` holds a bool per input: gradients that are not needed
-        may be None. It must neither change `grad_output` nor return memory that it keeps; `grad_output` may have any
-        strides.
-
-    Examples
-    --------
-    >>> def square(x):
-    ...     x = as_tensor(x)
-    ...     return apply("square", (x,), x.data**2, lambda grad_output, needs: (2 * x.data * grad_output,))
-    >>> x = Tensor([1.0, 3.0], requires_grad=True)
-    >>> square(x).sum().backward()
-    >>> x.grad
-    array([2., 6.], dtype=float32)
-    """
-    output = _wrap(value if type(value) is np.ndarray else np.asarray(value))
-    if tape._recording.get():
-        for operand in inputs:
-            if operand._requires_grad:
-                output._requires_grad = True
-                output._node = tape.Node(name, inputs, output._data.shape, backward)
-                break
-    return output
+        return np.require(_array(data), requirements=["C", "ALIGNED", "WRITEABLE"])
 
 
 def as_tensor(data: Any) -> Tensor:
@@ -468,11 +381,11 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     Tensor([1., 2.], dtype=float64, requires_grad=True)
     """
     if dtype is None:
-        return Tensor(_numeric_array(data).copy(order="K"), requires_grad)
+        return Tensor(_array(data).copy(order="K"), requires_grad)
     return Tensor(np.array(_values(data), dtype=dtype), requires_grad)
 
 
-def _wrap(array: np.ndarray) -> Tensor:
+def wrap(array: np.ndarray) -> Tensor:
     """A tensor around an ndarray known to be good, without the checks of the constructor."""
     wrapped = Tensor.__new__(Tensor)
     wrapped._data = array
@@ -487,6 +400,11 @@ def _rebuild(kind: type[_Self], data: np.ndarray, requires_grad: bool) -> _Self:
     return kind(data, requires_grad)
 
 
+def _array(data: Any) -> np.ndarray:
+    """What a tensor made from `data` holds: an array of numbers, without a copy where it is one."""
+    return data._data if isinstance(data, Tensor) else numeric_array(data)
+
+
 def _values(operand: Any) -> Any:
     """Tensors as their arrays, also inside an index tuple; anything else as it is."""
     if isinstance(operand, Tensor):
@@ -494,35 +412,3 @@ def _values(operand: Any) -> Any:
     if type(operand) is tuple:
         return tuple([_values(item) for item in operand])
     return operand
-
-
-def _require_float(dtype: np.dtype[Any]) -> None:
-    if dtype.kind != "f":
-        raise DTypeError(
-            f"only floating-point tensors can require a gradient, this one is {dtype}; convert it with "
-            ".astype(np.float32)"
-        )
-
-
-def _numeric_array(data: Any) -> np.ndarray:
-    """An ndarray of native bools, integers or floats; an ndarray that already is one is not copied."""
-    if type(data) is np.ndarray:
-        array = data
-    elif isinstance(data, Tensor):
-        return data._data
-    elif isinstance(data, np.ma.MaskedArray):
-        raise DTypeError("a masked array's mask would be ignored; fill it with data.filled(value)")
-    else:
-        array = np.asarray(data)
-        if array.dtype == np.float64 and not hasattr(_first_element(data), "dtype"):
-            array = array.astype(np.float32)
-    if array.dtype.kind not in "biuf":
-        raise DTypeError(f"a tensor holds bools, integers or floats, got dtype {array.dtype}")
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-
-
-def _first_element(data: Any) -> Any:
-    """What nested lists are made of: Python numbers become float32, arrays and NumPy numbers keep their precision."""
-    while isinstance(data, (list, tuple)) and data:
-        data = data[0]
-    return data
