@@ -321,37 +321,54 @@ def test_activations_that_no_closure_saved_are_not_kept():
     np.testing.assert_array_equal(x.grad, np.ones(3))
 
 
-def _chain(length):
+LENGTH = 100_000
+
+
+def _chain():
+    """A leaf, the end of a long chain of operations on it, and references to their closures."""
     x = leaf(np.ones(1))
-    y = x
-    for _ in range(length):
-        y = passing(y)
-    return x, y
+    y, closures = x, []
+    for _ in range(LENGTH):
+        closures.append(weakref.ref(backward := lambda grad, needs: (grad,)))
+        y = passing(y, backward)
+    return x, y, closures
+
+
+def _dead(references):
+    return sum(reference() is None for reference in references)
 
 
 def test_backward_through_a_hundred_thousand_operations():
-    x, y = _chain(100_000)
+    x, y, closures = _chain()
     y.backward()
     assert x.grad == 1.0
+    assert _dead(closures) == LENGTH
 
 
 def test_a_long_chain_dies_without_overflowing_the_stack():
-    _, y = _chain(100_000)
+    _, y, closures = _chain()
+    assert _dead(closures) == 0
     del y  # by counting references
+    assert _dead(closures) == LENGTH
 
 
 def test_a_long_chain_in_a_cycle_dies_without_overflowing_the_stack():
-    _, y = _chain(100_000)
+    _, y, closures = _chain()
     cycle = [y]
     cycle.append(cycle)
     del y, cycle
+    assert _dead(closures) == 0
     gc.collect()
+    assert _dead(closures) == LENGTH
 
 
 def test_long_chains_die_in_a_thread_with_a_small_stack():
+    died = []
+
     def work():
-        _, y = _chain(100_000)
+        _, y, closures = _chain()
         del y
+        died.append(_dead(closures))
 
     old = threading.stack_size(256 * 1024)
     try:
@@ -360,6 +377,7 @@ def test_long_chains_die_in_a_thread_with_a_small_stack():
         thread.join()
     finally:
         threading.stack_size(old)
+    assert died == [LENGTH]
 
 
 # ----------------------------------------------------------------------------------------------------------- modes
