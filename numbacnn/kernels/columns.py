@@ -17,10 +17,14 @@ AHEAD_BYTES = 512
 
 
 class ColumnReader:
-    """One vector's worth of rows, or several, and the columns read from them a few at a time."""
+    """One vector's worth of rows, or several, and the columns read from them a few at a time.
 
-    def __init__(self, e: TileEmitter, rows: list[Any], ahead: Any = None) -> None:
-        self.e, self.rows = e, rows
+    `firsts` are the first rows of the vectors, `offsets` elements from there to all rows of a vector: so many addresses
+    are sums of few registers.
+    """
+
+    def __init__(self, e: TileEmitter, firsts: list[Any], offsets: list[Any], ahead: Any = None) -> None:
+        self.e, self.firsts, self.offsets = e, firsts, offsets
         self.ahead = e.constant(AHEAD_BYTES // e.itemsize) if ahead is None else ahead
         self.step = PART_BYTES // e.itemsize  # columns that one reading yields
 
@@ -28,7 +32,7 @@ class ColumnReader:
         """`step` vectors: the columns from element `place` of the rows of a vector on."""
         e, step = self.e, self.step
         part = e.ir.VectorType(e.scalar, step)
-        parts = [e.builder.bitcast(e.at(row, place), part.as_pointer()) for row in self._rows_of(vector)]
+        parts = [e.builder.bitcast(row, part.as_pointer()) for row in self._rows_at(place, vector)]
         parts = [e.builder.load(pointer, align=e.itemsize) for pointer in parts]
         vectors = [self._join(parts[i::step]) for i in range(step)]
         low, high = (self._interleaved(first) for first in (0, step // 2))
@@ -41,21 +45,23 @@ class ColumnReader:
         """The column at element `place`."""
         e = self.e
         column = e.ir.Constant(e.vector, e.ir.Undefined)
-        for i, row in enumerate(self._rows_of(vector)):
-            element = e.builder.load(e.at(row, place), align=e.itemsize)
+        for i, row in enumerate(self._rows_at(place, vector)):
+            element = e.builder.load(row, align=e.itemsize)
             column = e.builder.insert_element(column, element, e.ir.Constant(e.i32, i))
         return column
 
-    def _rows_of(self, vector: int) -> list[Any]:
-        return self.rows[vector * self.e.lanes : (vector + 1) * self.e.lanes]
+    def _rows_at(self, place: Any, vector: int) -> list[Any]:
+        first = self.e.at(self.firsts[vector], place)
+        return [self.e.at(first, offset) for offset in self.offsets]
 
     def _prefetch(self, place: Any) -> None:
         """Ask for the lines that will be read later: more rows than the machine follows by itself."""
         e, i8 = self.e, self.e.ir.IntType(8).as_pointer()
         ahead = e.builder.add(place, self.ahead)
-        for row in self.rows:
-            line = e.builder.bitcast(e.at(row, ahead), i8)
-            e.call("llvm.prefetch.p0", e.ir.VoidType(), [line, *(e.ir.Constant(e.i32, n) for n in (0, 3, 1))])
+        for vector in range(len(self.firsts)):
+            for row in self._rows_at(ahead, vector):
+                line = e.builder.bitcast(row, i8)
+                e.call("llvm.prefetch.p0", e.ir.VoidType(), [line, *(e.ir.Constant(e.i32, n) for n in (0, 3, 1))])
 
     def walk(self, count: Any, values: list[Any], several: Any, single: Any) -> list[Any]:
         """``values = several(k, values)`` for whole readings from column k on, then ``single(k, values)`` for the rest.
@@ -104,8 +110,7 @@ def pack_columns(typingctx, source, row, columns, packed, packed_row):
     def codegen(context, builder, signature, args):
         source, row, columns, packed, packed_row = args
         e = TileEmitter(builder, signature.args[0].dtype)
-        rows = [e.at(source, builder.mul(row, e.constant(i))) for i in range(e.lanes)]
-        group = ColumnReader(e, rows)
+        group = ColumnReader(e, [source], [builder.mul(row, e.constant(i)) for i in range(e.lanes)])
 
         def put(k, column):
             e.store(column, e.at(packed, builder.mul(k, packed_row)))
@@ -142,7 +147,7 @@ def columns_dot(typingctx, x, w, row, count, start, out, valid):
         last = builder.sub(valid, e.constant(1))  # rows that do not exist are the last one again
         numbers = [e.constant(i) for i in range(e.lanes)]
         numbers = [builder.select(builder.icmp_signed("<", i, last), i, last) for i in numbers]
-        columns = ColumnReader(e, [e.at(w, builder.mul(row, i)) for i in numbers])
+        columns = ColumnReader(e, [w], [builder.mul(row, i) for i in numbers])
 
         def add(k, column, total):
             return e.multiply_add(e.broadcast(builder.load(e.at(x, k), align=e.itemsize)), column, total)

@@ -18,9 +18,9 @@ from .columns import pack_columns
 from .finish import finish_rows
 from .layout import copy_transposed
 from .pointer import as_integers, cast, offset
-from .runs import even_part
+from .runs import clear_run, copy_run, even_part
 from .simd import lanes as lanes_of
-from .simd import load, load_first, splat, store
+from .simd import load_first, splat, store
 from .strided_tile import (
     COLUMNS_OF_TWO,
     SHORTEST_RUNS,
@@ -33,9 +33,11 @@ from .strided_tile import (
 )
 from .tile import MAX_ROWS
 
-# The scratch: what the sums of a `columns_tile` begin with, what they become, then weights that are packed here.
-SUMS_SLOTS = 64
-OWN = 2 * SUMS_SLOTS
+# The scratch: what the sums of a `columns_tile` begin with; copies of too few rows for one, so many elements of each;
+# then weights that are packed here.
+START_SLOTS = 64
+ROW_COPY, ROW_SLOTS = 64, 1024
+OWN = START_SLOTS + ROW_SLOTS
 OWN_BYTES = 8 * (SCRATCH_SLOTS - OWN)
 
 
@@ -149,25 +151,33 @@ def _times_columns(
     x, x_step, rows, run, ahead, w, columns, bias, bias_row, bias_lane, scratch, out, out_row, out_lane
 ):  # fmt: skip
     """Rows times a few columns; bias and results lie `_row` elements apart by rows and `_lane` by columns."""
-    vector = lanes_of(x)
-    most = 2 * vector if columns <= COLUMNS_OF_TWO else vector
-    start, sums = cast(scratch, x), cast(offset(scratch, SUMS_SLOTS), x)
-    for i in range(0, rows, most):
-        valid = min(most, rows - i)
-        if i == 0 or bias_row > 0:
+    most = (2 if columns <= COLUMNS_OF_TWO else 1) * lanes_of(x)
+    start = cast(scratch, x)
+    for group in range((rows + most - 1) // most):
+        first = max(0, min(group * most, rows - most))  # the last rows once more, rather than rows that do not exist
+        if group == 0 or bias_row > 0:
             for j in range(columns):
                 for r in range(most):
-                    start[j * most + r] = bias[min(i + r, rows - 1) * bias_row + j * bias_lane]
-        columns_tile(columns, offset(x, i * x_step), x_step, valid, run, ahead, w, start, sums)
-        target = offset(out, i * out_row)
-        if out_row == 1 and valid == most:
-            for j in range(columns):
-                for r in range(0, most, vector):
-                    store(target, j * out_lane + r, load(sums, j * most + r))
+                    start[j * most + r] = bias[min(first + r, rows - 1) * bias_row + j * bias_lane]
+        if rows >= most:
+            target = offset(out, first * out_row)
+            columns_tile(columns, offset(x, first * x_step), x_step, run, ahead, w, start, target, out_row, out_lane)
         else:
-            for r in range(valid):
+            _copied_times_columns(x, x_step, rows, run, w, columns, most, start, cast(offset(scratch, START_SLOTS), x))
+            for r in range(rows):
                 for j in range(columns):
-                    target[r * out_row + j * out_lane] = sums[j * most + r]
+                    out[r * out_row + j * out_lane] = start[j * most + r]
+
+
+@device
+def _copied_times_columns(x, x_step, rows, run, w, columns, most, sums, copies):
+    """Fewer rows than a `columns_tile` has times a few columns, added to `sums`: rows that do not exist are zeros."""
+    clear_run(copies, most * ROW_COPY)
+    for k in range(0, run, ROW_COPY):
+        count = min(ROW_COPY, run - k)
+        for r in range(rows):
+            copy_run(offset(copies, r * ROW_COPY), offset(x, r * x_step + k), count)
+        columns_tile(columns, copies, ROW_COPY, count, 0, offset(w, k * columns), sums, sums, 1, most)
 
 
 @kernel

@@ -76,20 +76,18 @@ def _strided_tile(rows: int, vectors: int) -> Any:
 def _columns_tile(columns: int, vectors: int) -> Any:
     """The tile; its arguments are described at `columns_tile`."""
 
-    def tile(typingctx, x, x_step, valid, run, ahead, w, start, sums_out):
+    def tile(typingctx, x, x_step, run, ahead, w, start, out, out_row, out_lane):
         from numba.core import types
 
         i64 = types.int64
 
         def codegen(context, builder, signature, args):
-            x, x_step, valid, run, ahead, w, start, sums_out = args
+            x, x_step, run, ahead, w, start, out, out_row, out_lane = args
             e = TileEmitter(builder, signature.args[0].dtype)
-            last = builder.sub(valid, e.constant(1))  # rows that do not exist are the last one again
-            numbers = [e.constant(i) for i in range(vectors * e.lanes)]
-            numbers = [builder.select(builder.icmp_signed("<", i, last), i, last) for i in numbers]
-            rows = [e.at(x, builder.mul(x_step, i)) for i in numbers]
-            reader = ColumnReader(e, rows, ahead)
-            places = [(j * vectors + v) * e.lanes for v in range(vectors) for j in range(columns)]
+            offsets = [builder.mul(x_step, e.constant(i)) for i in range(e.lanes)]
+            firsts = [e.at(x, builder.mul(x_step, e.constant(v * e.lanes))) for v in range(vectors)]
+            reader = ColumnReader(e, firsts, offsets, ahead)
+            places = [(v, j) for v in range(vectors) for j in range(columns)]
 
             def add(k, sums, read):
                 new = []
@@ -105,18 +103,32 @@ def _columns_tile(columns: int, vectors: int) -> Any:
                         e.keep_order()  # lest weights are kept for the next vector, for which there is no register
                 return new
 
-            sums = [e.load(e.at(start, place)) for place in places]
+            sums = [e.load(e.at(start, (j * vectors + v) * e.lanes)) for v, j in places]
             sums = reader.walk(
                 run,
                 sums,
                 lambda k, sums: add(k, sums, reader.read),
                 lambda k, sums: add(k, sums, lambda k, v: [reader.one(k, v)]),
             )
-            for total, place in zip(sums, places, strict=True):
-                e.store(total, e.at(sums_out, place))
+            columns_out = [e.at(out, builder.mul(out_lane, e.constant(j))) for j in range(columns)]
+
+            def store_vectors():
+                for total, (v, j) in zip(sums, places, strict=True):
+                    e.store(total, e.at(columns_out[j], v * e.lanes))
+                return []
+
+            def store_elements():
+                for total, (v, j) in zip(sums, places, strict=True):
+                    for i in range(e.lanes):
+                        row = builder.mul(out_row, e.constant(v * e.lanes + i))
+                        element = builder.extract_element(total, e.ir.Constant(e.i32, i))
+                        builder.store(element, e.at(columns_out[j], row), align=e.itemsize)
+                return []
+
+            choose(e, "store", builder.icmp_signed("==", out_row, e.constant(1)), store_vectors, store_elements)
             return context.get_dummy_value()
 
-        return types.void(x, i64, i64, i64, i64, w, start, sums_out), codegen
+        return types.void(x, i64, i64, i64, w, start, out, i64, i64), codegen
 
     return intrinsic(tile)
 
@@ -213,28 +225,29 @@ def long_tile(rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes
 
 
 @inlined
-def columns_tile(columns, x, x_step, valid, run, ahead, w, start, sums):
+def columns_tile(columns, x, x_step, run, ahead, w, start, out, out_row, out_lane):
     """As many rows as one vector has lanes, or two up to `COLUMNS_OF_TWO` columns, times a few columns of weights.
 
     columns : 1 to `MOST_COLUMNS`
-    x, x_step, valid : first input row, elements from each to the next, how many of the tile's rows exist (at least 1)
+    x, x_step : first input row, elements from each to the next
     run, w : elements of an input row that are multiplied; weights, ``w[k * columns + j]``
     ahead : how many elements before they are read cache lines are asked for
-    start, sums : what the sums begin with and become, ``[j * rows + i]``, whole vectors
+    start : what the sums begin with, ``[j * rows + i]``, whole vectors
+    out, out_row, out_lane : first result; elements from there to that of the next row, and of the next column
     """
     if columns == 1:
-        _columns_1(x, x_step, valid, run, ahead, w, start, sums)
+        _columns_1(x, x_step, run, ahead, w, start, out, out_row, out_lane)
     elif columns == 2:
-        _columns_2(x, x_step, valid, run, ahead, w, start, sums)
+        _columns_2(x, x_step, run, ahead, w, start, out, out_row, out_lane)
     elif columns == 3:
-        _columns_3(x, x_step, valid, run, ahead, w, start, sums)
+        _columns_3(x, x_step, run, ahead, w, start, out, out_row, out_lane)
     elif columns == 4:
-        _columns_4(x, x_step, valid, run, ahead, w, start, sums)
+        _columns_4(x, x_step, run, ahead, w, start, out, out_row, out_lane)
     elif columns == 5:
-        _columns_5(x, x_step, valid, run, ahead, w, start, sums)
+        _columns_5(x, x_step, run, ahead, w, start, out, out_row, out_lane)
     elif columns == 6:
-        _columns_6(x, x_step, valid, run, ahead, w, start, sums)
+        _columns_6(x, x_step, run, ahead, w, start, out, out_row, out_lane)
     elif columns == 7:
-        _columns_7(x, x_step, valid, run, ahead, w, start, sums)
+        _columns_7(x, x_step, run, ahead, w, start, out, out_row, out_lane)
     else:
-        _columns_8(x, x_step, valid, run, ahead, w, start, sums)
+        _columns_8(x, x_step, run, ahead, w, start, out, out_row, out_lane)
