@@ -8,8 +8,8 @@ import numpy as np
 
 from ..kernels.pool_walk import COUNT_INPUT
 from ._check import check_float, check_tensor_like
+from ._pool_launch import average_backward, average_forward, max_backward, max_forward
 from ._pool_plan import adaptive_geometry
-from .pool import average_backward, average_forward, max_backward, max_forward
 
 if TYPE_CHECKING:
     from typing import Any
