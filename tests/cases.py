@@ -55,7 +55,7 @@ class ConvCase(NamedTuple):
 
     def __str__(self):
         if self.name:
-            return self.name
+            return self.name.replace(" ", "-")
         text = f"{len(self.size)}d n{self.batch} c{self.in_channels}-{self.out_channels} {_by(self.size)}"
         text += f" k{_by(self.kernel)} s{_by(self.stride)} p{_by(self.padding)} d{_by(self.dilation)} g{self.groups}"
         return f"{text} {_by(self.padding_mode)} {self.dtype} {self.order}".replace(" ", "-")
@@ -103,7 +103,7 @@ class PoolCase(NamedTuple):
 
     def __str__(self):
         if self.name:
-            return self.name
+            return self.name.replace(" ", "-")
         text = (
             f"{len(self.size)}d n{self.batch} c{self.channels} {_by(self.size)} k{_by(self.kernel)} s{_by(self.stride)}"
         )

@@ -1,6 +1,5 @@
 """Convolution by Fourier transforms: values against the oracle, every way of cutting, errors, the choice."""
 
-import functools
 import math
 
 import hypothesis
@@ -15,68 +14,27 @@ from numbacnn.kernels._build import kernel
 from numbacnn.kernels._target import target
 from numbacnn.kernels.fft_passes import join, split
 from numbacnn.ops import conv_backward_data, conv_backward_weight, conv_forward, explain
-from numbacnn.ops.conv import fft, fft_dense, fft_depthwise, fft_plan, fft_tables
+from numbacnn.ops.conv import fft_dense, fft_depthwise, fft_plan, fft_tables
 from numbacnn.ops.conv.plan import DIRECTIONS
 from numbacnn.ops.geometry import conv_geometry
 from tests import naive
 from tests.bits import assert_same_bits
 from tests.cases import CONV_CASES, ConvCase
-from tests.ops.conv.plans import forget_plans
+from tests.ops.conv import checks
 
 ALGORITHM = "fft"
 # Of the largest result, for the normally distributed data of these tests.
 TOLERANCE = {"float32": 1e-6, "float64": 1e-14}
 
 
-def geometry_of(case):
-    return conv_geometry(case.input_shape, case.weight_shape, **case.options, warn=False)
-
-
-def directions(case):
-    return [direction for direction in DIRECTIONS if fft.accepts(direction, geometry_of(case)) is None]
-
-
-@functools.cache
-def operands(case):
-    """Input, weight, bias, gradient of the output."""
-    generator = np.random.default_rng(case.in_channels * 100 + case.size[-1])
-    shapes = case.input_shape, case.weight_shape, (case.out_channels,), geometry_of(case).output_shape
-    return [generator.standard_normal(shape).astype(case.dtype) for shape in shapes]
-
-
-def results(case, algorithm=ALGORITHM, arrays=None):
-    """What each direction that the algorithm takes gives."""
-    x, weight, bias, grad = arrays or operands(case)
-    options = {**case.options, "algorithm": algorithm}
-    calls = {
-        "forward": lambda: conv_forward(x, weight, bias, **options),
-        "backward_data": lambda: conv_backward_data(grad, weight, x.shape, **options),
-        "backward_weight": lambda: conv_backward_weight(grad, x, weight.shape, **options),
-    }
-    return [calls[direction]() for direction in directions(case)]
-
-
-def expected(case, arrays=None):
-    x, weight, bias, grad = arrays or operands(case)
-    calls = {
-        "forward": lambda: naive.conv_forward(x, weight, bias, **case.options),
-        "backward_data": lambda: naive.conv_backward_data(grad, weight, x.shape, **case.options),
-        "backward_weight": lambda: naive.conv_backward_weight(grad, x, weight.shape, **case.options),
-    }
-    return [calls[direction]() for direction in directions(case)]
+def results(case, operands=None, algorithm=ALGORITHM):
+    operands = operands or checks.normal_operands(case)
+    return checks.results(case, operands, checks.directions(case, ALGORITHM), algorithm)
 
 
 def check(case, cancelling=False):
-    """Errors as a share of the largest result; of sums of magnitudes where all may be small or padding."""
-    assert {"forward", "backward_weight"} <= set(directions(case))
-    scales = wants = expected(case)
-    if cancelling:
-        scales = expected(case, [np.abs(array) for array in operands(case)])
-    for got, want, scale in zip(results(case), wants, scales, strict=True):
-        assert got.dtype == case.dtype
-        assert got.shape == want.shape
-        error = np.abs(got - want).max(initial=0)
-        assert error <= TOLERANCE[case.dtype] * (np.abs(scale).max(initial=0) + cancelling)
+    taken = checks.check_close(case, ALGORITHM, TOLERANCE[case.dtype], cancelling)
+    assert {"forward", "backward_weight"} <= set(taken)
 
 
 # ---------------------------------------------------------------------------------------------------------- transforms
@@ -170,7 +128,7 @@ def test_dense_channels(in_channels, out_channels):
     check(ConvCase(3, in_channels, out_channels + (in_channels == out_channels == 1), (50,), (21,), padding=10))
 
 
-@pytest.mark.parametrize("case", [case for case in CONV_CASES if len(directions(case)) == 3], ids=str)
+@pytest.mark.parametrize("case", [case for case in CONV_CASES if len(checks.directions(case, ALGORITHM)) == 3], ids=str)
 def test_table(case):
     check(case)
 
@@ -224,62 +182,58 @@ CUT = [
 ]
 
 
-@pytest.mark.parametrize("case", CUT, ids=lambda case: case.name.replace(" ", "-"))
-def test_portions_change_no_bit(case, monkeypatch):
+def block_bytes(case):
+    """What one vector's rows of a block take, for every direction."""
+    return [fft_plan.cut_of(checks.geometry_of(case), d).rows * fft_plan.row_bytes() for d in DIRECTIONS]
+
+
+@pytest.mark.parametrize("case", CUT, ids=str)
+def test_portions_change_no_bit(case, tune):
     """Units, panels and vectors at a time; memory other than the scratch. (Runs are the geometry's: they may.)"""
 
     def bits():
-        forget_plans()
         return [result.tobytes() for result in results(case)]
 
-    try:
-        usual = bits()
-        monkeypatch.setattr(fft_plan, "SCRATCH_SLOTS", 0)
-        assert bits() == usual
-        block = (
-            max(fft_plan.cut_of(geometry_of(case), direction).rows for direction in DIRECTIONS) * fft_plan.row_bytes()
-        )
-        monkeypatch.setattr(fft_dense, "WORKSPACE_BYTES", 3 * block)
-        monkeypatch.setattr(fft_dense, "VALUES_BYTES", 10 * block)
-        monkeypatch.setattr(fft_dense, "PRODUCTS_BYTES", 6 * block)
-        monkeypatch.setattr(fft_dense, "SPECTRA_BYTES", 40 * block)
-        monkeypatch.setattr(fft_dense, "CUTS", 3)
-        monkeypatch.setattr(fft_depthwise, "SPECTRA_BYTES", 2 * block)
-        monkeypatch.setattr(fft_depthwise, "WORKSPACE_BYTES", 3 * block)
-        many = bits()
-        if "depthwise" in case.name:  # sums over chunks follow the memory there is
-            assert many[:2] == usual[:2]
-        else:
-            assert many == usual
-    finally:
-        forget_plans()
+    usual = bits()
+    tune(fft_plan, SCRATCH_SLOTS=0)
+    assert bits() == usual
+    block = max(block_bytes(case))
+    tune(
+        fft_dense,
+        WORKSPACE_BYTES=3 * block,
+        VALUES_BYTES=10 * block,
+        PRODUCTS_BYTES=6 * block,
+        SPECTRA_BYTES=40 * block,
+        CUTS=3,
+    )
+    tune(fft_depthwise, SPECTRA_BYTES=2 * block, WORKSPACE_BYTES=3 * block)
+    many = bits()
+    if "depthwise" in case.name:  # sums over chunks follow the memory there is
+        assert many[:2] == usual[:2]
+    else:
+        assert many == usual
 
 
-@pytest.mark.parametrize("case", CUT[:3], ids=lambda case: case.name.replace(" ", "-"))
-def test_runs(case, monkeypatch):
+@pytest.mark.parametrize("case", CUT[:3], ids=str)
+def test_runs(case, tune):
     """Sums over channels in several parts."""
-    block = min(fft_plan.cut_of(geometry_of(case), direction).rows for direction in DIRECTIONS) * fft_plan.row_bytes()
-    monkeypatch.setattr(fft_dense, "VALUES_BYTES", 2 * block)
-    monkeypatch.setattr(fft_dense, "SPECTRA_BYTES", 4 * block)
-    forget_plans()
-    try:
-        check(case)
-    finally:
-        forget_plans()
+    block = min(block_bytes(case))
+    tune(fft_dense, VALUES_BYTES=2 * block, SPECTRA_BYTES=4 * block)
+    check(case)
 
 
-@pytest.mark.parametrize("case", CUT, ids=lambda case: case.name.replace(" ", "-"))
+@pytest.mark.parametrize("case", CUT, ids=str)
 def test_same_bits_on_any_threads(case):
     assert_same_bits(lambda: tuple(results(case)))
 
 
-@pytest.mark.parametrize("case", CUT, ids=lambda case: case.name.replace(" ", "-"))
+@pytest.mark.parametrize("case", CUT, ids=str)
 def test_a_batch_gives_the_bits_of_its_samples(case):
-    x, weight, bias, grad = operands(case)
+    operands = checks.normal_operands(case)
     y, grad_input, *_ = results(case)
     for n in range(case.batch):
-        single = case._replace(batch=1)
-        alone = results(single, arrays=(x[n : n + 1], weight, bias, grad[n : n + 1]))
+        one = slice(n, n + 1)
+        alone = results(case._replace(batch=1), operands._replace(x=operands.x[one], grad=operands.grad[one]))
         assert alone[0].tobytes() == y[n : n + 1].tobytes()
         assert alone[1].tobytes() == grad_input[n : n + 1].tobytes()
 
@@ -293,9 +247,9 @@ def test_float32_error(taps, groups):
     """The documented bound, against float64; of data with a mean as well, whose sums are large."""
     for shift in (0.0, 3.0):
         case = ConvCase(1, 8, 8, (2000,), (taps,), padding=taps // 2, groups=groups)
-        arrays = [array + np.float32(shift) for array in operands(case)]
-        exact = results(case._replace(dtype="float64"), "indirect", [array.astype(float) for array in arrays])
-        for got, want in zip(results(case, arrays=arrays), exact, strict=True):
+        operands = checks.Operands(*(array + np.float32(shift) for array in checks.normal_operands(case)))
+        exact = results(case, checks.Operands(*(array.astype(float) for array in operands)), "indirect")
+        for got, want in zip(results(case, operands), exact, strict=True):
             assert np.abs(got - want).max() <= 1e-6 * np.abs(want).max()
 
 

@@ -10,10 +10,9 @@ from numbacnn.kernels.conv_strips import MAX_POINTS
 from numbacnn.ops import conv_backward_data, conv_forward, explain
 from numbacnn.ops.conv import grouped
 from numbacnn.ops.geometry import conv_geometry
-from tests import naive
 from tests.bits import assert_same_bits
-from tests.cases import ConvCase, conv_arrays, integers
-from tests.ops.conv.plans import forget_plans
+from tests.cases import ConvCase, conv_arrays
+from tests.ops.conv import checks
 
 
 def case_of(groups, inputs, outputs, size, kernel, stride=1, padding=0, dilation=1, batch=1, **more):
@@ -21,18 +20,7 @@ def case_of(groups, inputs, outputs, size, kernel, stride=1, padding=0, dilation
 
 
 def check(case):
-    x, weight, bias = conv_arrays(case)
-    options = {**case.options, "algorithm": "grouped"}
-    expected = naive.conv_forward(x, weight, **case.options)
-    along = (-1, *[1] * len(case.size))
-    actual = conv_forward(x, weight, bias, **options)
-    np.testing.assert_array_equal(actual, expected + bias.reshape(along))
-    assert actual.dtype == case.dtype
-    np.testing.assert_array_equal(conv_forward(x, weight, **options), expected)
-    grad, in_bias = integers(expected.shape, case.dtype, seed=3), integers((case.in_channels,), case.dtype, seed=4)
-    expected = naive.conv_backward_data(grad, weight, case.input_shape, **case.options)
-    actual = conv_backward_data(grad, weight, case.input_shape, bias=in_bias, **options)
-    np.testing.assert_array_equal(actual, expected + in_bias.reshape(along))
+    checks.check(case, "grouped", ["forward", "backward_data"])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -79,20 +67,17 @@ def test_shapes(case):
 
 @pytest.mark.parametrize(("limit", "value"), [("GROUP_BYTES", 2048), ("PANEL_BYTES", 1), ("RING_BYTES", 1)])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_segments_and_panels(monkeypatch, limit, value, stride):
+def test_segments_and_panels(tune, limit, value, stride):
     """Rows cut into segments, groups copied one by one: the same bits."""
     case = case_of(5, 8, 8, (6, 70), (3, 3), stride, 1, batch=2)
     x, weight, _ = (array / 3 for array in conv_arrays(case))
     options = {**case.options, "algorithm": "grouped"}
     y = conv_forward(x, weight, **options)
     grad = conv_backward_data(y, weight, x.shape, **options)
-    forget_plans()
-    monkeypatch.setattr(grouped, limit, value)
-    monkeypatch.setattr(grouped, "SHORTEST_SEGMENT", 12)
+    tune(grouped, SHORTEST_SEGMENT=12, **{limit: value})
     check(case)
     assert conv_forward(x, weight, **options).tobytes() == y.tobytes()
     assert conv_backward_data(y, weight, x.shape, **options).tobytes() == grad.tobytes()
-    forget_plans()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -8,45 +8,30 @@ from numbacnn.kernels.conv_pointwise import OWN_BYTES
 from numbacnn.kernels.strided_tile import MOST_COLUMNS
 from numbacnn.kernels.tile import tile_lanes
 from numbacnn.ops import conv_backward_data, conv_backward_weight, conv_forward, explain
-from numbacnn.ops.conv import blocking, pointwise, pointwise_plan
-from numbacnn.ops.geometry import conv_geometry
+from numbacnn.ops.conv import blocking, pointwise_plan
 from tests import naive
 from tests.bits import assert_same_bits
-from tests.cases import CONV_CASES, ConvCase, conv_arrays, integers
-from tests.ops.conv.plans import forget_plans
+from tests.cases import CONV_CASES, ConvCase, integers
+from tests.ops.conv import checks
 
 ALGORITHM = "pointwise"
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
-def accepted(case):
-    return pointwise.accepts("forward", conv_geometry(case.input_shape, case.weight_shape, **case.options)) is None
-
-
 def check(case):
-    """Forward and data gradient, with and without bias and what follows, equal the oracle's."""
-    x, weight, bias = conv_arrays(case)
-    options = {**case.options, "algorithm": ALGORITHM}
-    y = naive.conv_forward(x, weight, **case.options)
-    columns = (-1, *[1] * len(case.size))
-    np.testing.assert_array_equal(conv_forward(x, weight, **options, warn=False), y)
-    got = conv_forward(x, weight, bias, **options, warn=False)
-    np.testing.assert_array_equal(got, y + bias.reshape(columns))
-    assert got.dtype == case.dtype
+    """Forward and data gradient, and what follows a forward convolution."""
+    checks.check(case, ALGORITHM, ["forward", "backward_data"])
+    x, weight, bias, *_ = checks.integer_operands(case)
+    y = checks.exact_result(case, "forward")
     residual = integers(y.shape, case.dtype, 5)
-    got = conv_forward(x, weight, bias, residual=residual, activation="relu6", **options, warn=False)
-    np.testing.assert_array_equal(got, np.clip(y + bias.reshape(columns) + residual, 0, 6))
-
-    grad = integers(y.shape, case.dtype, 3)
-    grad_x = naive.conv_backward_data(grad, weight, case.input_shape, **case.options)
-    np.testing.assert_array_equal(conv_backward_data(grad, weight, case.input_shape, **options), grad_x)
-    bias = integers((case.in_channels,), case.dtype, 4)
-    got = conv_backward_data(grad, weight, case.input_shape, bias=bias, **options)
-    np.testing.assert_array_equal(got, grad_x + bias.reshape(columns))
-    assert got.dtype == case.dtype
+    got = conv_forward(x, weight, bias, residual=residual, activation="relu6", **case.options, algorithm=ALGORITHM)
+    np.testing.assert_array_equal(got, np.clip(y + checks.along_channels(bias, case) + residual, 0, 6))
 
 
-@pytest.mark.parametrize("case", [case for case in CONV_CASES if accepted(case)], ids=str)
+TAKEN = [case for case in CONV_CASES if "forward" in checks.directions(case, ALGORITHM)]
+
+
+@pytest.mark.parametrize("case", TAKEN, ids=str)
 def test_table(case):
     check(case)
 
@@ -85,13 +70,11 @@ def test_strides_of_other_ranks():
     check(ConvCase(2, 3, 4, (5, 6, 7), (1, 1, 1), (2, 3, 2)))
 
 
-def test_strided_rows_in_portions(monkeypatch):
+def test_strided_rows_in_portions(tune):
     """As many as are copied at a time; the last portion is smaller, and may be a single row."""
-    monkeypatch.setattr(pointwise_plan, "COPIED_BYTES", 0)
+    tune(pointwise_plan, COPIED_BYTES=0)
     for points in (31, 32, 33, 64, 65, 129):
-        forget_plans()
         check(ConvCase(1, 5, 20, (2 * points,), (1,), 2))
-    forget_plans()
 
 
 @DTYPES
@@ -102,11 +85,9 @@ def test_blocks_of_source_channels(dtype):
     check(ConvCase(1, pointwise_plan.DEPTH + 1, 70, (5, 5), (1, 1), groups=1, dtype=dtype))
 
 
-def test_blocks_that_pack_weights_of_many(monkeypatch):
-    monkeypatch.setattr(blocking, "PACKED_BYTES", 1024)
-    forget_plans()
+def test_blocks_that_pack_weights_of_many(tune):
+    tune(blocking, PACKED_BYTES=1024)
     check(ConvCase(1, 300, 40, (30, 20), (1, 1)))
-    forget_plans()
 
 
 def test_last_panel_too_deep_for_columns():

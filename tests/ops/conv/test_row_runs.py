@@ -9,37 +9,15 @@ from numbacnn.errors import OptionError
 from numbacnn.ops import conv_backward_data, conv_backward_weight, conv_forward, explain
 from numbacnn.ops.conv import row_runs
 from numbacnn.ops.geometry import conv_geometry
-from tests import naive
 from tests.bits import assert_same_bits
-from tests.cases import CONV_CASES, ConvCase, conv_arrays, integers
+from tests.cases import ConvCase
+from tests.ops.conv import checks
 
 ALGORITHM = "row_runs"
 
 
-def accepted(case):
-    geometry = conv_geometry(case.input_shape, case.weight_shape, **case.options)
-    return row_runs.accepts("forward", geometry) is None
-
-
 def check(case):
-    """Forward, with and without bias, and weight gradient equal the oracle's."""
-    x, weight, bias = conv_arrays(case)
-    y = conv_forward(x, weight, bias, **case.options, algorithm=ALGORITHM)
-    expected = naive.conv_forward(x, weight, **case.options)
-    assert y.dtype == case.dtype
-    np.testing.assert_array_equal(y, expected + bias.reshape(-1, *[1] * len(case.size)))
-    np.testing.assert_array_equal(conv_forward(x, weight, **case.options, algorithm=ALGORITHM), expected)
-    grad = integers(y.shape, case.dtype, seed=3)
-    got = conv_backward_weight(grad, x, case.weight_shape, **case.options, algorithm=ALGORITHM)
-    assert got.dtype == case.dtype
-    np.testing.assert_array_equal(
-        got, naive.conv_backward_weight(grad, x, case.weight_shape, **case.options) if case.batch else 0
-    )
-
-
-@pytest.mark.parametrize("case", [case for case in CONV_CASES if accepted(case)], ids=str)
-def test_table(case):
-    check(case)
+    checks.check(case, ALGORITHM, ["forward", "backward_weight"])
 
 
 @pytest.mark.parametrize(

@@ -4,47 +4,22 @@ import numpy as np
 import pytest
 
 from numbacnn.ops import conv_backward_data
-from numbacnn.ops.conv import row_runs, row_runs_data
-from numbacnn.ops.geometry import conv_geometry
-from tests import naive
+from numbacnn.ops.conv import row_runs_data
 from tests.bits import assert_same_bits
-from tests.cases import CONV_CASES, ConvCase, conv_arrays, integers
-from tests.ops.conv.plans import forget_plans
+from tests.cases import ConvCase
+from tests.ops.conv import checks
 
 ALGORITHM = "row_runs"
 
 
-def geometry(case):
-    return conv_geometry(case.input_shape, case.weight_shape, **case.options)
-
-
 def bands(case):
     """How many the output of a sample is cut into, along rows and along columns."""
-    record = row_runs_data.plan(geometry(case), 4, False)[0]
+    record = row_runs_data.plan(checks.geometry_of(case), 4, False)[0]
     return record.row_blocks, record.column_blocks
 
 
 def check(case):
-    """With and without bias, it equals the oracle's."""
-    _, weight, _ = conv_arrays(case)
-    grad = integers(geometry(case).output_shape, case.dtype, seed=3)
-    bias = integers((case.input_shape[1],), case.dtype, seed=4)
-    expected = np.zeros(case.input_shape)
-    if case.batch:
-        expected = naive.conv_backward_data(grad, weight, case.input_shape, **case.options)
-    options = {**case.options, "algorithm": ALGORITHM}
-    got = conv_backward_data(grad, weight, case.input_shape, **options)
-    assert (got.shape, got.dtype) == (case.input_shape, case.dtype)
-    np.testing.assert_array_equal(got, expected)
-    got = conv_backward_data(grad, weight, case.input_shape, bias=bias, **options)
-    np.testing.assert_array_equal(got, expected + bias.reshape(-1, *[1] * len(case.size)))
-
-
-@pytest.mark.parametrize(
-    "case", [case for case in CONV_CASES if row_runs.accepts("backward_data", geometry(case)) is None], ids=str
-)
-def test_table(case):
-    check(case)
+    checks.check(case, ALGORITHM, ["backward_data"])
 
 
 @pytest.mark.parametrize(("out_channels", "in_channels"), [(1, 1), (5, 2), (8, 3), (16, 4), (17, 5), (33, 8), (9, 12)])
@@ -95,13 +70,11 @@ def test_bands(case, cut):
     check(case._replace(dtype="float64"))
 
 
-def test_samples_go_through_in_portions(monkeypatch):
+def test_samples_go_through_in_portions(tune):
     case = ConvCase(5, 3, 4, (40, 41), (3, 3), padding=1)
-    record = row_runs_data.plan(geometry(case), 4, False)[0]
-    forget_plans()
-    monkeypatch.setattr(row_runs_data, "RIM_BYTES", 2 * record.row_blocks * record.rim * 4)
+    record = row_runs_data.plan(checks.geometry_of(case), 4, False)[0]
+    tune(row_runs_data, RIM_BYTES=2 * record.row_blocks * record.rim * 4)
     check(case)
-    forget_plans()
 
 
 def test_no_batch():

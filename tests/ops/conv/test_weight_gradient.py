@@ -8,20 +8,14 @@ from numbacnn.kernels.tile import tile_lanes
 from numbacnn.ops import conv_backward_weight
 from numbacnn.ops.conv import weight_gradient, weight_gradient_groups, weight_gradient_in_place
 from numbacnn.ops.geometry import conv_geometry
-from tests import naive
-from tests.cases import ConvCase, conv_arrays, integers
-from tests.ops.conv.plans import forget_plans
+from tests.cases import ConvCase
+from tests.ops.conv import checks
 
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
 def check(case):
-    x, _, _ = conv_arrays(case)
-    spatial = len(case.input_shape) - 2
-    geometry = conv_geometry(case.input_shape, case.weight_shape, **case.options)
-    grad = integers((case.input_shape[0], case.weight_shape[0], *geometry.output[-spatial:]), case.dtype, seed=3)
-    actual = conv_backward_weight(grad, x, case.weight_shape, algorithm="indirect", **case.options)
-    np.testing.assert_array_equal(actual, naive.conv_backward_weight(grad, x, case.weight_shape, **case.options))
+    checks.check(case, "indirect", ["backward_weight"])
 
 
 def single_tap(channels, size, stride=1, dtype="float32"):
@@ -60,10 +54,10 @@ FAR = [
 
 
 @dtypes
-@pytest.mark.parametrize("case", [case._replace(name=case.name.replace(" ", "-")) for case in FAR], ids=str)
+@pytest.mark.parametrize("case", FAR, ids=str)
 def test_copied_rows(case, dtype):
     case = case._replace(dtype=dtype)
-    g = conv_geometry(case.input_shape, case.weight_shape, **case.options)
+    g = checks.geometry_of(case)
     assert not weight_gradient_in_place.accepts(g, np.dtype(dtype).itemsize)
     check(case)
 
@@ -96,10 +90,10 @@ SMALL_GROUPS = [
 
 
 @dtypes
-@pytest.mark.parametrize("case", [case._replace(name=case.name.replace(" ", "-")) for case in SMALL_GROUPS], ids=str)
+@pytest.mark.parametrize("case", SMALL_GROUPS, ids=str)
 def test_small_groups(case, dtype):
     case = case._replace(dtype=dtype)
-    g = conv_geometry(case.input_shape, case.weight_shape, **case.options)
+    g = checks.geometry_of(case)
     if tile_lanes(4) == 16:
         assert weight_gradient_groups.accepts(g, np.dtype(dtype).itemsize)
     check(case)
@@ -109,23 +103,10 @@ def test_small_groups(case, dtype):
 def test_groups_that_are_not_small_or_whole(channels):
     per_group_in, per_group_out = channels
     case = ConvCase(2, 4 * per_group_in, 4 * per_group_out, (11, 12), (3, 3), padding=1, groups=4)
-    g = conv_geometry(case.input_shape, case.weight_shape, **case.options)
+    g = checks.geometry_of(case)
     if tile_lanes(4) == 16:
         assert not weight_gradient_groups.accepts(g, 4)
     check(case)
-
-
-@pytest.fixture
-def numbers(monkeypatch):
-    """Set tuning numbers of `weight_gradient`, with no plan made before or left behind."""
-
-    def set_numbers(**numbers):
-        for name, value in numbers.items():
-            monkeypatch.setattr(weight_gradient, name, value)
-        forget_plans()
-
-    yield set_numbers
-    forget_plans()
 
 
 @pytest.mark.parametrize(
@@ -151,8 +132,8 @@ def numbers(monkeypatch):
     ],
     ids=["pointwise", "pointwise float64", "few", "nine taps", "groups"],
 )
-def test_any_cut_gives_the_same_values(case, changed, numbers):
-    numbers(**changed)
+def test_any_cut_gives_the_same_values(case, changed, tune):
+    tune(weight_gradient, **changed)
     check(case)
 
 

@@ -1,6 +1,5 @@
 """Winograd convolution: values against the oracle within stated errors, every way of cutting, the choice, precision."""
 
-import functools
 import re
 
 import numpy as np
@@ -11,69 +10,27 @@ from numbacnn import functional as F
 from numbacnn.errors import OptionError
 from numbacnn.kernels import conv_winograd_weight, winograd_domain
 from numbacnn.kernels.tile import MAX_ROWS
-from numbacnn.ops import conv_backward_data, conv_backward_weight, conv_forward, explain
-from numbacnn.ops.conv import winograd, winograd_tiles, winograd_weight
-from numbacnn.ops.geometry import collapse, conv_geometry
-from tests import naive
+from numbacnn.ops import conv_forward, explain
+from numbacnn.ops.conv import plan, winograd, winograd_tiles, winograd_weight
 from tests.bits import assert_same_bits
 from tests.cases import CONV_CASES, ConvCase
+from tests.ops.conv import checks
 
 ALGORITHM = "winograd"
 # Of the largest result, for the normally distributed data of these tests.
 TOLERANCE = {"float32": 1e-5, "float64": 2e-14}
 
 
-def users_geometry(case):
-    return conv_geometry(case.input_shape, case.weight_shape, **case.options, warn=False)
-
-
-def geometry_of(case):
-    """What runs."""
-    return collapse(users_geometry(case))
-
-
 def directions(case):
-    every = ("forward", "backward_data", "backward_weight")
-    return [direction for direction in every if winograd.accepts(direction, geometry_of(case)) is None]
-
-
-@functools.cache
-def operands(case):
-    """Input, weight, bias, gradient of the output."""
-    generator = np.random.default_rng(case.in_channels * 100 + case.size[-1])
-    shapes = case.input_shape, case.weight_shape, (case.out_channels,), users_geometry(case).output_shape
-    return [generator.standard_normal(shape).astype(case.dtype) for shape in shapes]
+    return checks.directions(case, ALGORITHM)
 
 
 def results(case, algorithm=ALGORITHM):
-    """What each direction that the algorithm takes gives."""
-    x, weight, bias, grad = operands(case)
-    options = {**case.options, "algorithm": algorithm}
-    calls = {
-        "forward": lambda: conv_forward(x, weight, bias, **options),
-        "backward_data": lambda: conv_backward_data(grad, weight, x.shape, **options),
-        "backward_weight": lambda: conv_backward_weight(grad, x, weight.shape, **options),
-    }
-    return [calls[direction]() for direction in directions(case)]
-
-
-def expected(case):
-    x, weight, bias, grad = operands(case)
-    calls = {
-        "forward": lambda: naive.conv_forward(x, weight, bias, **case.options),
-        "backward_data": lambda: naive.conv_backward_data(grad, weight, x.shape, **case.options),
-        "backward_weight": lambda: naive.conv_backward_weight(grad, x, weight.shape, **case.options),
-    }
-    return [calls[direction]() for direction in directions(case)]
+    return checks.results(case, checks.normal_operands(case), directions(case), algorithm)
 
 
 def check(case):
-    assert "forward" in directions(case)
-    for got, want in zip(results(case), expected(case), strict=True):
-        assert got.dtype == case.dtype
-        assert got.shape == want.shape
-        error = np.abs(got - want).max(initial=0)
-        assert error <= TOLERANCE[case.dtype] * np.abs(want).max(initial=0)
+    assert "forward" in checks.check_close(case, ALGORITHM, TOLERANCE[case.dtype])
 
 
 # -------------------------------------------------------------------------------------------------------------- values
@@ -192,49 +149,34 @@ CUT = [
 ]
 
 
-@pytest.mark.parametrize("case", CUT, ids=lambda case: case.name.replace(" ", "-"))
-def test_cutting_changes_no_bit(case, monkeypatch):
-    def forget_plans():
-        winograd.plan.cache_clear()
-        winograd.prepare.cache_clear()
-        winograd_weight.plan.cache_clear()
-        winograd_weight.prepare.cache_clear()
-
+@pytest.mark.parametrize("case", CUT, ids=str)
+def test_cutting_changes_no_bit(case, tune):
     def bits():
-        forget_plans()
         return [result.tobytes() for result in results(case)]
 
-    try:
-        usual = bits()
-        for got, want in zip(results(case), results(case, "indirect"), strict=True):
-            assert np.abs(got - want).max() <= TOLERANCE[case.dtype] * np.abs(want).max()
-        monkeypatch.setattr(winograd, "OWN_TILES", ())
-        assert bits() == usual
-        monkeypatch.setattr(winograd, "OWN_WEIGHT_TILES", 11)
-        monkeypatch.setattr(winograd_weight, "MOST_AT_ONCE_BYTES", 0)
-        assert bits() == usual
-        monkeypatch.setattr(winograd, "PORTION_BYTES", 1)
-        monkeypatch.setattr(winograd, "TILES", 7)
-        monkeypatch.setattr(winograd, "STEP_PANELS", 1)
-        monkeypatch.setattr(winograd, "BLOCKS", 3)
-        monkeypatch.setattr(winograd_tiles, "BLOCKS", 5)
-        monkeypatch.setattr(winograd_weight, "BLOCKS", 7)
-        monkeypatch.setattr(winograd_weight, "TILES", 5)
-        monkeypatch.setattr(winograd_weight, "LARGEST_PORTION_BYTES", 1 << 20)
-        assert bits() == usual
-    finally:
-        forget_plans()
+    usual = bits()
+    for got, want in zip(results(case), results(case, "indirect"), strict=True):
+        assert np.abs(got - want).max() <= TOLERANCE[case.dtype] * np.abs(want).max()
+    tune(winograd, OWN_TILES=())
+    assert bits() == usual
+    tune(winograd, OWN_WEIGHT_TILES=11)
+    tune(winograd_weight, MOST_AT_ONCE_BYTES=0)
+    assert bits() == usual
+    tune(winograd, PORTION_BYTES=1, TILES=7, STEP_PANELS=1, BLOCKS=3)
+    tune(winograd_tiles, BLOCKS=5)
+    tune(winograd_weight, BLOCKS=7, TILES=5, LARGEST_PORTION_BYTES=1 << 20)
+    assert bits() == usual
 
 
 def test_the_cases_meet_every_cut():
-    plans = [winograd.plan(geometry_of(case), "forward", np.dtype(case.dtype).itemsize) for case in CUT]
+    plans = [winograd.plan(checks.geometry_of(case), "forward", np.dtype(case.dtype).itemsize) for case in CUT]
     kinds = [(plan.parts[0].record.own_values, plan.parts[0].record.own_run > 0) for plan in plans]
     assert kinds[:5] == [(1, False), (1, False), (0, True), (0, True), (0, False)]
     assert plans[5].portion < plans[5].tile_blocks
     assert len(plans[6].parts) > 1
     assert len(plans[7].parts) > 1
     assert plans[7].parts[0].record.groups < 3
-    plans = [winograd_weight.plan(geometry_of(case), np.dtype(case.dtype).itemsize) for case in CUT]
+    plans = [winograd_weight.plan(checks.geometry_of(case), np.dtype(case.dtype).itemsize) for case in CUT]
     at_once = [plan.parts[0].sums.point_blocks == 0 for plan in plans]
     portions = [len(plan.parts[0].portions) for plan in plans]
     assert at_once == [False, False, True, True, False, False, True, True, False, False, True, False]
@@ -250,7 +192,7 @@ def test_blocks_fit_the_scratch(vector_bytes, itemsize, monkeypatch):
     for module in (winograd, winograd_tiles):
         monkeypatch.setattr(module, "tile_lanes", lambda itemsize: 2 * vector_bytes // itemsize)
     for case in [*CUT, ConvCase(1, 256, 256, (4000,), (3,)), ConvCase(8, 512, 512, (7, 7), (3, 3), padding=1)]:
-        g = winograd.plan.__wrapped__(geometry_of(case), "forward", itemsize).parts[0].record
+        g = winograd.plan.__wrapped__(checks.geometry_of(case), "forward", itemsize).parts[0].record
         own = g.products_point + g.own_values * g.values_point + (g.weight_point if g.own_run else 0)
         assert g.points_h * g.points_w * own * itemsize <= winograd_domain.PRODUCT_SLOTS * 8
         assert g.own_run <= g.run + 64 // itemsize
@@ -270,7 +212,7 @@ def test_tables_fit_the_scratch():
         assert -(-most // MAX_ROWS) * (MAX_ROWS + taps * (MAX_ROWS + 1)) <= winograd_domain.TABLE_SLOTS
 
 
-@pytest.mark.parametrize("case", CUT[:4], ids=lambda case: case.name.replace(" ", "-"))
+@pytest.mark.parametrize("case", CUT[:4], ids=str)
 def test_same_bits_on_any_threads(case):
     assert_same_bits(lambda: tuple(results(case)))
 
@@ -282,18 +224,12 @@ def test_same_bits_on_any_threads(case):
 @pytest.mark.parametrize("channels", [64, 1024])
 def test_float32_error(channels, taps):
     """The documented bound; a sum of products of float32 is about three times as exact."""
-    case = ConvCase(1, channels, 16, (16, 16), (taps, taps), padding=1, name=str(channels))
-    x, weight, bias, grad = operands(case)
-    double = case._replace(dtype="float64")
-    for got, want in zip(
-        results(case),
-        [
-            conv_forward(*(a.astype(float) for a in (x, weight, bias)), **case.options, algorithm="indirect"),
-            conv_backward_data(grad.astype(float), weight.astype(float), x.shape, **case.options, algorithm="indirect"),
-            conv_backward_weight(grad.astype(float), x.astype(float), weight.shape, **case.options, precision="exact"),
-        ][: len(directions(double))],
-        strict=True,
-    ):
+    case = ConvCase(1, channels, 16, (16, 16), (taps, taps), padding=1)
+    operands, taken = checks.normal_operands(case), directions(case)
+    assert taken == list(plan.DIRECTIONS)
+    double = checks.Operands(*(array.astype(float) for array in operands))
+    exact = checks.results(case, double, taken, "indirect")
+    for got, want in zip(checks.results(case, operands, taken, ALGORITHM), exact, strict=True):
         assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max()
 
 
