@@ -1,15 +1,22 @@
-"""The problems that are measured: one line of a table in `shapes/` each, and what follows from that line."""
+"""The problems that are measured: one line of a table in `shapes/` each, whose columns are the fields of a case."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 SHAPES = Path(__file__).parent / "shapes"
+
+
+class _Image:
+    """What has an input of shape (N, C, *spatial)."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (self.batch, self.channels, *self.spatial)
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,12 @@ class ConvCase:
     padding: tuple[int, ...]
     dilation: tuple[int, ...]
     groups: int
+
+    def __post_init__(self) -> None:
+        if self.in_channels % self.groups or self.out_channels % self.groups:
+            raise ValueError(f"{self.groups} groups do not divide {self.in_channels} -> {self.out_channels} channels")
+        if min(self.output_shape) < 1:
+            raise ValueError(f"the output would be empty: {self.output_shape}")
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -56,7 +69,7 @@ class ConvCase:
 
 
 @dataclass(frozen=True)
-class PoolCase:
+class PoolCase(_Image):
     """Maximum or average pooling."""
 
     directions: ClassVar[tuple[str, ...]] = ("forward", "backward")
@@ -71,9 +84,9 @@ class PoolCase:
     stride: tuple[int, ...]
     padding: tuple[int, ...]
 
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return (self.batch, self.channels, *self.spatial)
+    def __post_init__(self) -> None:
+        if self.mode not in ("max", "avg"):
+            raise ValueError(f"mode is max or avg, got {self.mode!r}")
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -88,7 +101,7 @@ class PoolCase:
 
 
 @dataclass(frozen=True)
-class NormCase:
+class NormCase(_Image):
     """Batch normalisation; `evaluation` uses the running statistics."""
 
     directions: ClassVar[tuple[str, ...]] = ("forward", "backward", "evaluation")
@@ -98,10 +111,6 @@ class NormCase:
     batch: int
     channels: int
     spatial: tuple[int, ...]
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return (self.batch, self.channels, *self.spatial)
 
     def work(self, direction: str, itemsize: int) -> float:
         """Bytes of the arrays of the input's size that go in and come out, each counted once."""
@@ -133,15 +142,11 @@ class LinearCase:
 
 
 @dataclass(frozen=True)
-class ActivationCase:
-    """An activation function; softmax runs along the channels."""
+class _Elementwise(_Image):
+    """A function of whole arrays."""
 
-    directions: ClassVar[tuple[str, ...]] = ("forward", "backward")
     unit: ClassVar[str] = "GB/s"
-    functions: ClassVar[tuple[str, ...]] = (
-        *("relu", "leaky_relu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh"),
-        *("softmax", "log_softmax"),
-    )
+    functions: ClassVar[tuple[str, ...]]
 
     name: str
     function: str
@@ -149,43 +154,40 @@ class ActivationCase:
     channels: int
     spatial: tuple[int, ...]
 
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return (self.batch, self.channels, *self.spatial)
-
-    def work(self, direction: str, itemsize: int) -> float:
-        """Bytes of the arrays that go in and come out, each counted once."""
-        return float(itemsize * (2 if direction == "forward" else 3) * math.prod(self.input_shape))
+    def __post_init__(self) -> None:
+        if self.function not in self.functions:
+            raise ValueError(f"the function is one of {', '.join(self.functions)}, got {self.function!r}")
 
     def __str__(self) -> str:
         return f"{self.function} of {_shape(self.input_shape)}"
 
 
 @dataclass(frozen=True)
-class ArithmeticCase:
+class ActivationCase(_Elementwise):
+    """An activation function; softmax runs along the channels."""
+
+    directions: ClassVar[tuple[str, ...]] = ("forward", "backward")
+    functions: ClassVar[tuple[str, ...]] = (
+        *("relu", "leaky_relu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh"),
+        *("softmax", "log_softmax"),
+    )
+
+    def work(self, direction: str, itemsize: int) -> float:
+        """Bytes of the arrays that go in and come out, each counted once."""
+        return float(itemsize * (2 if direction == "forward" else 3) * math.prod(self.input_shape))
+
+
+@dataclass(frozen=True)
+class ArithmeticCase(_Elementwise):
     """A sum or product of two arrays or of one and a number (scale), or two arrays joined along their channels."""
 
     directions: ClassVar[tuple[str, ...]] = ("forward",)
-    unit: ClassVar[str] = "GB/s"
     functions: ClassVar[tuple[str, ...]] = ("add", "multiply", "scale", "concatenate")
-
-    name: str
-    function: str
-    batch: int
-    channels: int
-    spatial: tuple[int, ...]
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return (self.batch, self.channels, *self.spatial)
 
     def work(self, direction: str, itemsize: int) -> float:
         """Bytes of the arrays that go in and come out, each counted once."""
         arrays = {"add": 3, "multiply": 3, "scale": 2, "concatenate": 4}[self.function]
         return float(itemsize * arrays * math.prod(self.input_shape))
-
-    def __str__(self) -> str:
-        return f"{self.function} of {_shape(self.input_shape)}"
 
 
 @dataclass(frozen=True)
@@ -229,6 +231,18 @@ class TrainCase:
 
 Case = ConvCase | PoolCase | NormCase | LinearCase | ActivationCase | ArithmeticCase | MatmulCase | TrainCase
 
+# What a table holds if it is not convolutions.
+_KINDS: dict[str, type[Case]] = {
+    "pool": PoolCase,
+    "norm": NormCase,
+    "linear": LinearCase,
+    "activation": ActivationCase,
+    "arithmetic": ArithmeticCase,
+    "matmul": MatmulCase,
+    "train": TrainCase,
+    "train_deep": TrainCase,
+}
+
 
 def rate(case: Case, direction: str, itemsize: int, seconds: float) -> float:
     """Work per second in the case's unit."""
@@ -246,18 +260,18 @@ def load(group: str, pattern: str = "") -> list[Case]:
     path = Path(group) if group.endswith(".txt") else SHAPES / f"{group}.txt"
     if not path.is_file():
         raise ValueError(f"no shape table {group!r}; known are {', '.join(groups())}, or give the path of a .txt file")
-    return [case for case in parse(path.read_text(), _ROWS.get(path.stem, _conv)) if re.search(pattern, case.name)]
+    return [case for case in parse(path.read_text(), _KINDS.get(path.stem, ConvCase)) if re.search(pattern, case.name)]
 
 
-def parse(text: str, row: Callable[..., Case] | None = None) -> list[Case]:
+def parse(text: str, kind: type[Case] = ConvCase) -> list[Case]:
     """The cases of a table; `#` starts a comment, columns are separated by blanks, `->` is decoration."""
     cases: list[Case] = []
     for number, line in enumerate(text.splitlines(), start=1):
-        fields = [field for field in line.partition("#")[0].split() if field != "->"]
-        if not fields:
+        columns = [column for column in line.partition("#")[0].split() if column != "->"]
+        if not columns:
             continue
         try:
-            cases.append((row or _conv)(*fields))
+            cases.append(_case(kind, columns))
         except (TypeError, ValueError) as error:
             raise ValueError(f"line {number}: {line.strip()!r}: {error}") from None
     names = [case.name for case in cases]
@@ -267,76 +281,27 @@ def parse(text: str, row: Callable[..., Case] | None = None) -> list[Case]:
     return cases
 
 
-def _conv(
-    name: str,
-    n: str,
-    c: str,
-    spatial: str,
-    out: str,
-    kernel: str,
-    stride: str,
-    padding: str,
-    dilation: str,
-    groups: str,
-) -> ConvCase:
-    size = _tuple(spatial)
-    per_axis = (_tuple(text, len(size)) for text in (kernel, stride, padding, dilation))
-    case = ConvCase(name, int(n), int(c), size, int(out), *per_axis, int(groups))
-    if case.in_channels % case.groups or case.out_channels % case.groups:
-        raise ValueError(f"{case.groups} groups do not divide {case.in_channels} -> {case.out_channels} channels")
-    if min(case.output_shape) < 1:
-        raise ValueError(f"the output would be empty: {case.output_shape}")
-    return case
-
-
-def _pool(name: str, n: str, c: str, spatial: str, mode: str, kernel: str, stride: str, padding: str) -> PoolCase:
-    if mode not in ("max", "avg"):
-        raise ValueError(f"mode is max or avg, got {mode!r}")
-    size = _tuple(spatial)
-    return PoolCase(name, int(n), int(c), size, mode, *(_tuple(text, len(size)) for text in (kernel, stride, padding)))
-
-
-def _norm(name: str, n: str, c: str, spatial: str) -> NormCase:
-    return NormCase(name, int(n), int(c), _tuple(spatial))
-
-
-def _linear(name: str, n: str, c_in: str, c_out: str) -> LinearCase:
-    return LinearCase(name, int(n), int(c_in), int(c_out))
-
-
-def _elementwise(kind: type[ActivationCase] | type[ArithmeticCase]) -> Callable[..., Case]:
-    def row(name: str, function: str, n: str, c: str, spatial: str) -> Case:
-        if function not in kind.functions:
-            raise ValueError(f"the function is one of {', '.join(kind.functions)}, got {function!r}")
-        return kind(name, function, int(n), int(c), () if spatial == "-" else _tuple(spatial))
-
-    return row
-
-
-def _matmul(name: str, rows: str, depth: str, columns: str) -> MatmulCase:
-    return MatmulCase(name, int(rows), int(depth), int(columns))
-
-
-def _train(name: str, net: str, n: str) -> TrainCase:
-    return TrainCase(name, net, int(n))
-
-
-_ROWS: dict[str, Callable[..., Case]] = {
-    "pool": _pool,
-    "norm": _norm,
-    "linear": _linear,
-    "activation": _elementwise(ActivationCase),
-    "arithmetic": _elementwise(ArithmeticCase),
-    "matmul": _matmul,
-    "train": _train,
-    "train_deep": _train,
-}
+def _case(kind: type[Case], columns: list[str]) -> Case:
+    """The case of a line; one number of several axes is the same for as many as the first such column has."""
+    values: list[Any] = []
+    rank = None
+    for field, text in zip(fields(kind), columns, strict=False):  # the constructor says how many there should be
+        if field.type == "str":
+            values.append(text)
+        elif field.type == "int":
+            values.append(int(text))
+        else:
+            values.append(_tuple(text, rank))
+            rank = len(values[-1]) if rank is None else rank
+    return kind(*values, *columns[len(values) :])
 
 
 def _tuple(text: str, rank: int | None = None) -> tuple[int, ...]:
-    """'3x5' -> (3, 5); one number serves every axis when the rank is known."""
+    """'3x5' -> (3, 5), '-' -> (); one number serves every axis when the rank is known."""
+    if text == "-" and rank is None:
+        return ()
     values = tuple(int(part) for part in text.split("x"))
-    if rank is not None and len(values) == 1:
+    if rank and len(values) == 1:
         return values * rank
     if not 1 <= len(values) <= 3 or (rank is not None and len(values) != rank):
         raise ValueError(f"{text!r} does not have one number per axis")
