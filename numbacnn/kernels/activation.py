@@ -1,14 +1,14 @@
 """Activation functions and their gradients, element by element over flat memory.
 
-One block is the elements ``block * step`` up to ``(block + 1) * step``. The functions called are branch-free scalars
-(see `simd.elementwise`), so LLVM turns each loop into full vectors; `test_activation` looks at the assembly.
-Backward kernels compute ``grad_input = grad * slope`` in one pass, from the output where that is enough.
+The functions called are branch-free (see `simd.elementwise`). Backward kernels compute ``grad_input = grad * slope`` in
+one pass, from the output where that is enough. Blocks and `streamed` are as in `flat`.
 """
 
 from __future__ import annotations
 
 from ._build import kernel
 from .elementary import gelu, gelu_slope, gelu_tanh, gelu_tanh_slope, logistic, silu, silu_slope, tanh
+from .flat import get, pace, put, span
 from .simd import elementwise, maximum, minimum
 
 
@@ -47,96 +47,114 @@ def _tanh_gradient(y, grad):
 
 
 @kernel
-def relu_forward(block, x: "T*", out: "T*", size: "int64", step: "int64"):
-    for i in range(block * step, min(size, (block + 1) * step)):
-        out[i] = maximum(x[i], 0.0)
+def relu_forward(block, x: "T*", out: "T*", size: "int64", step: "int64", streamed: "int64"):
+    first, end = span(block, step, size)
+    for i in range(first, end, pace(out)):
+        put(out, i, maximum(get(x, i, end), 0.0), end, streamed)
 
 
 @kernel
-def relu_backward(block, grad: "T*", y: "T*", out: "T*", size: "int64", step: "int64"):
-    for i in range(block * step, min(size, (block + 1) * step)):
-        out[i] = _where_positive(y[i], grad[i])
+def relu_backward(block, grad: "T*", y: "T*", out: "T*", size: "int64", step: "int64", streamed: "int64"):
+    first, end = span(block, step, size)
+    for i in range(first, end, pace(out)):
+        put(out, i, _where_positive(get(y, i, end), get(grad, i, end)), end, streamed)
 
 
 @kernel
-def relu6_forward(block, x: "T*", out: "T*", size: "int64", step: "int64"):
-    for i in range(block * step, min(size, (block + 1) * step)):
-        out[i] = minimum(maximum(x[i], 0.0), 6.0)
+def relu6_forward(block, x: "T*", out: "T*", size: "int64", step: "int64", streamed: "int64"):
+    first, end = span(block, step, size)
+    for i in range(first, end, pace(out)):
+        put(out, i, minimum(maximum(get(x, i, end), 0.0), 6.0), end, streamed)
 
 
 @kernel
-def relu6_backward(block, grad: "T*", y: "T*", out: "T*", size: "int64", step: "int64"):
-    for i in range(block * step, min(size, (block + 1) * step)):
-        out[i] = _where_between(y[i], grad[i])
+def relu6_backward(block, grad: "T*", y: "T*", out: "T*", size: "int64", step: "int64", streamed: "int64"):
+    first, end = span(block, step, size)
+    for i in range(first, end, pace(out)):
+        put(out, i, _where_between(get(y, i, end), get(grad, i, end)), end, streamed)
 
 
 @kernel
-def leaky_relu_forward(block, x: "T*", out: "T*", slope: "T", size: "int64", step: "int64"):
-    for i in range(block * step, min(size, (block + 1) * step)):
-        out[i] = _leak(x[i], slope)
+def leaky_relu_forward(block, x: "T*", out: "T*", slope: "T", size: "int64", step: "int64", streamed: "int64"):
+    first, end = span(block, step, size)
+    for i in range(first, end, pace(out)):
+        put(out, i, _leak(get(x, i, end), slope), end, streamed)
 
 
 @kernel
-def leaky_relu_backward(block, grad: "T*", x: "T*", out: "T*", slope: "T", size: "int64", step: "int64"):
-    for i in range(block * step, min(size, (block + 1) * step)):
-        out[i] = _leak_gradient(x[i], grad[i], slope)
+def leaky_relu_backward(
+    block, grad: "T*", x: "T*", out: "T*", slope: "T", size: "int64", step: "int64", streamed: "int64"
+):
+    first, end = span(block, step, size)
+    for i in range(first, end, pace(out)):
+        put(out, i, _leak_gradient(get(x, i, end), get(grad, i, end), slope), end, streamed)
 
 
 @kernel
-def sigmoid_forward(block, x: "T*", out: "T*", size: "int64", step: "int64"):
-    for i in range(block * step, min(size, (block + 1) * step)):
-        out[i] = logistic(x[i])
+def sigmoid_forward(block, x: "T*", out: "T*", size: "int64", step: "int64", streamed: "int64"):
+    first, end = span(block, step, size)
+    for i in range(first, end, pace(out)):
+        put(out, i, logistic(get(x, i, end)), end, streamed)
 
 
 @kernel
-def sigmoid_backward(block, grad: "T*", y: "T*", out: "T*", size: "int64", step: "int64"):
-    for i in range(block * step, min(size, (block + 1) * step)):
-        out[i] = _logistic_gradient(y[i], grad[i])
+def sigmoid_backward(block, grad: "T*", y: "T*", out: "T*", size: "int64", step: "int64", streamed: "int64"):
+    first, end = span(block, step, size)
+    for i in range(first, end, pace(out)):
+        put(out, i, _logistic_gradient(get(y, i, end), get(grad, i, end)), end, streamed)
 
 
 @kernel
-def tanh_forward(block, x: "T*", out: "T*", size: "int64", step: "int64"):
-    for i in range(block * step, min(size, (block + 1) * step)):
-        out[i] = tanh(x[i])
+def tanh_forward(block, x: "T*", out: "T*", size: "int64", step: "int64", streamed: "int64"):
+    first, end = span(block, step, size)
+    for i in range(first, end, pace(out)):
+        put(out, i, tanh(get(x, i, end)), end, streamed)
 
 
 @kernel
-def tanh_backward(block, grad: "T*", y: "T*", out: "T*", size: "int64", step: "int64"):
-    for i in range(block * step, min(size, (block + 1) * step)):
-        out[i] = _tanh_gradient(y[i], grad[i])
+def tanh_backward(block, grad: "T*", y: "T*", out: "T*", size: "int64", step: "int64", streamed: "int64"):
+    first, end = span(block, step, size)
+    for i in range(first, end, pace(out)):
+        put(out, i, _tanh_gradient(get(y, i, end), get(grad, i, end)), end, streamed)
 
 
 @kernel
-def silu_forward(block, x: "T*", out: "T*", size: "int64", step: "int64"):
-    for i in range(block * step, min(size, (block + 1) * step)):
-        out[i] = silu(x[i])
+def silu_forward(block, x: "T*", out: "T*", size: "int64", step: "int64", streamed: "int64"):
+    first, end = span(block, step, size)
+    for i in range(first, end, pace(out)):
+        put(out, i, silu(get(x, i, end)), end, streamed)
 
 
 @kernel
-def silu_backward(block, grad: "T*", x: "T*", out: "T*", size: "int64", step: "int64"):
-    for i in range(block * step, min(size, (block + 1) * step)):
-        out[i] = grad[i] * silu_slope(x[i])
+def silu_backward(block, grad: "T*", x: "T*", out: "T*", size: "int64", step: "int64", streamed: "int64"):
+    first, end = span(block, step, size)
+    for i in range(first, end, pace(out)):
+        put(out, i, get(grad, i, end) * silu_slope(get(x, i, end)), end, streamed)
 
 
 @kernel
-def gelu_forward(block, x: "T*", out: "T*", size: "int64", step: "int64"):
-    for i in range(block * step, min(size, (block + 1) * step)):
-        out[i] = gelu(x[i])
+def gelu_forward(block, x: "T*", out: "T*", size: "int64", step: "int64", streamed: "int64"):
+    first, end = span(block, step, size)
+    for i in range(first, end, pace(out)):
+        put(out, i, gelu(get(x, i, end)), end, streamed)
 
 
 @kernel
-def gelu_backward(block, grad: "T*", x: "T*", out: "T*", size: "int64", step: "int64"):
-    for i in range(block * step, min(size, (block + 1) * step)):
-        out[i] = grad[i] * gelu_slope(x[i])
+def gelu_backward(block, grad: "T*", x: "T*", out: "T*", size: "int64", step: "int64", streamed: "int64"):
+    first, end = span(block, step, size)
+    for i in range(first, end, pace(out)):
+        put(out, i, get(grad, i, end) * gelu_slope(get(x, i, end)), end, streamed)
 
 
 @kernel
-def gelu_tanh_forward(block, x: "T*", out: "T*", size: "int64", step: "int64"):
-    for i in range(block * step, min(size, (block + 1) * step)):
-        out[i] = gelu_tanh(x[i])
+def gelu_tanh_forward(block, x: "T*", out: "T*", size: "int64", step: "int64", streamed: "int64"):
+    first, end = span(block, step, size)
+    for i in range(first, end, pace(out)):
+        put(out, i, gelu_tanh(get(x, i, end)), end, streamed)
 
 
 @kernel
-def gelu_tanh_backward(block, grad: "T*", x: "T*", out: "T*", size: "int64", step: "int64"):
-    for i in range(block * step, min(size, (block + 1) * step)):
-        out[i] = grad[i] * gelu_tanh_slope(x[i])
+def gelu_tanh_backward(block, grad: "T*", x: "T*", out: "T*", size: "int64", step: "int64", streamed: "int64"):
+    first, end = span(block, step, size)
+    for i in range(first, end, pace(out)):
+        put(out, i, get(grad, i, end) * gelu_tanh_slope(get(x, i, end)), end, streamed)

@@ -1,4 +1,4 @@
-"""Elementary functions of scalars and vectors: exp, log, tanh, the logistic and error functions.
+"""Elementary functions of scalars and vectors: exp, log, tanh, the logistic and the normal distribution function.
 
 Branch-free, so that LLVM vectorises a loop that calls them; within about 2 ulp, and right for infinities, NaN,
 overflow and denormals. The polynomials are near-minimax fits (Lawson's weighted least squares, 50 digits), written
@@ -16,7 +16,6 @@ from .simd import elementwise
 from .value import Value
 
 LOG2_E = 1.4426950408889634
-SQRT_HALF = 0.7071067811865476
 SQRT_2_OVER_PI = 0.7978845608028654
 ONE_OVER_SQRT_2_PI = 0.3989422804014327
 GELU_CUBIC = 0.044715  # Hendrycks and Gimpel, "Gaussian Error Linear Units" (2016)
@@ -32,6 +31,7 @@ class _Format(NamedTuple):
     ln2_low: float
     exp_low: float  # exp is 0 below, to nearest
     exp_high: float  # exp is infinite above
+    zero_below: float  # its power of two rounds to one below the smallest normal
     sqrt_half_bits: int
     tiny: float  # smallest normal number
     tiny_scale: int
@@ -39,7 +39,17 @@ class _Format(NamedTuple):
 
 _FORMATS = {
     4: _Format(
-        23, 127, 12582912.0, 0.693145751953125, 1.4286067653e-06, -104.0, 89.0, 0x3F3504F3, 1.1754943508222875e-38, 25
+        23,
+        127,
+        12582912.0,
+        0.693145751953125,
+        1.4286067653e-06,
+        -104.0,
+        89.0,
+        -88.0,
+        0x3F3504F3,
+        1.1754943508222875e-38,
+        25,
     ),
     8: _Format(
         52,
@@ -49,6 +59,7 @@ _FORMATS = {
         1.90821492927058770002e-10,
         -746.0,
         710.0,
+        -709.0,
         0x3FE6A09E667F3BCD,
         2.2250738585072014e-308,
         54,
@@ -102,47 +113,45 @@ _TANH = {
         -1.6109647235955753e-05,
     ),
 }
-# erf(x) / x - 1 in powers of x**2, for |x| <= 1
-_ERF = {
-    4: (0.12837917, -0.37612626, 0.112835996, -0.026854428, 0.0051895054, -0.00080205954, 7.8883546e-05),
-    8: (
-        0.12837916709551256,
-        -0.3761263890318355,
-        0.11283791670945231,
-        -0.02686617064327291,
-        0.005223977607398376,
-        -0.0008548325988581832,
-        0.00012055295289481475,
-        -1.492474410734472e-05,
-        1.6447511254770074e-06,
-        -1.6209129709405018e-07,
-        1.3722787997886972e-08,
-        -7.800856870185169e-10,
+# Phi(-u) * exp(u**2 / 2) in powers of s = (u - c) / (u + c), for 0 <= u <= end, beyond which it does not matter
+_NORMAL_RANGE = {4: (3.0, 14.5), 8: (5.0, 39.0)}
+_NORMAL = {
+    4: (
+        0.121513947,
+        -0.20640262,
+        0.123225042,
+        -0.0462132759,
+        0.00613194497,
+        0.00290446209,
+        -0.000983318486,
+        -0.000339175358,
+        0.000115058283,
+        0.0000532828913,
     ),
-}
-# log(erfc(t)) + t**2 for 1 <= t <= end, in powers of u = (t - middle) / half; beyond the end erf rounds to 1
-_ERFC_RANGE = {4: (2.5, 1.5, 4.0), 8: (3.5, 2.5, 6.0)}
-_ERFC = {
-    4: (-1.556818, -0.5290425, 0.12625195, -0.03618449, 0.012428895, -0.001192969, 0.0021116459),
     8: (
-        -1.8624374021419972,
-        -0.6652489706597916,
-        0.20779340967728158,
-        -0.08165092307402258,
-        0.03412817959718905,
-        -0.014385631008488652,
-        0.005952925237875958,
-        -0.0023614509837145145,
-        0.0009516091551890239,
-        -0.00019926108883367742,
-        0.00011075302856033726,
-        -0.0003937535812836858,
-        -0.0009746878071921636,
-        -0.0013317911408989227,
-        -0.0011564534937515312,
-        -0.000628220550067093,
-        -0.00020198105102505688,
-        -2.8135777520916324e-05,
+        0.07691930497500629,
+        -0.14345755526401197,
+        0.11606881188600329,
+        -0.08088387726412724,
+        0.047855352284170254,
+        -0.023413900487696444,
+        0.008991370550585681,
+        -0.0023788443566448102,
+        0.00021955073766702422,
+        0.00013427684314820649,
+        -6.042748308055609e-05,
+        9.61306681350533e-07,
+        6.644422390211564e-06,
+        -1.2700766950636913e-06,
+        -6.750815760706718e-07,
+        2.433472828431067e-07,
+        7.711193709238606e-08,
+        -3.916734959278311e-08,
+        -1.0999014698420061e-08,
+        5.687889790104059e-09,
+        1.827208126960776e-09,
+        -5.690199346870897e-10,
+        -2.3183952745669274e-10,
     ),
 }
 
@@ -183,24 +192,33 @@ class _Bits:
         return Value(self.builder, self.builder.sitofp(integer, self.float_type))
 
 
-def _times_power_of_two(x: Value, exponent: Any, form: _Format) -> Value:
-    """``x * 2**exponent`` for an integer exponent, in two factors so that neither leaves the format."""
-    b, bits = x.builder, _Bits(x)
-    half = b.ashr(exponent, bits.constant(1))
-    for part in (half, b.sub(exponent, half)):
-        x = x * bits.as_float(b.shl(b.add(part, bits.constant(form.bias)), bits.constant(form.mantissa_bits)))
-    return x
+def _reduced(x: Value, rounder: float, form: _Format) -> tuple[Value, Value]:
+    """``exp(r)`` and the shifted n of ``x = n * log(2) + r``: its lowest bits are those of n and the rounder."""
+    shifted = x.fma(LOG2_E, rounder)
+    n = shifted - rounder
+    r = n.fma(-form.ln2_low, n.fma(-form.ln2_high, x))
+    return (r * r).fma(_polynomial(r, _EXP), r) + 1.0, shifted
 
 
 def _exp(x: Value) -> Value:
+    """The power of two in two factors, so that neither leaves the format."""
+    form = _FORMATS[x.itemsize]
+    b, bits = x.builder, _Bits(x)
+    value, shifted = _reduced(x.minimum(form.exp_high).maximum(form.exp_low), form.rounder, form)
+    exponent = b.sub(bits.of(shifted), bits.of(x.like(form.rounder)))
+    half = b.ashr(exponent, bits.constant(1))
+    for part in (half, b.sub(exponent, half)):
+        value = value * bits.as_float(b.shl(b.add(part, bits.constant(form.bias)), bits.constant(form.mantissa_bits)))
+    return value
+
+
+def _exp_normal(x: Value) -> Value:
+    """As `_exp`, in two thirds of the time: 0 where that is no normal number, infinite from half the largest one on."""
     form = _FORMATS[x.itemsize]
     bits = _Bits(x)
-    x = x.minimum(form.exp_high).maximum(form.exp_low)
-    shifted = x.fma(LOG2_E, form.rounder)
-    n = shifted - form.rounder
-    exponent = x.builder.sub(bits.of(shifted), bits.of(x.like(form.rounder)))
-    r = n.fma(-form.ln2_low, n.fma(-form.ln2_high, x))
-    return _times_power_of_two((r * r).fma(_polynomial(r, _EXP), r) + 1.0, exponent, form)
+    # With the bias in the rounder, the lowest bits are those of the power of two, from 0 to infinity.
+    value, shifted = _reduced(x.minimum(form.exp_high).maximum(form.zero_below), form.rounder + form.bias, form)
+    return value * bits.as_float(x.builder.shl(bits.of(shifted), bits.constant(form.mantissa_bits)))
 
 
 def _split(x: Value, form: _Format) -> tuple[Value, Value]:
@@ -230,44 +248,40 @@ def _log(x: Value) -> Value:
 
 
 def _logistic(x: Value) -> Value:
-    return 1.0 / (_exp(-x) + 1.0)
+    return 1.0 / (_exp_normal(-x) + 1.0)
 
 
 def _tanh(x: Value) -> Value:
     size = abs(x)
     square = x * x
     small = (square * x).fma(_polynomial(square, _TANH), x)
-    large = 1.0 - 2.0 / (_exp(size + size) + 1.0)
+    large = 1.0 - 2.0 / (_exp_normal(size + size) + 1.0)
     return (size < _TANH_SMALL).choose(small, large).call("llvm.copysign", x)
 
 
-def _erfc_tail(t: Value) -> Value:
-    """erfc(t) for t >= 1, to the precision of a number near 1; 0 beyond the table."""
-    middle, half, end = _ERFC_RANGE[t.itemsize]
-    u = (t.minimum(end) - middle) * (1.0 / half)
-    return (t > end).choose(0.0, _exp((-t).fma(t, _polynomial(u, _ERFC))))
+def _normal(x: Value) -> tuple[Value, Value]:
+    """The standard normal distribution function, its lower tail without cancellation, and ``exp(-x**2 / 2)``.
 
-
-def _erf(x: Value) -> Value:
-    size = abs(x)
-    small = x.fma(_polynomial(x * x, _ERF), x)
-    large = (1.0 - _erfc_tail(size)).call("llvm.copysign", x)
-    return (size < 1.0).choose(small, large)
-
-
-def _normal_cdf(x: Value) -> Value:
-    """The standard normal distribution function; the lower tail without cancellation."""
-    t = x * SQRT_HALF
-    size = abs(t)
-    small = t.fma(_polynomial(t * t, _ERF), t).fma(0.5, 0.5)
-    tail = _erfc_tail(size) * 0.5
-    return (size < 1.0).choose(small, (x < 0.0).choose(tail, 1.0 - tail))
+    One formula for all x, as that of erfc in Schonfelder, "Chebyshev expansions for the error and related functions"
+    (1978).
+    """
+    middle, end = _NORMAL_RANGE[x.itemsize]
+    u = abs(x).minimum(end)
+    density = _exp_normal(x * x * -0.5)
+    tail = density * _polynomial((u - middle) / (u + middle), _NORMAL)
+    return (x < 0.0).choose(tail, 1.0 - tail), density
 
 
 @elementwise
 def exp(x):
     """e to the power `x`."""
     return _exp(x)
+
+
+@elementwise
+def exp_normal(x):
+    """As `exp`, quicker: 0 where that is no normal number, infinite from half the largest one on."""
+    return _exp_normal(x)
 
 
 @elementwise
@@ -289,15 +303,9 @@ def tanh(x):
 
 
 @elementwise
-def erf(x):
-    """The error function."""
-    return _erf(x)
-
-
-@elementwise
 def silu(x):
     """``x * logistic(x)``."""
-    return x / (_exp(-x) + 1.0)
+    return x / (_exp_normal(-x) + 1.0)
 
 
 @elementwise
@@ -310,14 +318,14 @@ def silu_slope(x):
 @elementwise
 def gelu(x):
     """`x` times the normal distribution function."""
-    return x * _normal_cdf(x)
+    return x * _normal(x)[0]
 
 
 @elementwise
 def gelu_slope(x):
     """The derivative of `gelu`."""
-    density = _exp(x * x * -0.5) * ONE_OVER_SQRT_2_PI
-    return x.fma(density, _normal_cdf(x))
+    distribution, density = _normal(x)
+    return (x * ONE_OVER_SQRT_2_PI).fma(density, distribution)
 
 
 def _gelu_inner(x: Value) -> Value:
@@ -328,7 +336,7 @@ def _gelu_inner(x: Value) -> Value:
 @elementwise
 def gelu_tanh(x):
     """GELU with the tanh approximation of the normal distribution function."""
-    return x / (_exp(-_gelu_inner(x)) + 1.0)
+    return x / (_exp_normal(-_gelu_inner(x)) + 1.0)
 
 
 @elementwise

@@ -8,8 +8,11 @@ A kernel that must not leave vectorisation to chance works on values of the type
 ==============================================  ============================================================
 ``lanes(like)``                                 elements per vector (a constant of the machine)
 ``load(x, i)``, ``store(x, i, v)``              at element `i` of an array or pointer, any alignment
+``stream(x, i, v)``                             past the caches, where elements are whole vectors from address 0 on
 ``load_first(x, i, n, fill)``                   the first `n` lanes; memory beyond them is not touched
 ``store_first(x, i, v, n)``                     likewise
+``load_like(v, x, i)``                          as many elements as the vector `v` has
+``wide(like)``                                  zeros in so many lanes that they are `WIDE` of the machine's vectors
 ``splat(like, value)``                          every lane `value`; `like`: an array, pointer or vector
 ``+ - * /``, ``-v``, ``< <= > >= == !=``        lane by lane; a scalar operand is broadcast
 ``fma(a, b, c)``                                ``a * b + c``, fused where the machine can
@@ -38,6 +41,9 @@ from .value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+WIDE = 4
 
 
 @functools.cache
@@ -121,6 +127,11 @@ def _natural_vector(like: Any) -> Any:
         return like
     element = like.dtype if hasattr(like, "dtype") else like
     return vector_class()(element, target().lanes(element.bitwidth // 8))
+
+
+def _vector_of(value: Any, memory: Any) -> Any:
+    """The type of a vector; that of the memory's vectors if `value` is a number."""
+    return value if isinstance(value, vector_class()) else _natural_vector(memory)
 
 
 def _common_type(arguments: Any) -> Any:
@@ -217,6 +228,20 @@ def lanes(typingctx, like):
 
 
 @intrinsic
+def wide(typingctx, like):
+    """Zeros in the lanes of `WIDE` vectors: computing with so many at a time, one's latency is the other's time."""
+    from llvmlite import ir
+
+    natural = _natural_vector(like)
+    kind = vector_class()(natural.element, WIDE * natural.lanes)
+
+    def codegen(context, builder, signature, args):
+        return ir.Constant(context.get_value_type(kind), None)
+
+    return kind(like), codegen
+
+
+@intrinsic
 def splat(typingctx, like, value):
     """The vector whose every lane is `value`."""
     kind = _natural_vector(like)
@@ -250,15 +275,52 @@ def load(typingctx, memory, index):
 
 
 @intrinsic
+def load_like(typingctx, like, memory, index):
+    """As many elements as the vector `like` has, from element `index` on."""
+    from numba.core import types
+
+    kind = _natural_vector(like)
+
+    def codegen(context, builder, signature, args):
+        place = _place(context, builder, memory, *args[1:], kind)
+        return builder.load(place, align=kind.element.bitwidth // 8)
+
+    return kind(like, memory, types.int64), codegen
+
+
+@intrinsic
 def store(typingctx, memory, index, value):
     """Write a vector to the elements from `index` on."""
     from numba.core import types
 
-    kind = _natural_vector(memory)
+    kind = _vector_of(value, memory)
 
     def codegen(context, builder, signature, args):
         place = _place(context, builder, memory, *args[:2], kind)
         builder.store(args[2], place, align=kind.element.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(memory, types.int64, kind), codegen
+
+
+@intrinsic
+def stream(typingctx, memory, index, value):
+    """As `store`, for results that no cache can hold until they are read: lines are not fetched to be overwritten.
+
+    The address must be a multiple of the size of a machine's vector. Other threads see what was written after the next
+    atomic operation of this one, of which the drivers have one behind every block.
+    """
+    from llvmlite import ir
+    from numba.core import types
+
+    kind = _vector_of(value, memory)
+
+    alignment = _natural_vector(memory).lanes * kind.element.bitwidth // 8
+
+    def codegen(context, builder, signature, args):
+        place = _place(context, builder, memory, *args[:2], kind)
+        instruction = builder.store(args[2], place, align=alignment)
+        instruction.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
         return context.get_dummy_value()
 
     return types.void(memory, types.int64, kind), codegen
@@ -293,7 +355,7 @@ def load_first(typingctx, memory, index, count, fill):
     from llvmlite import ir
     from numba.core import types
 
-    kind = _natural_vector(memory)
+    kind = _vector_of(fill, memory)
 
     def codegen(context, builder, signature, args):
         place = _place(context, builder, memory, *args[:2], kind)
@@ -311,7 +373,7 @@ def store_first(typingctx, memory, index, value, count):
     from llvmlite import ir
     from numba.core import types
 
-    kind = _natural_vector(memory)
+    kind = _vector_of(value, memory)
 
     def codegen(context, builder, signature, args):
         place = _place(context, builder, memory, *args[:2], kind)

@@ -9,7 +9,8 @@ short contiguous axes: there a block is `step` rows of all, and `TILE` rows at a
 from __future__ import annotations
 
 from ._build import device, kernel
-from .elementary import exp, log
+from .elementary import exp_normal as exp
+from .elementary import log
 from .layout import copy_transposed
 from .pointer import as_integers, cast, offset
 from .simd import lanes, load, load_first, maximum, reduce_add, reduce_max, splat, store, store_first

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 
     from ..kernels._build import Kernel, Prepared
 
-__all__ = ["STEP", "dense", "empty_like", "flat_launch", "in_memory_of", "memory_order"]
+__all__ = ["STEP", "STREAM_BYTES", "dense", "empty_like", "flat_launch", "in_memory_of", "memory_order"]
 
 # Elements of one block: its arrays stay in the second-level cache, and it lasts much longer than handing it out.
 STEP = 16384
+# Results of so many bytes are written past the caches: the last-level cache of most machines would have lost their
+# beginning before anybody reads it, and a line that is not cached need not be fetched to be overwritten.
+STREAM_BYTES = 1 << 24
 
 
 def memory_order(x: np.ndarray) -> tuple[int, ...] | None:
@@ -77,9 +80,11 @@ def in_memory_of(like: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=1024)
-def flat_launch(kernel: Kernel, dtype: np.dtype[Any], size: int, ns: float) -> Prepared:
-    """The launch of a kernel over all elements of arrays, whose last parameters are ``size`` and ``step``.
+def flat_launch(kernel: Kernel, dtype: np.dtype[Any], size: int, ns: float, fresh: bool = True) -> Prepared:
+    """The launch of a kernel over all elements of arrays; its last parameters are ``size``, ``step`` and ``streamed``.
 
-    `ns` is the time of an element in nanoseconds on one core, with the data in cache.
+    `ns` is the time of an element in nanoseconds on one core, with the data in cache. The result is `fresh` memory of
+    the pool, or perhaps an operand.
     """
-    return kernel.prepare((dtype,), -(-size // STEP), size, STEP, cost=ns * size)
+    streamed = fresh and size * dtype.itemsize >= STREAM_BYTES
+    return kernel.prepare((dtype,), -(-size // STEP), size, STEP, streamed, cost=ns * size)

@@ -107,7 +107,7 @@ def _launch(
     x = operands[0]
     direct = out is not None and out.dtype == x.dtype and out.strides == x.strides and out.flags.aligned
     result = out if out is not None and direct else empty_like(x)
-    flat_launch(kernel, x.dtype, x.size, NS_PER_ELEMENT)(*operands, result, *scalars)
+    flat_launch(kernel, x.dtype, x.size, NS_PER_ELEMENT, result is not out)(*operands, result, *scalars)
     if out is None or direct:
         return result
     out[...] = result
