@@ -28,7 +28,7 @@ PACK_COLUMNS = 128  # columns that packing transposes at a time: long enough str
 # The scratch: where each tile's table begins; where each tap of a block of taps finds its source and its weights; the
 # tables of all row tiles; then the transposition buffer and the weights packed here.
 MAX_TAPS = 64
-MAX_TILES = 64
+MAX_TILES = 128
 TAP_WEIGHTS = MAX_TILES
 FIRST_TABLE = TAP_WEIGHTS + MAX_TAPS
 TABLE_SLOTS = FIRST_TABLE + 12 * 1024

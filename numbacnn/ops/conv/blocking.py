@@ -7,7 +7,8 @@ either.
 
 from __future__ import annotations
 
-from ...kernels.conv_gemm import MAX_TAPS
+from ...kernels.conv_gemm import FIRST_TABLE, MAX_TAPS, MAX_TILES, TABLE_SLOTS
+from ...kernels.tile import MAX_ROWS
 
 # A panel's weights for one block of the reduction stream from L2 once per row tile; a larger block amortises loading
 # and storing the accumulators, a smaller one leaves L2 to the source rows. See `reduction_blocks`.
@@ -15,6 +16,8 @@ RUN_BYTES = 64 * 1024
 
 # Taps whose pointers are tabulated at a time: POINT_BLOCK / 6 tiles x (6 + 7 x taps) pointers fill conv_gemm's table.
 TAP_BLOCK = MAX_TAPS
+# Points whose tables a block can hold, and the slots that there are for them.
+MAX_POINTS, TABLES = MAX_TILES * MAX_ROWS, TABLE_SLOTS - FIRST_TABLE
 
 # Lattice points per block: with the 3x3 neighbourhood of 64 channels the source rows take about 100 KiB of L2, and
 # 96 / 6 = 16 tiles reuse each weight panel.
@@ -100,8 +103,9 @@ def row_band(planes: int, kernel_rows: int, row_bytes: int, out: tuple[int, int,
 
 
 def packs_itself(points: int, taps: int) -> bool:
-    """Whether each block packs its own weights: few points (nobody else needs them) and tables that fit the scratch.
+    """Whether each block packs its own weights, for all points: so few that tables of all of them fit the scratch.
 
-    Weights of 9 MB for 49 positions (512 channels, 7x7) then pass through memory once instead of three times.
+    Otherwise a launch of its own packs them for everybody, and every core waits for lines that others have read. Up to
+    a few hundred points that took longer than each block's source rows, which all blocks now read: 1 to 1.3 times.
     """
-    return points <= 256 and taps <= TAP_BLOCK and points * (taps * 7 // 6 + 3) <= 12 * 1024
+    return points <= MAX_POINTS and taps <= TAP_BLOCK and points * (taps * 7 // 6 + 3) <= TABLES

@@ -99,7 +99,7 @@ def test_empty_batch(groups):
 BITS = [
     ConvCase(2, 40, 33, (17, 18), (3, 3), padding=1, name="many points"),
     ConvCase(1, 150, 70, (9, 9), (3, 3), padding=1, name="few points, unless there are several samples"),
-    ConvCase(2, 20, 24, (9, 40), (3, 3), padding=12, dilation=12, name="taps that read padding alone"),
+    ConvCase(2, 20, 24, (21, 40), (3, 3), padding=12, dilation=12, name="taps that read padding alone"),
     ConvCase(1, 30, 21, (37, 21), (3, 3), 2, 1, dtype="float64", name="phases"),
     ConvCase(2, 12, 24, (900,), (9,), padding=4, groups=3, name="groups"),
     ConvCase(1, 70, 40, (19, 19), (1, 1), name="pointwise"),

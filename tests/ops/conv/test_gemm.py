@@ -18,7 +18,7 @@ BLOCKED = [
     ConvCase(2, 10, 9, (15, 16), (11, 11), padding=5, name="121 taps"),
     ConvCase(1, 10, 9, (25, 17), (11, 11), stride=4, padding=2, name="121 taps strided"),
     ConvCase(1, 300, 70, (8, 9), (3, 3), padding=1, name="few points pack their own weights"),
-    ConvCase(3, 300, 70, (12, 13), (3, 3), padding=1, name="many points share packed weights"),
+    ConvCase(6, 300, 70, (12, 13), (3, 3), padding=1, name="many points share packed weights"),
     ConvCase(3, 300, 70, (12, 13), (3, 3), 2, 1, name="phases share packed weights"),
     ConvCase(1, 512, 512, (7, 7), (3, 3), padding=1, dtype="float64", name="deep layer"),
     ConvCase(1, 600, 40, (33, 20), (1, 1), name="long pointwise"),
@@ -36,7 +36,7 @@ BLOCKED = [
     ConvCase(1, 40, 34, (9, 6, 7), (3, 3, 3), 2, 2, 2, padding_mode="circular", name="blocked circular 3-D"),
     ConvCase(1, 1100, 20, (18, 17), (1, 2), name="rows longer than a block"),
     ConvCase(1, 48, 20, (18, 30), (6, 5), padding=2, name="lines of taps in blocks"),
-    ConvCase(2, 20, 24, (9, 40), (3, 3), padding=12, dilation=12, name="taps that read padding alone"),
+    ConvCase(2, 20, 24, (21, 40), (3, 3), padding=12, dilation=12, name="taps that read padding alone"),
     ConvCase(2, 30, 18, (3, 4, 5), (2, 3, 3), padding=9, name="points that read padding alone"),
     ConvCase(1, 40, 3, (4, 5), (3, 3), padding=7, dtype="float64", name="dot products with padding alone"),
 ]
