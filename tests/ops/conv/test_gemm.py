@@ -34,7 +34,7 @@ BLOCKED = [
     ConvCase(1, 37, 3, (260,), (200,), padding=40, name="200 taps to few channels"),
     ConvCase(1, 300, 1, (8, 9), (9, 9), padding=4, dtype="float64", name="dot products in blocks of taps"),
     ConvCase(1, 40, 34, (9, 6, 7), (3, 3, 3), 2, 2, 2, padding_mode="circular", name="blocked circular 3-D"),
-    ConvCase(1, 1100, 20, (18, 17), (1, 2), name="rows longer than a block"),
+    ConvCase(1, 1100, 20, (49, 17), (1, 2), name="rows longer than a block"),
     ConvCase(1, 48, 20, (18, 30), (6, 5), padding=2, name="lines of taps in blocks"),
     ConvCase(2, 20, 24, (21, 40), (3, 3), padding=12, dilation=12, name="taps that read padding alone"),
     ConvCase(2, 30, 18, (3, 4, 5), (2, 3, 3), padding=9, name="points that read padding alone"),
@@ -89,9 +89,9 @@ def test_the_cases_meet_blocks_of_rows_and_of_lines():
 @pytest.mark.parametrize(
     "numbers",
     [
-        {"PACKED_BYTES": 1},
-        {"PACKED_BYTES": 40_000},
-        {"PACKED_BYTES": 40_000, "FEW_CHANNELS": 1},
+        {"PACKED_BYTES": 1, "MAX_POINTS": 100},
+        {"PACKED_BYTES": 40_000, "MAX_POINTS": 100},
+        {"PACKED_BYTES": 40_000, "FEW_CHANNELS": 1, "MAX_POINTS": 100},
         {"WORTH_ALIGNING": 100.0},
         {"WORTH_ALIGNING": 100.0, "POINT_BLOCK": 45, "TAP_BLOCK": 4},
         {"TAP_BLOCK": 1, "RUN_BYTES": 1},
@@ -120,7 +120,7 @@ def test_any_block_sizes_give_the_same_values(case, numbers, tune):
 
 
 def test_what_follows_comes_after_the_last_source_channels(tune):
-    tune(blocking, PACKED_BYTES=40_000, FEW_CHANNELS=1)
+    tune(blocking, PACKED_BYTES=40_000, FEW_CHANNELS=1, MAX_POINTS=100)
     case = ConvCase(1, 70, 40, (17, 18), (3, 3), padding=1)
     parts = gemm.plan_forward(checks.geometry_of(case), 4).parts
     assert [part.complete for part in parts] == [False] * (len(parts) - 1) + [True]
