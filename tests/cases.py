@@ -1,4 +1,4 @@
-"""One table of cases for value, gradient and speed: convolutions and pools of every rank.
+"""One table of cases for values and gradients: convolutions and pools of every rank.
 
 Tests parametrise over `CONV_CASES` and `POOL_CASES` with ``ids=str``; `conv_arrays` and `pool_array` make the inputs.
 Values are small integers stored as floats: every order of summation gives the same result, so outputs can be compared
