@@ -16,10 +16,11 @@ from .peak import peak_gflops
 
 HEAD = ["case", "direction", "ms on one thread", "ms", "faster by"]
 LARGE = 50e6  # floating-point operations
+FEWEST_CALLS, BLOCK_SECONDS = 3, 0.01
 DIRECTIONS = ("forward", "backward_data", "backward_weight")
 
 
-def rows(cases: list[ConvCase], threads: int, rounds: int = 5) -> tuple[list[list[str]], str]:
+def rows(cases: list[ConvCase], threads: int, rounds: int = 7) -> tuple[list[list[str]], str]:
     """The rows under `HEAD`, the least gain first, and a line that sums them up."""
     measured = []
     library = ours.connect(threads)
@@ -31,12 +32,12 @@ def rows(cases: list[ConvCase], threads: int, rounds: int = 5) -> tuple[list[lis
             (call,) = library.prepare(case, direction, arrays).values()
             measured.append((case.name, direction, *_seconds(call, threads, rounds)))
         library.release()
-    measured.sort(key=lambda row: row[2] / row[3])
+    measured.sort(key=lambda row: row[4])
     table = [
-        [name, direction, f"{one * 1e3:.3g}", f"{several * 1e3:.3g}", f"{one / several:.2f}"]
-        for name, direction, one, several in measured
+        [name, direction, f"{one * 1e3:.3g}", f"{several * 1e3:.3g}", f"{gain:.2f}"]
+        for name, direction, one, several, gain in measured
     ]
-    return table, _summary([one / several for _, _, one, several in measured], threads)
+    return table, _summary([gain for *_, gain in measured], threads)
 
 
 def _summary(gains: list[float], threads: int) -> str:
@@ -58,22 +59,23 @@ def _ceiling(threads: int) -> float:
     return rates[1] / rates[0]
 
 
-def _seconds(call: Callable[[], Any], threads: int, rounds: int) -> tuple[float, float]:
-    """The medians of alternating blocks of calls, on one thread and on several."""
-    blocks: dict[int, list[float]] = {1: [], threads: []}
-    for _ in range(rounds):
-        for count, times in blocks.items():
-            with nc.threads(count):
-                call()
-                times.append(_best(call))
-    return median(blocks[1]), median(blocks[threads])
+def _seconds(call: Callable[[], Any], threads: int, rounds: int) -> tuple[float, float, float]:
+    """Medians of alternating blocks of calls on one thread and on several, and of what each pair of blocks gains.
+
+    Neighbouring blocks meet the same machine: its other guests come and go more slowly.
+    """
+    pairs = [[_median_of_calls(call, count) for count in (1, threads)] for _ in range(rounds)]
+    one, several = (median(times) for times in zip(*pairs, strict=True))
+    return one, several, median(alone / together for alone, together in pairs)
 
 
-def _best(call: Callable[[], Any]) -> float:
-    """The fastest of a few calls."""
+def _median_of_calls(call: Callable[[], Any], threads: int) -> float:
+    """What a call takes, by a few of them after one that does not count."""
     times = []
-    for _ in range(3):
-        start = time.perf_counter()
+    with nc.threads(threads):
         call()
-        times.append(time.perf_counter() - start)
-    return min(times)
+        while len(times) < FEWEST_CALLS or sum(times) < BLOCK_SECONDS:
+            start = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - start)
+    return median(times)
