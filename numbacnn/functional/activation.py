@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..autograd import Tensor, apply, as_tensor
 from ..ops import activation as ops
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    _Op = Callable[..., np.ndarray]
 
 __all__ = ["gelu", "leaky_relu", "log_softmax", "relu", "relu6", "sigmoid", "silu", "softmax", "tanh"]
 
@@ -30,13 +35,7 @@ def relu(input: Any) -> Tensor:
     >>> relu(np.array([-1.0, 2.0])).data
     array([0., 2.])
     """
-    x = as_tensor(input)
-    out = ops.relu_forward(x.data)
-
-    def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> tuple[np.ndarray]:
-        return (ops.relu_backward(grad, out),)
-
-    return apply("relu", (x,), out, backward)
+    return _from_output("relu", ops.relu_forward, ops.relu_backward, input)
 
 
 def relu6(input: Any) -> Tensor:
@@ -57,13 +56,7 @@ def relu6(input: Any) -> Tensor:
     >>> relu6(np.array([-1.0, 2.0, 7.0])).data
     array([0., 2., 6.])
     """
-    x = as_tensor(input)
-    out = ops.relu6_forward(x.data)
-
-    def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> tuple[np.ndarray]:
-        return (ops.relu6_backward(grad, out),)
-
-    return apply("relu6", (x,), out, backward)
+    return _from_output("relu6", ops.relu6_forward, ops.relu6_backward, input)
 
 
 def leaky_relu(input: Any, negative_slope: float = 0.01) -> Tensor:
@@ -86,13 +79,7 @@ def leaky_relu(input: Any, negative_slope: float = 0.01) -> Tensor:
     >>> leaky_relu(np.array([-1.0, 2.0]), 0.5).data
     array([-0.5,  2. ])
     """
-    x = as_tensor(input)
-    out = ops.leaky_relu_forward(x.data, negative_slope)
-
-    def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> tuple[np.ndarray]:
-        return (ops.leaky_relu_backward(grad, x.data, negative_slope),)
-
-    return apply("leaky_relu", (x,), out, backward)
+    return _from_input("leaky_relu", ops.leaky_relu_forward, ops.leaky_relu_backward, input, negative_slope)
 
 
 def sigmoid(input: Any) -> Tensor:
@@ -113,13 +100,7 @@ def sigmoid(input: Any) -> Tensor:
     >>> sigmoid(np.zeros(1)).data
     array([0.5])
     """
-    x = as_tensor(input)
-    out = ops.sigmoid_forward(x.data)
-
-    def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> tuple[np.ndarray]:
-        return (ops.sigmoid_backward(grad, out),)
-
-    return apply("sigmoid", (x,), out, backward)
+    return _from_output("sigmoid", ops.sigmoid_forward, ops.sigmoid_backward, input)
 
 
 def tanh(input: Any) -> Tensor:
@@ -140,13 +121,7 @@ def tanh(input: Any) -> Tensor:
     >>> tanh(np.zeros(1)).data
     array([0.])
     """
-    x = as_tensor(input)
-    out = ops.tanh_forward(x.data)
-
-    def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> tuple[np.ndarray]:
-        return (ops.tanh_backward(grad, out),)
-
-    return apply("tanh", (x,), out, backward)
+    return _from_output("tanh", ops.tanh_forward, ops.tanh_backward, input)
 
 
 def silu(input: Any) -> Tensor:
@@ -167,13 +142,7 @@ def silu(input: Any) -> Tensor:
     >>> silu(np.array([0.0, 40.0])).data
     array([ 0., 40.])
     """
-    x = as_tensor(input)
-    out = ops.silu_forward(x.data)
-
-    def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> tuple[np.ndarray]:
-        return (ops.silu_backward(grad, x.data),)
-
-    return apply("silu", (x,), out, backward)
+    return _from_input("silu", ops.silu_forward, ops.silu_backward, input)
 
 
 def gelu(input: Any, approximate: str = "none") -> Tensor:
@@ -201,13 +170,7 @@ def gelu(input: Any, approximate: str = "none") -> Tensor:
     >>> gelu(np.array([0.0, 40.0])).data
     array([ 0., 40.])
     """
-    x = as_tensor(input)
-    out = ops.gelu_forward(x.data, approximate)
-
-    def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> tuple[np.ndarray]:
-        return (ops.gelu_backward(grad, x.data, approximate),)
-
-    return apply("gelu", (x,), out, backward)
+    return _from_input("gelu", ops.gelu_forward, ops.gelu_backward, input, approximate)
 
 
 def softmax(input: Any, dim: int = 1) -> Tensor:
@@ -235,13 +198,7 @@ def softmax(input: Any, dim: int = 1) -> Tensor:
     >>> softmax(np.zeros((1, 4))).data
     array([[0.25, 0.25, 0.25, 0.25]])
     """
-    x = as_tensor(input)
-    out = ops.softmax_forward(x.data, dim)
-
-    def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> tuple[np.ndarray]:
-        return (ops.softmax_backward(grad, out, dim),)
-
-    return apply("softmax", (x,), out, backward)
+    return _from_output("softmax", ops.softmax_forward, ops.softmax_backward, input, dim)
 
 
 def log_softmax(input: Any, dim: int = 1) -> Tensor:
@@ -269,10 +226,18 @@ def log_softmax(input: Any, dim: int = 1) -> Tensor:
     >>> log_softmax(np.array([[0.0, 1000.0]])).data
     array([[-1000.,     0.]])
     """
+    return _from_output("log_softmax", ops.log_softmax_forward, ops.log_softmax_backward, input, dim)
+
+
+def _from_output(name: str, forward: _Op, backward: _Op, input: Any, *options: Any) -> Tensor:
+    """A function whose gradient follows from its result."""
     x = as_tensor(input)
-    out = ops.log_softmax_forward(x.data, dim)
+    out = forward(x.data, *options)
+    return apply(name, (x,), out, lambda grad, needs: (backward(grad, out, *options),))
 
-    def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> tuple[np.ndarray]:
-        return (ops.log_softmax_backward(grad, out, dim),)
 
-    return apply("log_softmax", (x,), out, backward)
+def _from_input(name: str, forward: _Op, backward: _Op, input: Any, *options: Any) -> Tensor:
+    """A function whose gradient follows from its input."""
+    x = as_tensor(input)
+    values = x.data
+    return apply(name, (x,), forward(values, *options), lambda grad, needs: (backward(grad, values, *options),))

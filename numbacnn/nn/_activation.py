@@ -15,7 +15,19 @@ from ._module import Module
 __all__ = ["GELU", "LeakyReLU", "LogSoftmax", "ReLU", "ReLU6", "SiLU", "Sigmoid", "Softmax", "Tanh"]
 
 
-class ReLU(Module):
+class _InPlace(Module):
+    """Accepts `inplace` and shows it."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
+
+    def extra_repr(self) -> str:
+        """The options."""
+        return "inplace=True" if self.inplace else ""
+
+
+class ReLU(_InPlace):
     """``max(input, 0)``, element by element; NaN stays NaN.
 
     Examples
@@ -25,20 +37,12 @@ class ReLU(Module):
     Tensor([0., 2.], dtype=float32)
     """
 
-    def __init__(self, inplace: bool = False) -> None:
-        super().__init__()
-        self.inplace = inplace
-
     def forward(self, input: Any) -> Tensor:
         """Apply the function."""
         return functional.relu(input)
 
-    def extra_repr(self) -> str:
-        """The options."""
-        return "inplace=True" if self.inplace else ""
 
-
-class ReLU6(Module):
+class ReLU6(_InPlace):
     """``min(max(input, 0), 6)``, element by element; NaN stays NaN.
 
     Examples
@@ -48,17 +52,9 @@ class ReLU6(Module):
     Tensor([0., 2., 6.], dtype=float32)
     """
 
-    def __init__(self, inplace: bool = False) -> None:
-        super().__init__()
-        self.inplace = inplace
-
     def forward(self, input: Any) -> Tensor:
         """Apply the function."""
         return functional.relu6(input)
-
-    def extra_repr(self) -> str:
-        """The options."""
-        return "inplace=True" if self.inplace else ""
 
 
 class LeakyReLU(Module):
@@ -101,20 +97,12 @@ class Tanh(Module):
         return functional.tanh(input)
 
 
-class SiLU(Module):
+class SiLU(_InPlace):
     """``input * sigmoid(input)``, also called swish."""
-
-    def __init__(self, inplace: bool = False) -> None:
-        super().__init__()
-        self.inplace = inplace
 
     def forward(self, input: Any) -> Tensor:
         """Apply the function."""
         return functional.silu(input)
-
-    def extra_repr(self) -> str:
-        """The options."""
-        return "inplace=True" if self.inplace else ""
 
 
 class GELU(Module):

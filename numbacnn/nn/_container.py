@@ -10,6 +10,7 @@ from typing import Any, TypeVar, overload
 from ._activation import ReLU
 from ._module import Module
 from ._norm import _BatchNorm
+from ._plain import runs_as
 
 __all__ = ["Identity", "ModuleList", "Sequential"]
 
@@ -149,14 +150,9 @@ class Sequential(_List):
 
 def _rectified(module: Module, following: Module | None) -> _BatchNorm | None:
     """`module` if it is a batch normalisation, its `ReLU` follows, and no hook looks at either."""
-    if (
-        type(following) is not ReLU
-        or not isinstance(module, _BatchNorm)
-        or type(module).forward is not _BatchNorm.forward
-    ):
-        return None
-    hooks = (module._forward_hooks, module._forward_pre_hooks, following._forward_hooks, following._forward_pre_hooks)
-    return None if any(hooks) else module
+    if type(following) is ReLU and isinstance(module, _BatchNorm):
+        return module if runs_as(module, _BatchNorm) and runs_as(following, ReLU) else None
+    return None
 
 
 class ModuleList(_List):

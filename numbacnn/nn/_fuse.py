@@ -19,6 +19,7 @@ from ._container import Sequential
 from ._conv import _ConvBase, _ConvNd, _ConvTransposeNd
 from ._module import Module
 from ._norm import _BatchNorm
+from ._plain import is_plain, runs_as
 
 __all__ = ["fuse"]
 
@@ -77,7 +78,7 @@ def fuse(model: _Model) -> _Model:
     fused = copy.deepcopy(model).eval()
     places = Counter(id(child) for module in fused.modules() for child in module.children())
     for module in tuple(fused.modules()):
-        if isinstance(module, Sequential) and _is_plain(module, Sequential):
+        if isinstance(module, Sequential) and is_plain(module, Sequential):
             _fuse_neighbours(module, places)
     return fused
 
@@ -97,22 +98,12 @@ def _fuse_neighbours(sequence: Sequential, places: Counter[int]) -> None:
     _remove(sequence, gone)
 
 
-def _is_plain(module: Module, kind: type[Module]) -> bool:
-    """Whether a module is of a kind and computes as that kind does."""
-    return isinstance(module, kind) and type(module).forward is kind.forward and "forward" not in vars(module)
-
-
-def _runs_as(module: Module, kind: type[Module]) -> bool:
-    """Whether, besides, nobody watches or changes what goes in and comes out."""
-    return _is_plain(module, kind) and not module._forward_hooks and not module._forward_pre_hooks
-
-
 def _is_conv(module: Module) -> bool:
-    return _runs_as(module, _ConvNd) or _runs_as(module, _ConvTransposeNd)
+    return runs_as(module, _ConvNd) or runs_as(module, _ConvTransposeNd)
 
 
 def _is_rectifier(module: Module) -> bool:
-    return type(module) in _RECTIFIERS and _runs_as(module, type(module))
+    return type(module) in _RECTIFIERS and runs_as(module, type(module))
 
 
 def _fits(norm: _BatchNorm, conv: _ConvBase) -> bool:
@@ -121,7 +112,7 @@ def _fits(norm: _BatchNorm, conv: _ConvBase) -> bool:
     One of another rank or of other channels stays, and so does the error that it will raise.
     """
     return (
-        _runs_as(norm, _BatchNorm)
+        runs_as(norm, _BatchNorm)
         and getattr(conv, "activation", None) is None
         and norm.running_mean is not None
         and norm.running_var is not None

@@ -25,10 +25,9 @@ PROBABILITY_LIMIT = 1e-7
 
 
 class _Target(NamedTuple):
-    """A checked target: class indices or shares, one per row, and what the mean divides by."""
+    """A checked target: class indices, as integers, or shares of the classes; and what the mean divides by."""
 
-    indices: np.ndarray | None
-    shares: np.ndarray | None
+    values: np.ndarray
     divisor: float
 
 
@@ -96,45 +95,27 @@ def cross_entropy(
         )
     if not 0 <= label_smoothing <= 1:
         raise OptionError(f"label_smoothing must be from 0 to 1, got {label_smoothing}")
-    classes = x.shape[1]
     weight = _class_weights(weight, x)
     x = np.ascontiguousarray(x) if x.ndim == 2 else channels_last(x)
     checked = _check_target(target, x, weight, ignore_index, as_shares=from_probabilities)
+    classes = x.shape[1]
     rows = x.size // classes
     loss = np.empty(rows, x.dtype)
     grad = empty_like(x) if with_grad else loss
-    scale = 1.0
-    if reduction == "mean":
-        scale = 1 / checked.divisor if checked.divisor else math.nan
-    step = max(1, STEP // classes)
-    blocks = -(-rows // step)
-    size = (rows, classes)
-    rest = (scale, int(with_grad), step)
-    cost = NS_EXP * x.size
-    if checked.indices is not None:
-        kernels.cross_entropy_indices(
-            blocks,
-            x,
-            checked.indices,
-            weight,
-            loss,
-            grad,
-            *size,
-            ignore_index,
-            label_smoothing,
-            float(weight.sum(dtype=np.float64)),
-            *rest,
-            cost=cost,
-        )
+    scale = _scale(reduction, checked.divisor)
+    kernel: Any
+    options: tuple[float, ...]
+    if checked.values.dtype.kind == "i":
+        kernel = kernels.cross_entropy_indices
+        options = (ignore_index, label_smoothing, float(weight.sum(dtype=np.float64)))
     elif from_probabilities:
-        limits = (PROBABILITY_LIMIT, 1 - PROBABILITY_LIMIT)
-        kernels.cross_entropy_probabilities(
-            blocks, x, checked.shares, weight, loss, grad, *size, label_smoothing, *limits, *rest, cost=cost
-        )
+        kernel = kernels.cross_entropy_probabilities
+        options = (label_smoothing, PROBABILITY_LIMIT, 1 - PROBABILITY_LIMIT)
     else:
-        kernels.cross_entropy_soft(
-            blocks, x, checked.shares, weight, loss, grad, *size, label_smoothing, *rest, cost=cost
-        )
+        kernel, options = kernels.cross_entropy_soft, (label_smoothing,)
+    step = max(1, STEP // classes)
+    operands = (x, checked.values, weight, loss, grad, rows, classes)
+    kernel(-(-rows // step), *operands, *options, scale, int(with_grad), step, cost=NS_EXP * x.size)
     if reduction == "none":
         value = loss.reshape(x.shape[:1] + x.shape[2:])
     else:
@@ -220,13 +201,18 @@ def _elementwise(
     x = dense(x)
     y = in_memory_of(x, y)
     partial = np.zeros(-(-x.size // STEP))
-    scale = 1.0
-    if reduction == "mean":
-        scale = 1 / x.size if x.size else math.nan
+    scale = _scale(reduction, x.size)
     grad = empty_like(x) if with_grad else x
     kernel(partial.size, x, y, partial, grad, x.size, *options, scale, int(with_grad), STEP, cost=NS_ERROR * x.size)
     value = np.asarray(values(x - y)) if reduction == "none" else np.asarray(partial.sum() * scale, x.dtype)
     return value, grad if with_grad else None
+
+
+def _scale(reduction: str, divisor: float) -> float:
+    """What the sum is multiplied by; the mean of nothing is not a number."""
+    if reduction != "mean":
+        return 1.0
+    return 1 / divisor if divisor else math.nan
 
 
 def _class_weights(weight: np.ndarray | None, x: np.ndarray) -> np.ndarray:
@@ -247,13 +233,13 @@ def _check_target(target: Any, x: np.ndarray, weight: np.ndarray, ignore_index: 
         counted = indices != ignore_index
         _check_range(indices, counted, x.shape[1])
         divisor = float(weight[indices[counted]].sum(dtype=np.float64))
-        return _Target(None, _one_hot(indices, counted, x), divisor) if as_shares else _Target(indices, None, divisor)
+        return _Target(_one_hot(indices, counted, x) if as_shares else indices, divisor)
     if target.shape == x.shape:
         if target.dtype.kind in "iub":
             target = target.astype(x.dtype)
         elif target.dtype != x.dtype:
             raise DTypeError(f"target is {target.dtype} but input is {x.dtype}; convert it with .astype(np.{x.dtype})")
-        return _Target(None, in_memory_of(x, target), float(x.size // x.shape[1]))
+        return _Target(in_memory_of(x, target), float(x.size // x.shape[1]))
     if target.shape == positions:
         raise DTypeError(f"class indices must be integers, got a target of dtype {target.dtype}")
     raise ShapeError(

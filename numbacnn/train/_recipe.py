@@ -137,6 +137,7 @@ def train_classifier(
     classifier = Classifier(
         x.shape[1:], classes, Normalize.fit(parts.x_train), options=options, dtype=dtype, notes=notes
     )
+    settings = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed, "dtype": classifier.dtype.name}
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     if on_start is not None:
@@ -158,22 +159,23 @@ def train_classifier(
         progress=progress,
     )
     test = classifier.score(parts.x_test, parts.y_test)
-    report = {
-        "test": test,
-        "history": history,
-        "seconds": time.perf_counter() - start,
-        "parameters": sum(parameter.data.size for parameter in classifier.model.parameters()),
-        "samples": {"train": len(parts.x_train), "validation": len(parts.x_validation), "test": len(parts.x_test)},
-        "settings": {
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "lr": lr,
-            "seed": seed,
-            "dtype": classifier.dtype.name,
-        },
-    }
+    result = TrainingResult(classifier, parts, history, test)
+    report = _report(result, time.perf_counter() - start, settings)
     (folder / METRICS).write_text(json.dumps(report, indent=2) + "\n")
-    return TrainingResult(classifier, parts, history, test)
+    return result
+
+
+def _report(result: TrainingResult, seconds: float, settings: dict[str, Any]) -> dict[str, Any]:
+    """What `METRICS` says."""
+    parts = result.parts
+    return {
+        "test": result.test,
+        "history": result.history,
+        "seconds": seconds,
+        "parameters": sum(parameter.data.size for parameter in result.classifier.model.parameters()),
+        "samples": {"train": len(parts.x_train), "validation": len(parts.x_validation), "test": len(parts.x_test)},
+        "settings": settings,
+    }
 
 
 def _loader(
