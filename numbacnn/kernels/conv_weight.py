@@ -35,6 +35,7 @@ PANEL_SLOTS = MAX_POINTS * MAX_LANES // 2
 # The scratch: pointers to left rows, right rows and copied right rows; a copied panel; copied left channels and sums.
 TABLE_SLOTS = 3 * MAX_POINTS
 WORK_SLOTS = SCRATCH_SLOTS - TABLE_SLOTS - PANEL_SLOTS
+ROWS_TOGETHER = 8  # rows of which left channels are copied at a time: the ways of the first cache
 ASKED = 16  # rows asked for at a time
 DIRECT_TILES = 2  # so many tiles read a panel where it lies
 
@@ -52,7 +53,7 @@ class WeightConv(NamedTuple):
     swapped: int  # the left side is x and the right one dY; 0: the other way round
     width: int  # lanes of a tile
     line: int  # elements of a cache line
-    pitch: int  # elements between copied rows of a tile's left channels
+    left_step: int  # elements between the copies of one tile's left channels and the next's
     left_block: int  # left channels of a block
     left_blocks: int
     panel_block: int  # panels of a block
@@ -166,7 +167,7 @@ def conv_weight(
     tiles = (part.left + MAX_ROWS - 1) // MAX_ROWS
 
     copies = cast(offset(scratch, TABLE_SLOTS + PANEL_SLOTS), source)
-    sums = offset(copies, tiles * g.step * g.pitch)
+    sums = offset(copies, tiles * g.left_step)
     panel_sums = part.left * g.width
     row = g.groups * g.out_channels
     out = offset(partial, (chunk * row + part.group * g.out_channels) * g.in_channels * taps)
@@ -177,7 +178,7 @@ def conv_weight(
     _list_rows(offset(scratch, 2 * MAX_POINTS), cast(offset(scratch, TABLE_SLOTS), source), g.step, g.width)
 
     point, end = chunk * g.points // g.chunks, (chunk + 1) * g.points // g.chunks
-    straight = taps == 1 and g.swapped == 0 and end - point <= g.step  # sums need not be kept, or turned around
+    straight = taps == 1 and g.swapped == 0  # sums lie as they do in the gradient
     fresh = 1
     while point < end or fresh:  # 3rd loop: steps over the positions
         steps = max(1, (end - point + g.step - 1) // g.step)
@@ -194,16 +195,20 @@ def conv_weight(
                 if g.asks and point + points < end:
                     _ask_for_left(scratch, points, turn, sums, part, g)
                 into, stride = offset(sums, turn * panel_sums), g.width
-                if straight and (part.first_panel + panel + 1) * g.width <= g.in_channels:
-                    place = part.first_left * g.in_channels + (part.first_panel + panel) * g.width
-                    into, stride = offset(out, place), g.in_channels
+                if straight:
+                    into = sums  # of a last panel that is not whole
+                    if (part.first_panel + panel + 1) * g.width <= g.in_channels:
+                        place = part.first_left * g.in_channels + (part.first_panel + panel) * g.width
+                        into, stride = offset(out, place), g.in_channels
                 _add_panel(scratch, copies, fresh, into, stride, points, tiles, tap, panel, part, g)
         point += points
         fresh = 0
     if g.swapped:
         _put_columns(out, sums, part, g)
+    elif straight:
+        _put_last(out, sums, part, g)
     else:
-        _put_rows(out, sums, straight, taps, part, g)
+        _put_rows(out, sums, taps, part, g)
 
 
 @device
@@ -214,14 +219,28 @@ def _left_channel(part, g):
 
 @device
 def _copy_left(table, copies, points, tiles, part, g):
-    """Copy the left channels of a step, each tile's behind the other's."""
-    channel = _left_channel(part, g)
+    """Copy the left channels of a step, each tile's behind the other's.
+
+    A few rows at a time, for more of them, a power of two apart, would push each other out of the first cache before
+    the next tile's channels are read. Whole vectors are stored: what is too much is overwritten by the next row.
+    """
+    channel, n = _left_channel(part, g), lanes(copies)
+    zero = splat(copies, 0.0)
     fewest = part.left // tiles
     longer = part.left - fewest * tiles
-    for tile in range(tiles):
-        count = fewest + 1 if tile < longer else fewest
-        _copy_channels(copies, g.pitch, table, points, channel, count, g.pitch)
-        copies, channel = offset(copies, g.step * g.pitch), channel + count
+    for start in range(0, points, ROWS_TOGETHER):
+        end = min(start + ROWS_TOGETHER, points)
+        target, first = copies, 0
+        for tile in range(tiles):
+            left = part.left - first
+            for p in range(start, end):
+                row = offset(load_pointer(table, p, copies), channel + first)
+                for lane in range(0, MAX_ROWS, n):
+                    if left >= MAX_ROWS + n:
+                        store(target, p * MAX_ROWS + lane, load(row, lane))
+                    else:
+                        store(target, p * MAX_ROWS + lane, load_first(row, lane, left - lane, zero))
+            target, first = offset(target, g.left_step), first + (fewest + 1 if tile < longer else fewest)
 
 
 @device
@@ -260,29 +279,33 @@ def _add_panel(table, copies, fresh, sums, stride, points, tiles, tap, panel, pa
             for i in range(g.line - 1, g.width, g.line):
                 _ask_for(rows, p, following + i, sums)
         count = fewest + 1 if tile < longer else fewest
-        copied_outer_tile(count, copies, g.pitch, used, at, points, fresh, sums, stride)
-        copies, sums = offset(copies, g.step * g.pitch), offset(sums, count * stride)
+        copied_outer_tile(count, copies, MAX_ROWS, used, at, points, fresh, sums, stride)
+        copies, sums = offset(copies, g.left_step), offset(sums, count * stride)
 
 
 @device
-def _put_rows(out, sums, straight, taps, part, g):
-    """``out[co][ci][tap]`` from ``sums[tap][panel][co][lane]``; if `straight`, only a last panel that is not whole."""
+def _put_last(out, sums, part, g):
+    """``out[co][ci]`` from ``sums[co][lane]`` for a last panel that is not whole."""
+    first = (part.first_panel + part.panels - 1) * g.width
+    valid = min(g.width, g.in_channels - first)
+    for i in range(part.left if valid < g.width else 0):
+        target = (part.first_left + i) * g.in_channels + first
+        for lane in range(0, valid, lanes(sums)):
+            store_first(out, target + lane, load(sums, i * g.width + lane), valid - lane)
+
+
+@device
+def _put_rows(out, sums, taps, part, g):
+    """``out[co][ci][tap]`` from ``sums[tap][panel][co][lane]``."""
     count = part.last_tap - part.tap
+    step = part.panels * part.left * g.width
     for panel in range(part.panels):
         first = (part.first_panel + panel) * g.width
         valid = min(g.width, g.in_channels - first)
-        for i in range(part.left if valid < g.width or not straight else 0):
+        for i in range(part.left):
             source = (panel * part.left + i) * g.width
             target = ((part.first_left + i) * g.in_channels + first) * taps + part.tap
-            if taps > 1:
-                step = part.panels * part.left * g.width
-                copy_transposed(as_integers(sums), source, step, as_integers(out), target, taps, count, valid)
-            elif valid == g.width:
-                for lane in range(0, g.width, lanes(sums)):
-                    store(out, target + lane, load(sums, source + lane))
-            else:
-                for lane in range(0, valid, lanes(sums)):
-                    store_first(out, target + lane, load(sums, source + lane), valid - lane)
+            copy_transposed(as_integers(sums), source, step, as_integers(out), target, taps, count, valid)
 
 
 @device

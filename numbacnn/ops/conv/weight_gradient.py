@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...kernels import conv_weight
 from ...kernels._launch import run as run_jobs
-from ...kernels.tile import MAX_ROWS, tile_lanes
+from ...kernels.tile import MAX_ROWS, VECTORS, tile_lanes
 from .. import memory
 from . import blocking, weight_gradient_groups, weight_gradient_in_place
 from .bias import zero_row
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 ADD_STEP = 16384  # elements of the gradient per block when partial sums are added
+STEP = conv_weight.MAX_POINTS  # positions per step
 MOST_TILES = 16  # tiles of left channels of a block, at most: what a panel's copy is used for
 # Operands of so many bytes are far away: their rows are asked for in advance, if there is enough to do meanwhile.
 ASKED_BYTES = 3 << 20
@@ -35,7 +36,7 @@ FLOPS_PER_NS, BYTES_PER_NS = 100.0, 10.0  # of one core
 
 # Cycles per position: of a tile however few rows it has, of copying a tile's left channels, and of copying a panel.
 # A row more takes one cycle. Listing the rows that a tap reads is shared by the panels of a block.
-FEWEST_CYCLES, LEFT_CYCLES, PANEL_CYCLES, LIST_CYCLES = 3.8, 3.5, 5.0, 2.5
+FEWEST_CYCLES, LEFT_CYCLES, PANEL_CYCLES, LIST_CYCLES = 3.8, 1.7, 5.0, 2.5
 SUMS_CYCLES = 30.0  # loading and storing the sums of a tile, once per step
 PUT_CYCLES = 25.0  # writing the sums of a row of a panel to the gradient, once per block
 ADD_CYCLES = 1.0  # adding an element of a further chunk
@@ -81,19 +82,19 @@ def _record(g: ConvGeometry, itemsize: int) -> conv_weight.WeightConv:
     cut = _cut(g, itemsize)
     left, right = _sides(g, cut.swapped)
     width, line = tile_lanes(itemsize), blocking.LINE_BYTES // itemsize
-    step, panels = _step(itemsize), -(-right // width)
+    panels = -(-right // width)
     return conv_weight.WeightConv(
         points=g.batch * math.prod(g.output),
-        step=step,
+        step=STEP,
         asks=int(g.elements * itemsize > ASKED_BYTES and cut.left_block > conv_weight.DIRECT_TILES * MAX_ROWS),
-        ahead=step * g.stride[1] * g.input[2] * g.in_channels // max(1, g.output[2]),
+        ahead=STEP * g.stride[1] * g.input[2] * g.in_channels // max(1, g.output[2]),
         groups=g.groups,
         in_channels=g.in_per_group,
         out_channels=g.out_per_group,
         swapped=int(cut.swapped),
         width=width,
         line=line,
-        pitch=_pitch(itemsize),
+        left_step=_left_step(itemsize),
         left_block=cut.left_block,
         left_blocks=-(-left // cut.left_block),
         panel_block=cut.panel_block,
@@ -109,15 +110,9 @@ def _sides(g: ConvGeometry, swapped: bool) -> tuple[int, int]:
     return (g.in_per_group, g.out_per_group) if swapped else (g.out_per_group, g.in_per_group)
 
 
-def _step(itemsize: int) -> int:
-    """Positions per step: fewer of larger elements, so that copies fit L1."""
-    return conv_weight.MAX_POINTS * 4 // itemsize
-
-
-def _pitch(itemsize: int) -> int:
-    """Elements between copied rows of six left channels: whole vectors."""
-    lanes = tile_lanes(itemsize) // 2
-    return -(-MAX_ROWS // lanes) * lanes
+def _left_step(itemsize: int) -> int:
+    """Elements of a step's copy of six left channels, and room for what its last vector has too much."""
+    return STEP * MAX_ROWS + tile_lanes(itemsize) // VECTORS
 
 
 def _cut(g: ConvGeometry, itemsize: int) -> Cut:
@@ -126,7 +121,7 @@ def _cut(g: ConvGeometry, itemsize: int) -> Cut:
     points = g.batch * math.prod(g.output)
     work = 2 * points * size / FLOPS_PER_NS + g.elements * itemsize / BYTES_PER_NS
     wanted = min(blocking.MIN_BLOCKS, max(FEW_BLOCKS if work > FEW_NS else 1, int(work / BLOCK_NS)))
-    most_chunks = max(1, min(wanted, points // _step(itemsize), blocking.PACKED_BYTES // (size * itemsize)))
+    most_chunks = max(1, min(wanted, points // STEP, blocking.PACKED_BYTES // (size * itemsize)))
     return min(_cuts(g, itemsize, wanted, most_chunks), key=lambda cut: _cycles(g, itemsize, cut))
 
 
@@ -140,10 +135,11 @@ def _cuts(g: ConvGeometry, itemsize: int, wanted: int, most_chunks: int) -> Iter
         for left_blocks in range(fewest, max(fewest, min(fewest + wanted, -(-left // MAX_ROWS))) + 1):
             left_block = max(1, -(-left // left_blocks))
             tiles = -(-left_block // MAX_ROWS)
-            room = conv_weight.WORK_SLOTS * 8 // itemsize - tiles * _step(itemsize) * _pitch(itemsize)
+            room = conv_weight.WORK_SLOTS * 8 // itemsize - tiles * _left_step(itemsize)
             fit = room // (left_block * width)
             tap_block = blocking.split_evenly(g.taps, fit)
-            for panel_block in _sizes(panels, fit // tap_block):
+            straight = g.taps == 1 and not swapped  # the sums of a last panel alone are in the scratch
+            for panel_block in _sizes(panels, panels if straight else fit // tap_block):
                 blocks = g.groups * left_blocks * -(-g.taps // tap_block) * -(-panels // panel_block)
                 chunks = min(most_chunks, -(-wanted // blocks))
                 yield Cut(swapped, left_block, panel_block, tap_block, chunks)
@@ -164,12 +160,11 @@ def _cycles(g: ConvGeometry, itemsize: int, cut: Cut) -> float:
     left_blocks, panel_blocks = -(-left // cut.left_block), -(-panels // cut.panel_block)
     tap_blocks = -(-g.taps // cut.tap_block)
     multiply = left_blocks * panels * g.taps * tiles * max(FEWEST_CYCLES, cut.left_block / tiles)
-    copy_left = left_blocks * panel_blocks * tap_blocks * tiles * LEFT_CYCLES
+    copy_left = left_blocks * panel_blocks * tap_blocks * tiles * LEFT_CYCLES * itemsize
     copy_panels = left_blocks * g.taps * (panels * PANEL_CYCLES + panel_blocks * LIST_CYCLES)
-    steps = -(-points // (cut.chunks * _step(itemsize)))
+    steps = -(-points // (cut.chunks * STEP))
     sums = left_blocks * tiles * panels * g.taps * cut.chunks * steps * SUMS_CYCLES
-    straight = steps == 1 and g.taps == 1 and not cut.swapped
-    put = 0.0 if straight else left * panels * g.taps * cut.chunks * PUT_CYCLES
+    put = 0.0 if g.taps == 1 and not cut.swapped else left * panels * g.taps * cut.chunks * PUT_CYCLES
     add = left * right * g.taps * (cut.chunks - 1) * ADD_CYCLES
     blocks = g.groups * left_blocks * panel_blocks * tap_blocks * cut.chunks
     rounds = -(-blocks // 4) * 4 / blocks if blocks > 1 else 2.0

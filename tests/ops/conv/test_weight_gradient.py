@@ -148,7 +148,7 @@ def test_every_cut_fits_the_scratch(vector_bytes, monkeypatch):
                     g = conv_geometry((2, in_channels, 2000), (out_channels, in_channels, taps))
                     r = weight_gradient.plan(g, itemsize).record
                     tiles = -(-r.left_block // conv_weight.MAX_ROWS)
-                    copies = tiles * r.step * r.pitch
+                    copies = tiles * r.left_step
                     sums = r.left_block * r.panel_block * r.tap_block * r.width
                     assert (copies + sums) * itemsize <= conv_weight.WORK_SLOTS * 8
                     assert r.step <= conv_weight.MAX_POINTS
