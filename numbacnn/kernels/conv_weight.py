@@ -23,7 +23,7 @@ from typing import NamedTuple
 from ._build import device, kernel
 from ._serial import SCRATCH_SLOTS
 from .layout import copy_transposed
-from .pointer import as_integers, cast, load_pointer, offset, prefetch_read, store_pointer
+from .pointer import as_integers, cast, load_pointer, offset, prefetch_read, prefetch_write, store_pointer
 from .simd import lanes, load, load_first, splat, store, store_first
 from .sources import Sources, following_row, locate, put_sources
 from .tile import MAX_LANES, MAX_ROWS, copied_outer_tile
@@ -168,7 +168,7 @@ def conv_weight(
 
     copies = cast(offset(scratch, TABLE_SLOTS + PANEL_SLOTS), source)
     sums = offset(copies, tiles * g.left_step)
-    panel_sums = part.left * g.width
+    sums_row = part.panels * g.width
     row = g.groups * g.out_channels
     out = offset(partial, (chunk * row + part.group * g.out_channels) * g.in_channels * taps)
     channels = offset(grad_output, part.group * g.out_channels)
@@ -194,9 +194,9 @@ def conv_weight(
                 turn = (tap - part.tap) * part.panels + panel
                 if g.asks and point + points < end:
                     _ask_for_left(scratch, points, turn, sums, part, g)
-                into, stride = offset(sums, turn * panel_sums), g.width
+                into, stride = offset(sums, (tap - part.tap) * part.left * sums_row + panel * g.width), sums_row
                 if straight:
-                    into = sums  # of a last panel that is not whole
+                    into, stride = sums, g.width  # of a last panel that is not whole
                     if (part.first_panel + panel + 1) * g.width <= g.in_channels:
                         place = part.first_left * g.in_channels + (part.first_panel + panel) * g.width
                         into, stride = offset(out, place), g.in_channels
@@ -296,27 +296,26 @@ def _put_last(out, sums, part, g):
 
 @device
 def _put_rows(out, sums, taps, part, g):
-    """``out[co][ci][tap]`` from ``sums[tap][panel][co][lane]``."""
-    count = part.last_tap - part.tap
-    step = part.panels * part.left * g.width
-    for panel in range(part.panels):
-        first = (part.first_panel + panel) * g.width
-        valid = min(g.width, g.in_channels - first)
-        for i in range(part.left):
-            source = (panel * part.left + i) * g.width
-            target = ((part.first_left + i) * g.in_channels + first) * taps + part.tap
-            copy_transposed(as_integers(sums), source, step, as_integers(out), target, taps, count, valid)
+    """``out[co][ci][tap]`` from ``sums[tap][co][ci]``; what the next `co` gets is asked for: it lies far away."""
+    count, first = part.last_tap - part.tap, part.first_panel * g.width
+    sums_row, row = part.panels * g.width, g.in_channels * taps
+    valid = min(sums_row, g.in_channels - first)
+    for i in range(part.left):
+        target = (part.first_left + i) * row + first * taps + part.tap
+        for line in range(0, valid * taps, g.line):
+            prefetch_write(out, target + row + line)
+        copy_transposed(
+            as_integers(sums), i * sums_row, part.left * sums_row, as_integers(out), target, taps, count, valid
+        )
 
 
 @device
 def _put_columns(out, sums, part, g):
-    """``out[co][ci]`` from ``sums[panel][ci][lane]``."""
-    for panel in range(part.panels):
-        first = (part.first_panel + panel) * g.width
-        valid = min(g.width, g.out_channels - first)
-        source = panel * part.left * g.width
-        target = first * g.in_channels + part.first_left
-        copy_transposed(as_integers(sums), source, g.width, as_integers(out), target, g.in_channels, part.left, valid)
+    """``out[co][ci]`` from ``sums[ci][co]``."""
+    first, sums_row = part.first_panel * g.width, part.panels * g.width
+    valid = min(sums_row, g.out_channels - first)
+    target = first * g.in_channels + part.first_left
+    copy_transposed(as_integers(sums), 0, sums_row, as_integers(out), target, g.in_channels, part.left, valid)
 
 
 @kernel

@@ -113,10 +113,16 @@ def _put_line(table, slot, count, step, line, zeros, at, s):
         for i in range(count):
             store_pointer(table, slot + i, offset(first, i * step * s.stride_w))
         return 0
+    if s.mode_w == ZEROS:
+        for i in range(count):
+            place = at + i * step
+            inside = place >= 0 and place < s.size_w
+            store_pointer(table, slot + i, offset(line, place * s.stride_w) if inside else zeros)
+        return 1 if high < 0 or low >= s.size_w else 0
     for i in range(count):
         place = source_at(at + i * step, s.size_w, s.mode_w)
-        store_pointer(table, slot + i, offset(line, place * s.stride_w) if place >= 0 else zeros)
-    return 1 if s.mode_w == ZEROS and (high < 0 or low >= s.size_w) else 0
+        store_pointer(table, slot + i, offset(line, place * s.stride_w))
+    return 0
 
 
 @device

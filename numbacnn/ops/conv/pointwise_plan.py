@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 ROWS = 96
 # ... more where they are short: fewer blocks to begin.
 BLOCK_BYTES, MOST_ROWS = 64 * 1024, 512
-# A panel's weights for so many source channels take half of L1 (32 KiB).
-DEPTH = 256
+# A panel's weights for as many source channels as are summed in one go: they come from L2 for every tile, as fast as
+# they are used. (Half of L1, and sums that are put down in between, take up to a tenth longer.)
+PANEL_BYTES = 128 * 1024
 # Where no more rows share packed weights, each block packs its own panels: they then pass through memory once. With
 # fewer panels than this there would be too few blocks.
 ROWS_OF_ONE, PANELS_OF_ONE = 256, 4
@@ -104,7 +105,7 @@ def plan(p: Product, itemsize: int) -> Pointwise:
         packs=int(once or too_large),
         row_blocks=row_blocks,
         panel_blocks=panel_blocks,
-        depth_block=blocking.split_evenly(p.depth, DEPTH),
+        depth_block=blocking.split_evenly(p.depth, PANEL_BYTES // (wide * itemsize)),
         ahead=_ahead(columns, p.groups * p.depth, itemsize),
     )
 

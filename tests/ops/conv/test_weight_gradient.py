@@ -149,7 +149,8 @@ def test_every_cut_fits_the_scratch(vector_bytes, monkeypatch):
                     r = weight_gradient.plan(g, itemsize).record
                     tiles = -(-r.left_block // conv_weight.MAX_ROWS)
                     copies = tiles * r.left_step
-                    sums = r.left_block * r.panel_block * r.tap_block * r.width
+                    panels = r.panel_block if taps > 1 or r.swapped else 1
+                    sums = r.left_block * panels * r.tap_block * r.width
                     assert (copies + sums) * itemsize <= conv_weight.WORK_SLOTS * 8
                     assert r.step <= conv_weight.MAX_POINTS
                     assert r.step * r.width * itemsize <= conv_weight.PANEL_SLOTS * 8
