@@ -78,14 +78,12 @@ def test_strided_rows_in_portions(tune):
 
 
 @DTYPES
-def test_blocks_of_source_channels(dtype, monkeypatch):
+def test_blocks_of_source_channels(dtype, tune):
     """Sums that go on from what an earlier block has written; the last panel's are made at once."""
-    monkeypatch.setattr(pointwise_plan, "PANEL_BYTES", 4096)
-    forget_plans()
+    tune(pointwise_plan, PANEL_BYTES=4096)
     check(ConvCase(1, 133, 37, (20, 15), (1, 1), dtype=dtype))
     check(ConvCase(1, 40, 133, (20, 15), (1, 1), dtype=dtype))
     check(ConvCase(1, 65, 70, (5, 5), (1, 1), groups=1, dtype=dtype))
-    forget_plans()
 
 
 def test_blocks_that_pack_weights_of_many(tune):
