@@ -31,5 +31,13 @@ def manual_seed(seed: int) -> None:
 
 
 def generator() -> np.random.Generator:
-    """The generator that everything draws from which was not given one of its own."""
+    """The generator that everything draws from which was not given one of its own.
+
+    Examples
+    --------
+    >>> from numbacnn import random
+    >>> random.manual_seed(0)
+    >>> random.generator().random() < 1
+    True
+    """
     return _generator

@@ -115,6 +115,15 @@ def load(path: str | os.PathLike[str]) -> Any:
         The file is truncated, corrupt, not one of ours, or of a newer version.
     OSError
         The file could not be read.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "state.nc")
+    ...     save({"step": 3}, path)
+    ...     load(path)
+    {'step': 3}
     """
     with open(path, "rb") as file:
         try:

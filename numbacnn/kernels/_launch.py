@@ -109,6 +109,12 @@ def get_num_threads() -> int:
 
     Inside `threads` its value; in a Python thread other than the main one, 1; else what `set_num_threads` said,
     or the default (see `default_num_threads`).
+
+    Examples
+    --------
+    >>> with threads(1):
+    ...     get_num_threads()
+    1
     """
     scoped = _scoped_threads.get()
     if scoped is not None:
@@ -125,6 +131,14 @@ def set_num_threads(n: int) -> None:
     ----------
     n : int
         From 1 to 256. More than the machine's cores is legal and changes no result.
+
+    Examples
+    --------
+    >>> before = get_num_threads()
+    >>> set_num_threads(2)
+    >>> get_num_threads()
+    2
+    >>> set_num_threads(before)
     """
     global _global_threads
     _global_threads = _check_threads(n)
@@ -135,6 +149,12 @@ def threads(n: int) -> Iterator[None]:
     """Use `n` threads inside a ``with`` block, in this Python thread only.
 
     This is also how a worker thread of your own asks for more than the single thread it gets by default.
+
+    Examples
+    --------
+    >>> with threads(3):
+    ...     get_num_threads()
+    3
     """
     token = _scoped_threads.set(_check_threads(n))
     try:

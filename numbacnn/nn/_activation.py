@@ -82,7 +82,14 @@ class LeakyReLU(Module):
 
 
 class Sigmoid(Module):
-    """The logistic function, ``1 / (1 + exp(-input))``."""
+    """The logistic function, ``1 / (1 + exp(-input))``.
+
+    Examples
+    --------
+    >>> import numbacnn as nc
+    >>> Sigmoid()(nc.Tensor([0.0]))
+    Tensor([0.5], dtype=float32)
+    """
 
     def forward(self, input: Any) -> Tensor:
         """Apply the function."""
@@ -90,7 +97,14 @@ class Sigmoid(Module):
 
 
 class Tanh(Module):
-    """The hyperbolic tangent."""
+    """The hyperbolic tangent.
+
+    Examples
+    --------
+    >>> import numbacnn as nc
+    >>> Tanh()(nc.Tensor([0.0]))
+    Tensor([0.], dtype=float32)
+    """
 
     def forward(self, input: Any) -> Tensor:
         """Apply the function."""
@@ -98,7 +112,14 @@ class Tanh(Module):
 
 
 class SiLU(_InPlace):
-    """``input * sigmoid(input)``, also called swish."""
+    """``input * sigmoid(input)``, also called swish.
+
+    Examples
+    --------
+    >>> import numbacnn as nc
+    >>> SiLU()(nc.Tensor([0.0, 40.0]))
+    Tensor([ 0., 40.], dtype=float32)
+    """
 
     def forward(self, input: Any) -> Tensor:
         """Apply the function."""
@@ -112,6 +133,12 @@ class GELU(Module):
     ----------
     approximate : {"none", "tanh"}, default "none"
         The exact function, or its approximation by tanh.
+
+    Examples
+    --------
+    >>> import numbacnn as nc
+    >>> GELU()(nc.Tensor([0.0, 40.0]))
+    Tensor([ 0., 40.], dtype=float32)
     """
 
     def __init__(self, approximate: str = "none") -> None:
@@ -162,6 +189,12 @@ class LogSoftmax(Module):
     ----------
     dim : int, default 1
         The axis along which the exponentials sum to 1.
+
+    Examples
+    --------
+    >>> import numbacnn as nc
+    >>> LogSoftmax()(nc.Tensor([[0.0, 1000.0]]))
+    Tensor([[-1000.,     0.]], dtype=float32)
     """
 
     def __init__(self, dim: int = 1) -> None:

@@ -72,7 +72,14 @@ class _AdaptiveAvgPool(_AdaptivePool):
 
 
 class AdaptiveAvgPool1d(_AdaptiveAvgPool):
-    """As `AdaptiveAvgPool2d`, with one spatial axis."""
+    """As `AdaptiveAvgPool2d`, with one spatial axis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> AdaptiveAvgPool1d(3)(np.zeros((8, 16, 7), np.float32)).shape
+    (8, 16, 3)
+    """
 
     rank = 1
 
@@ -96,7 +103,14 @@ class AdaptiveAvgPool2d(_AdaptiveAvgPool):
 
 
 class AdaptiveAvgPool3d(_AdaptiveAvgPool):
-    """As `AdaptiveAvgPool2d`, with three spatial axes."""
+    """As `AdaptiveAvgPool2d`, with three spatial axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> AdaptiveAvgPool3d(2)(np.zeros((8, 16, 4, 5, 6), np.float32)).shape
+    (8, 16, 2, 2, 2)
+    """
 
     rank = 3
 
@@ -112,7 +126,14 @@ class _AdaptiveMaxPool(_AdaptivePool):
 
 
 class AdaptiveMaxPool1d(_AdaptiveMaxPool):
-    """As `AdaptiveMaxPool2d`, with one spatial axis."""
+    """As `AdaptiveMaxPool2d`, with one spatial axis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> AdaptiveMaxPool1d(3)(np.zeros((8, 16, 7), np.float32)).shape
+    (8, 16, 3)
+    """
 
     rank = 1
 
@@ -138,7 +159,14 @@ class AdaptiveMaxPool2d(_AdaptiveMaxPool):
 
 
 class AdaptiveMaxPool3d(_AdaptiveMaxPool):
-    """As `AdaptiveMaxPool2d`, with three spatial axes."""
+    """As `AdaptiveMaxPool2d`, with three spatial axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> AdaptiveMaxPool3d(2)(np.zeros((8, 16, 4, 5, 6), np.float32)).shape
+    (8, 16, 2, 2, 2)
+    """
 
     rank = 3
 

@@ -148,7 +148,13 @@ class _ConvNd(_ConvBase):
 
 
 class Conv1d(_ConvNd):
-    """As `Conv2d`, with one spatial axis."""
+    """As `Conv2d`, with one spatial axis.
+
+    Examples
+    --------
+    >>> Conv1d(3, 16, kernel_size=5)(np.zeros((8, 3, 100), np.float32)).shape
+    (8, 16, 96)
+    """
 
     rank = 1
 
@@ -198,7 +204,13 @@ class Conv2d(_ConvNd):
 
 
 class Conv3d(_ConvNd):
-    """As `Conv2d`, with three spatial axes."""
+    """As `Conv2d`, with three spatial axes.
+
+    Examples
+    --------
+    >>> Conv3d(3, 16, kernel_size=3)(np.zeros((1, 3, 8, 8, 8), np.float32)).shape
+    (1, 16, 6, 6, 6)
+    """
 
     rank = 3
 
@@ -263,7 +275,13 @@ class _ConvTransposeNd(_ConvBase):
 
 
 class ConvTranspose1d(_ConvTransposeNd):
-    """As `ConvTranspose2d`, with one spatial axis."""
+    """As `ConvTranspose2d`, with one spatial axis.
+
+    Examples
+    --------
+    >>> ConvTranspose1d(16, 8, kernel_size=2, stride=2)(np.zeros((1, 16, 50), np.float32)).shape
+    (1, 8, 100)
+    """
 
     rank = 1
 
@@ -302,6 +320,12 @@ class ConvTranspose2d(_ConvTransposeNd):
 
 
 class ConvTranspose3d(_ConvTransposeNd):
-    """As `ConvTranspose2d`, with three spatial axes."""
+    """As `ConvTranspose2d`, with three spatial axes.
+
+    Examples
+    --------
+    >>> ConvTranspose3d(16, 8, kernel_size=2, stride=2)(np.zeros((1, 16, 4, 4, 4), np.float32)).shape
+    (1, 8, 8, 8, 8)
+    """
 
     rank = 3

@@ -97,6 +97,12 @@ class L1Loss(_Loss):
     Parameters
     ----------
     reduction : {"mean", "sum", "none"}
+
+    Examples
+    --------
+    >>> import numbacnn as nc
+    >>> L1Loss()(nc.Tensor([1.0, 2.0]), nc.Tensor([1.0, 4.0])).item()
+    1.0
     """
 
     def forward(self, input: Any, target: Any) -> Tensor:
@@ -112,6 +118,12 @@ class SmoothL1Loss(_Loss):
     reduction : {"mean", "sum", "none"}
     beta : float, default 1
         The difference where one becomes the other.
+
+    Examples
+    --------
+    >>> import numbacnn as nc
+    >>> SmoothL1Loss()(nc.Tensor([1.0, 2.0]), nc.Tensor([1.0, 4.0])).item()
+    0.75
     """
 
     def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:

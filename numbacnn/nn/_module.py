@@ -31,14 +31,31 @@ _next_hook = itertools.count().__next__
 
 
 class IncompatibleKeys(NamedTuple):
-    """What `Module.load_state_dict` left aside with ``strict=False``."""
+    """What `Module.load_state_dict` left aside with ``strict=False``.
+
+    Examples
+    --------
+    >>> import numbacnn as nc
+    >>> nc.nn.Linear(2, 1).load_state_dict({"scale": 1.0}, strict=False)
+    IncompatibleKeys(missing_keys=['weight', 'bias'], unexpected_keys=['scale'])
+    """
 
     missing_keys: list[str]
     unexpected_keys: list[str]
 
 
 class HookHandle:
-    """Removes a hook: by `remove`, or at the end of a ``with`` block."""
+    """Removes a hook: by `remove`, or at the end of a ``with`` block.
+
+    Examples
+    --------
+    >>> import numbacnn as nc
+    >>> layer = nc.nn.Flatten()
+    >>> with layer.register_forward_hook(lambda module, inputs, output: print(output.shape)):
+    ...     _ = layer(nc.Tensor([[[1.0, 2.0]]]))
+    (1, 2)
+    >>> _ = layer(nc.Tensor([[[1.0, 2.0]]]))  # silent
+    """
 
     def __init__(self, module: Module, table: str, key: int) -> None:
         self._module = weakref.ref(module)

@@ -100,7 +100,13 @@ class _BatchNorm(Module):
 
 
 class BatchNorm1d(_BatchNorm):
-    """As `BatchNorm2d`, of (N, C) or (N, C, L)."""
+    """As `BatchNorm2d`, of (N, C) or (N, C, L).
+
+    Examples
+    --------
+    >>> BatchNorm1d(3)(np.zeros((8, 3), np.float32)).shape
+    (8, 3)
+    """
 
     axes = (2, 3)
 
@@ -152,6 +158,12 @@ class BatchNorm2d(_BatchNorm):
 
 
 class BatchNorm3d(_BatchNorm):
-    """As `BatchNorm2d`, of (N, C, D, H, W)."""
+    """As `BatchNorm2d`, of (N, C, D, H, W).
+
+    Examples
+    --------
+    >>> BatchNorm3d(3)(np.zeros((8, 3, 4, 4, 4), np.float32)).shape
+    (8, 3, 4, 4, 4)
+    """
 
     axes = (5,)

@@ -89,7 +89,14 @@ class _MaxPool(_WindowPool):
 
 
 class MaxPool1d(_MaxPool):
-    """As `MaxPool2d`, with one spatial axis."""
+    """As `MaxPool2d`, with one spatial axis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> MaxPool1d(2)(np.zeros((8, 16, 32), np.float32)).shape
+    (8, 16, 16)
+    """
 
     rank = 1
 
@@ -121,7 +128,14 @@ class MaxPool2d(_MaxPool):
 
 
 class MaxPool3d(_MaxPool):
-    """As `MaxPool2d`, with three spatial axes."""
+    """As `MaxPool2d`, with three spatial axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> MaxPool3d(2)(np.zeros((8, 16, 4, 6, 8), np.float32)).shape
+    (8, 16, 2, 3, 4)
+    """
 
     rank = 3
 
@@ -161,7 +175,14 @@ class _AvgPool(_WindowPool):
 
 
 class AvgPool1d(_AvgPool):
-    """As `AvgPool2d`, with one spatial axis."""
+    """As `AvgPool2d`, with one spatial axis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> AvgPool1d(2)(np.zeros((8, 16, 32), np.float32)).shape
+    (8, 16, 16)
+    """
 
     rank = 1
 
@@ -193,7 +214,14 @@ class AvgPool2d(_AvgPool):
 
 
 class AvgPool3d(_AvgPool):
-    """As `AvgPool2d`, with three spatial axes."""
+    """As `AvgPool2d`, with three spatial axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> AvgPool3d(2)(np.zeros((8, 16, 4, 6, 8), np.float32)).shape
+    (8, 16, 2, 3, 4)
+    """
 
     rank = 3
 
@@ -217,7 +245,14 @@ class _LPPool(_WindowPool):
 
 
 class LPPool1d(_LPPool):
-    """As `LPPool2d`, with one spatial axis."""
+    """As `LPPool2d`, with one spatial axis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> LPPool1d(2, 2)(np.zeros((8, 16, 32), np.float32)).shape
+    (8, 16, 16)
+    """
 
     rank = 1
 
@@ -246,7 +281,14 @@ class LPPool2d(_LPPool):
 
 
 class LPPool3d(_LPPool):
-    """As `LPPool2d`, with three spatial axes."""
+    """As `LPPool2d`, with three spatial axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> LPPool3d(2, 2)(np.zeros((8, 16, 4, 6, 8), np.float32)).shape
+    (8, 16, 2, 3, 4)
+    """
 
     rank = 3
 
@@ -274,7 +316,15 @@ class _MaxUnpool(Module):
 
 
 class MaxUnpool1d(_MaxUnpool):
-    """As `MaxUnpool2d`, with one spatial axis."""
+    """As `MaxUnpool2d`, with one spatial axis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> values, indices = MaxPool1d(2, return_indices=True)(np.array([[[1.0, 2.0, 4.0, 3.0]]]))
+    >>> MaxUnpool1d(2)(values, indices).tolist()
+    [[[0.0, 2.0, 4.0, 0.0]]]
+    """
 
     rank = 1
 
@@ -302,6 +352,14 @@ class MaxUnpool2d(_MaxUnpool):
 
 
 class MaxUnpool3d(_MaxUnpool):
-    """As `MaxUnpool2d`, with three spatial axes."""
+    """As `MaxUnpool2d`, with three spatial axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> values, indices = MaxPool3d(2, return_indices=True)(np.arange(8.0).reshape(1, 1, 2, 2, 2))
+    >>> MaxUnpool3d(2)(values, indices).shape
+    (1, 1, 2, 2, 2)
+    """
 
     rank = 3

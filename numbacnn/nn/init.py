@@ -67,7 +67,13 @@ def uniform_(tensor: Any, a: float = 0.0, b: float = 1.0, generator: np.random.G
 
 
 def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0, generator: np.random.Generator | None = None) -> Any:
-    """Normally distributed."""
+    """Normally distributed.
+
+    Examples
+    --------
+    >>> bool(abs(normal_(np.empty(1000), mean=5.0, std=0.1).mean() - 5) < 0.05)
+    True
+    """
     array = _array(tensor)
     source = generator or random.generator()
     return _fill(tensor, mean + std * source.standard_normal(array.shape, array.dtype))
@@ -85,12 +91,24 @@ def constant_(tensor: Any, value: float) -> Any:
 
 
 def zeros_(tensor: Any) -> Any:
-    """All 0."""
+    """All 0.
+
+    Examples
+    --------
+    >>> zeros_(np.empty(2))
+    array([0., 0.])
+    """
     return _fill(tensor, 0)
 
 
 def ones_(tensor: Any) -> Any:
-    """All 1."""
+    """All 1.
+
+    Examples
+    --------
+    >>> ones_(np.empty(2))
+    array([1., 1.])
+    """
     return _fill(tensor, 1)
 
 
@@ -120,6 +138,12 @@ def kaiming_uniform_(
     References
     ----------
     He et al., "Delving Deep into Rectifiers", 2015.
+
+    Examples
+    --------
+    >>> weight = kaiming_uniform_(np.empty((16, 3, 5, 5)))
+    >>> bool(abs(weight).max() < np.sqrt(2) * np.sqrt(3 / 75))
+    True
     """
     bound = math.sqrt(3.0) * _kaiming_std(tensor, a, mode, nonlinearity)
     return uniform_(tensor, -bound, bound, generator)
@@ -132,7 +156,14 @@ def kaiming_normal_(
     nonlinearity: str = "leaky_relu",
     generator: np.random.Generator | None = None,
 ) -> Any:
-    """As `kaiming_uniform_`, normally distributed with standard deviation ``gain / sqrt(fan)``."""
+    """As `kaiming_uniform_`, normally distributed with standard deviation ``gain / sqrt(fan)``.
+
+    Examples
+    --------
+    >>> weight = kaiming_normal_(np.empty((64, 32, 5, 5)))
+    >>> bool(np.isclose(weight.std(), np.sqrt(2 / 800), rtol=0.05))
+    True
+    """
     return normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity), generator)
 
 
@@ -142,13 +173,26 @@ def xavier_uniform_(tensor: Any, gain: float = 1.0, generator: np.random.Generat
     References
     ----------
     Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks", 2010.
+
+    Examples
+    --------
+    >>> weight = xavier_uniform_(np.empty((30, 20)))
+    >>> bool(abs(weight).max() < np.sqrt(6 / 50))
+    True
     """
     bound = math.sqrt(3.0) * _xavier_std(tensor, gain)
     return uniform_(tensor, -bound, bound, generator)
 
 
 def xavier_normal_(tensor: Any, gain: float = 1.0, generator: np.random.Generator | None = None) -> Any:
-    """As `xavier_uniform_`, normal with standard deviation ``gain * sqrt(2 / (fan_in + fan_out))``."""
+    """As `xavier_uniform_`, normal with standard deviation ``gain * sqrt(2 / (fan_in + fan_out))``.
+
+    Examples
+    --------
+    >>> weight = xavier_normal_(np.empty((300, 200)))
+    >>> bool(np.isclose(weight.std(), np.sqrt(2 / 500), rtol=0.05))
+    True
+    """
     return normal_(tensor, 0.0, _xavier_std(tensor, gain), generator)
 
 

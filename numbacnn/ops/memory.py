@@ -69,6 +69,12 @@ class MemoryStats(NamedTuple):
         Requests served from idle blocks, and from fresh memory.
     limit_bytes : int
         What `idle_bytes` may reach.
+
+    Examples
+    --------
+    >>> stats = memory_stats()
+    >>> stats.in_use_bytes <= stats.peak_bytes
+    True
     """
 
     in_use_bytes: int

@@ -45,6 +45,13 @@ class Optimizer:
         The groups; their options may be changed at any time, e.g. ``optimizer.param_groups[0]["lr"] = 0.01``.
     state : dict
         What was kept of each tensor.
+
+    Examples
+    --------
+    >>> import numbacnn as nc
+    >>> optimizer = nc.optim.SGD(nc.nn.Linear(2, 1).parameters(), lr=0.1)
+    >>> isinstance(optimizer, nc.optim.Optimizer), optimizer.param_groups[0]["lr"]
+    (True, 0.1)
     """
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:

@@ -123,6 +123,18 @@ def train_classifier(
         If there are too few samples or classes.
     FloatingPointError
         If the loss becomes NaN or infinite; the checkpoint of the last complete epoch stays.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from numbacnn.train import train_classifier
+    >>> y = np.repeat([0, 1], 20)
+    >>> x = np.random.default_rng(0).normal(size=(40, 1, 16)) + 3 * y[:, None, None]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     result = train_classifier(x, y, folder, epochs=2, progress=False)
+    >>> len(result.history), result.test["samples"]
+    (2, 8)
     """
     if lr <= 0:
         raise OptionError(f"the learning rate must be positive, got {lr}")
