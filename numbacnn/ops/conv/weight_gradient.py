@@ -29,8 +29,8 @@ STEP = conv_weight.MAX_POINTS  # positions per step
 MOST_TILES = 16  # tiles of left channels of a block, at most: what a panel's copy is used for
 # Operands of so many bytes are far away: their rows are asked for in advance, if there is enough to do meanwhile.
 ASKED_BYTES = 3 << 20
-# A block worth handing out takes some 100 microseconds; less work than that is shared in a few blocks.
-BLOCK_NS, FEW_NS, FEW_BLOCKS = 120e3, 10e3, 4
+# A block worth handing out takes some 200 microseconds; less work than that is shared in a few blocks.
+BLOCK_NS, FEW_NS, FEW_BLOCKS = 240e3, 10e3, 4
 
 FLOPS_PER_NS, BYTES_PER_NS = 100.0, 10.0  # of one core
 
@@ -39,7 +39,7 @@ FLOPS_PER_NS, BYTES_PER_NS = 100.0, 10.0  # of one core
 FEWEST_CYCLES, LEFT_CYCLES, PANEL_CYCLES, LIST_CYCLES = 3.8, 1.7, 5.0, 2.5
 SUMS_CYCLES = 30.0  # loading and storing the sums of a tile, once per step
 PUT_CYCLES = 25.0  # writing the sums of a row of a panel to the gradient, once per block
-ADD_CYCLES = 1.0  # adding an element of a further chunk
+ADD_CYCLES = 4.0  # writing, reading and adding an element of a further chunk
 
 
 class WeightPlan(NamedTuple):
@@ -120,7 +120,8 @@ def _cut(g: ConvGeometry, itemsize: int) -> Cut:
     size = max(1, g.out_channels * g.in_per_group * g.taps)
     points = g.batch * math.prod(g.output)
     work = 2 * points * size / FLOPS_PER_NS + g.elements * itemsize / BYTES_PER_NS
-    wanted = min(blocking.MIN_BLOCKS, max(FEW_BLOCKS if work > FEW_NS else 1, int(work / BLOCK_NS)))
+    worth = -(-int(work / BLOCK_NS) // FEW_BLOCKS) * FEW_BLOCKS
+    wanted = min(blocking.MIN_BLOCKS, max(FEW_BLOCKS if work > FEW_NS else 1, worth))
     most_chunks = max(1, min(wanted, points // STEP, blocking.PACKED_BYTES // (size * itemsize)))
     return min(_cuts(g, itemsize, wanted, most_chunks), key=lambda cut: _cycles(g, itemsize, cut))
 

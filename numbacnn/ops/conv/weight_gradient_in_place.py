@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from ...kernels.sources import Sources
     from ..geometry import ConvGeometry
 
-# Rows of x for neighbouring positions that lie so far apart fall on many pages and into few sets of the caches.
-FAR_BYTES = 1024
+# Rows of x for neighbouring positions that lie so far apart fall on many pages and into few sets of the caches, the
+# sooner the more of their lines six channels take.
+FAR_BYTES = {4: 1024, 8: 512}
 FEW_CHANNELS = 32  # output channels that do not make up for copying x once for every tap
 
 kernel = conv_weight_in_place.conv_weight_in_place
@@ -34,8 +35,9 @@ def accepts(g: ConvGeometry, itemsize: int) -> bool:
     """Whether rows of x are better read in place: few channels to use a copy for, or rows that lie close together."""
     if g.groups > 1 and min(g.in_per_group, g.out_per_group) < tile_lanes(itemsize):
         return True
-    near = g.stride[2] * g.in_channels * itemsize < FAR_BYTES
-    return g.taps > 1 and (near or g.out_per_group < FEW_CHANNELS)
+    near = g.stride[2] * g.in_channels * itemsize < FAR_BYTES[itemsize]
+    shared = g.taps > math.prod(g.stride)  # rows are read by several taps
+    return g.taps > 1 and ((near and shared) or g.out_per_group < FEW_CHANNELS)
 
 
 def plan(g: ConvGeometry, itemsize: int) -> InPlacePlan:
