@@ -230,6 +230,10 @@ def _copy_left(table, copies, points, tiles, part, g):
     longer = part.left - fewest * tiles
     for start in range(0, points, ROWS_TOGETHER):
         end = min(start + ROWS_TOGETHER, points)
+        for p in range(end, min(end + ROWS_TOGETHER, points)):
+            row = offset(load_pointer(table, p, copies), channel)
+            for i in range(0, part.left, g.line):
+                prefetch_read(row, i)
         target, first = copies, 0
         for tile in range(tiles):
             left = part.left - first
