@@ -8,23 +8,13 @@ from functools import singledispatch
 
 import numpy as np
 
-from .cases import (
-    ActivationCase,
-    ArithmeticCase,
-    Case,
-    ConvCase,
-    LinearCase,
-    MatmulCase,
-    NormCase,
-    PoolCase,
-    TrainCase,
-)
+from . import cases
 from .nets import NETS
 
 Arrays = dict[str, np.ndarray]
 
 
-def make(case: Case, dtype: str) -> Arrays:
+def make(case: cases.Case, dtype: str) -> Arrays:
     """C-contiguous arrays for every direction of `case`, by name."""
     return _make(case, _Normal(case.name, dtype))
 
@@ -43,12 +33,12 @@ class _Normal:
 
 
 @singledispatch
-def _make(case: Case, normal: _Normal) -> Arrays:
+def _make(case: cases.Case, normal: _Normal) -> Arrays:
     raise TypeError(f"no inputs are defined for {type(case).__name__}")
 
 
 @_make.register
-def _(case: ConvCase, normal: _Normal) -> Arrays:
+def _(case: cases.ConvCase, normal: _Normal) -> Arrays:
     return {
         "x": normal(case.input_shape),
         "weight": normal(case.weight_shape, 1 / math.sqrt(math.prod(case.weight_shape[1:]))),
@@ -57,12 +47,12 @@ def _(case: ConvCase, normal: _Normal) -> Arrays:
 
 
 @_make.register
-def _(case: PoolCase, normal: _Normal) -> Arrays:
+def _(case: cases.PoolCase, normal: _Normal) -> Arrays:
     return {"x": normal(case.input_shape), "grad_output": normal(case.output_shape)}
 
 
 @_make.register
-def _(case: NormCase, normal: _Normal) -> Arrays:
+def _(case: cases.NormCase, normal: _Normal) -> Arrays:
     x = normal(case.input_shape, 2.0)
     x += normal.dtype.type(0.5)
     return {
@@ -76,7 +66,7 @@ def _(case: NormCase, normal: _Normal) -> Arrays:
 
 
 @_make.register
-def _(case: LinearCase, normal: _Normal) -> Arrays:
+def _(case: cases.LinearCase, normal: _Normal) -> Arrays:
     return {
         "x": normal((case.batch, case.in_features)),
         "weight": normal((case.out_features, case.in_features), 1 / math.sqrt(case.in_features)),
@@ -85,22 +75,22 @@ def _(case: LinearCase, normal: _Normal) -> Arrays:
 
 
 @_make.register
-def _(case: ActivationCase, normal: _Normal) -> Arrays:
+def _(case: cases.ActivationCase, normal: _Normal) -> Arrays:
     return {"x": normal(case.input_shape, 2.0), "grad_output": normal(case.input_shape)}
 
 
 @_make.register
-def _(case: ArithmeticCase, normal: _Normal) -> Arrays:
+def _(case: cases.ArithmeticCase, normal: _Normal) -> Arrays:
     return {"x": normal(case.input_shape), "y": normal(case.input_shape)}
 
 
 @_make.register
-def _(case: MatmulCase, normal: _Normal) -> Arrays:
+def _(case: cases.MatmulCase, normal: _Normal) -> Arrays:
     return {"a": normal((case.rows, case.depth)), "b": normal((case.depth, case.columns))}
 
 
 @_make.register
-def _(case: TrainCase, normal: _Normal) -> Arrays:
+def _(case: cases.TrainCase, normal: _Normal) -> Arrays:
     net = NETS[case.net]
     labels = normal.generator.integers(0, net.classes, case.batch)
     return {"x": normal((case.batch, *net.input_shape)), "labels": labels}

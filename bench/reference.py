@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .cases import ActivationCase, ArithmeticCase, Case, ConvCase, LinearCase, MatmulCase, NormCase, PoolCase
+from . import cases
 from .inputs import Arrays
 
 # name of a result array -> (index into it, the values that belong there)
@@ -23,13 +23,13 @@ RANDOM_ENTRIES = 48
 
 
 @singledispatch
-def sample(case: Case, direction: str, arrays: Arrays) -> Sample:
+def sample(case: cases.Case, direction: str, arrays: Arrays) -> Sample:
     """Entries of the result of `direction`; empty where only another library can judge (a training step)."""
     return {}
 
 
 @sample.register
-def _(case: ConvCase, direction: str, arrays: Arrays) -> Sample:
+def _(case: cases.ConvCase, direction: str, arrays: Arrays) -> Sample:
     shape = {
         "forward": case.output_shape,
         "backward_data": case.input_shape,
@@ -39,7 +39,7 @@ def _(case: ConvCase, direction: str, arrays: Arrays) -> Sample:
     return _entries(shape, lambda index: entry(case, arrays, index))
 
 
-def _forward(case: ConvCase, arrays: Arrays, index: tuple[int, ...]) -> float:
+def _forward(case: cases.ConvCase, arrays: Arrays, index: tuple[int, ...]) -> float:
     n, channel, *position = index
     group = channel // (case.out_channels // case.groups)
     taps, sources = [], []
@@ -55,7 +55,7 @@ def _forward(case: ConvCase, arrays: Arrays, index: tuple[int, ...]) -> float:
     )
 
 
-def _backward_data(case: ConvCase, arrays: Arrays, index: tuple[int, ...]) -> float:
+def _backward_data(case: cases.ConvCase, arrays: Arrays, index: tuple[int, ...]) -> float:
     n, channel, *position = index
     per_group = case.in_channels // case.groups
     taps, sources = [], []
@@ -71,7 +71,7 @@ def _backward_data(case: ConvCase, arrays: Arrays, index: tuple[int, ...]) -> fl
     return _dot(arrays["grad_output"][n], [outs, *sources], arrays["weight"][:, channel % per_group], [outs, *taps])
 
 
-def _backward_weight(case: ConvCase, arrays: Arrays, index: tuple[int, ...]) -> float:
+def _backward_weight(case: cases.ConvCase, arrays: Arrays, index: tuple[int, ...]) -> float:
     out, channel, *tap = index
     group = out // (case.out_channels // case.groups)
     positions, sources = [], []
@@ -88,13 +88,13 @@ def _backward_weight(case: ConvCase, arrays: Arrays, index: tuple[int, ...]) -> 
 
 
 @sample.register
-def _(case: PoolCase, direction: str, arrays: Arrays) -> Sample:
+def _(case: cases.PoolCase, direction: str, arrays: Arrays) -> Sample:
     if direction == "forward":
         return _entries(case.output_shape, lambda index: _pooled(case, arrays["x"], index)[0])
     return _entries(case.input_shape, lambda index: _pool_gradient(case, arrays, index))
 
 
-def _pooled(case: PoolCase, x: np.ndarray, index: tuple[int, ...]) -> tuple[float, tuple[int, ...]]:
+def _pooled(case: cases.PoolCase, x: np.ndarray, index: tuple[int, ...]) -> tuple[float, tuple[int, ...]]:
     """The value of one window, and where its maximum lies (first in row-major order)."""
     n, c, *position = index
     low = [o * s - p for o, s, p in zip(position, case.stride, case.padding, strict=True)]
@@ -107,7 +107,7 @@ def _pooled(case: PoolCase, x: np.ndarray, index: tuple[int, ...]) -> tuple[floa
     return window.max(), tuple(int(o) + i for o, i in zip(offset, start, strict=True))
 
 
-def _pool_gradient(case: PoolCase, arrays: Arrays, index: tuple[int, ...]) -> float:
+def _pool_gradient(case: cases.PoolCase, arrays: Arrays, index: tuple[int, ...]) -> float:
     n, c, *position = index
     total = 0.0
     windows = []  # per axis, the windows that cover the entry
@@ -125,7 +125,7 @@ def _pool_gradient(case: PoolCase, arrays: Arrays, index: tuple[int, ...]) -> fl
 
 
 @sample.register
-def _(case: NormCase, direction: str, arrays: Arrays) -> Sample:
+def _(case: cases.NormCase, direction: str, arrays: Arrays) -> Sample:
     channels = np.unique(np.linspace(0, case.channels - 1, 4).astype(int))
     index = (slice(None), channels)
     axes = (0, *range(2, len(case.input_shape)))
@@ -155,7 +155,7 @@ def _(case: NormCase, direction: str, arrays: Arrays) -> Sample:
 
 
 @sample.register
-def _(case: LinearCase, direction: str, arrays: Arrays) -> Sample:
+def _(case: cases.LinearCase, direction: str, arrays: Arrays) -> Sample:
     x, weight, grad = (arrays[name] for name in ("x", "weight", "grad_output"))
     left, right = {"forward": (x, weight.T), "backward_data": (grad, weight), "backward_weight": (grad.T, x)}[direction]
     rows = np.unique(np.linspace(0, left.shape[0] - 1, 4).astype(int))
@@ -163,7 +163,7 @@ def _(case: LinearCase, direction: str, arrays: Arrays) -> Sample:
 
 
 @sample.register
-def _(case: MatmulCase, direction: str, arrays: Arrays) -> Sample:
+def _(case: cases.MatmulCase, direction: str, arrays: Arrays) -> Sample:
     rows = np.unique(np.linspace(0, case.rows - 1, 4).astype(int))
     return {"output": (rows, arrays["a"][rows].astype(np.float64) @ arrays["b"].astype(np.float64))}
 
@@ -173,7 +173,7 @@ SCALE, SLOPE = 0.375, 0.125
 
 
 @sample.register
-def _(case: ArithmeticCase, direction: str, arrays: Arrays) -> Sample:
+def _(case: cases.ArithmeticCase, direction: str, arrays: Arrays) -> Sample:
     x, y = arrays["x"], arrays["y"]
 
     def value(index: tuple[int, ...]) -> float:
@@ -188,7 +188,7 @@ def _(case: ArithmeticCase, direction: str, arrays: Arrays) -> Sample:
 
 
 @sample.register
-def _(case: ActivationCase, direction: str, arrays: Arrays) -> Sample:
+def _(case: cases.ActivationCase, direction: str, arrays: Arrays) -> Sample:
     x, grad = arrays["x"], arrays["grad_output"]
 
     def value(index: tuple[int, ...]) -> float:
@@ -242,7 +242,7 @@ def _entries(shape: tuple[int, ...], value: Any) -> Sample:
     return {"output": (tuple(np.array(indices).T), np.array([value(index) for index in indices]))}
 
 
-def _along_axes(case: ConvCase, position: list[int]) -> Any:
+def _along_axes(case: cases.ConvCase, position: list[int]) -> Any:
     return zip(position, case.spatial, case.kernel, case.stride, case.padding, case.dilation, strict=True)
 
 

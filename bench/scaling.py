@@ -17,7 +17,6 @@ from .peak import peak_gflops
 HEAD = ["case", "direction", "ms on one thread", "ms", "faster by"]
 LARGE = 50e6  # floating-point operations
 FEWEST_CALLS, BLOCK_SECONDS = 3, 0.01
-DIRECTIONS = ("forward", "backward_data", "backward_weight")
 
 
 def rows(cases: list[ConvCase], threads: int, rounds: int = 7) -> tuple[list[list[str]], str]:
@@ -28,7 +27,7 @@ def rows(cases: list[ConvCase], threads: int, rounds: int = 7) -> tuple[list[lis
         if case.work("forward", 4) < LARGE:
             continue
         arrays = inputs.make(case, "float32")
-        for direction in DIRECTIONS:
+        for direction in case.directions:
             (call,) = library.prepare(case, direction, arrays).values()
             measured.append((case.name, direction, *_seconds(call, threads, rounds)))
         library.release()

@@ -11,18 +11,7 @@ import numpy as np
 import numbacnn as nc
 from numbacnn.ops import activation, arithmetic, joining, layout, linear, matmul, memory, norm, pool
 
-from .. import nets
-from ..cases import (
-    ActivationCase,
-    ArithmeticCase,
-    Case,
-    ConvCase,
-    LinearCase,
-    MatmulCase,
-    NormCase,
-    PoolCase,
-    TrainCase,
-)
+from .. import cases, nets
 from ..reference import SCALE, SLOPE
 from . import Call, Unsupported
 
@@ -52,11 +41,11 @@ class NumbaCNN:
         return stats.hits, stats.misses
 
     @singledispatchmethod
-    def prepare(self, case: Case, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+    def prepare(self, case: cases.Case, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         raise Unsupported(f"no adapter for {type(case).__name__}")
 
     @prepare.register
-    def _(self, case: ConvCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+    def _(self, case: cases.ConvCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         x, grad, weight = _channels_last(arrays["x"]), _channels_last(arrays["grad_output"]), arrays["weight"]
         options = {name: getattr(case, name) for name in ("stride", "padding", "dilation", "groups")}
         call = {
@@ -67,7 +56,7 @@ class NumbaCNN:
         return {"channels_last": call}
 
     @prepare.register
-    def _(self, case: PoolCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+    def _(self, case: cases.PoolCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         x, grad = _channels_last(arrays["x"]), _channels_last(arrays["grad_output"])
         options = {"stride": case.stride, "padding": case.padding}
         if case.mode == "max":
@@ -84,7 +73,7 @@ class NumbaCNN:
         return {"channels_last": calls[direction]}
 
     @prepare.register
-    def _(self, case: NormCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+    def _(self, case: cases.NormCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         x, grad = _channels_last(arrays["x"]), _channels_last(arrays["grad_output"])
         affine = tuple(arrays[name] for name in ("weight", "bias", "running_mean", "running_var"))
         _, saved = norm.batch_norm_forward(x, *affine) if direction == "backward" else (None, None)
@@ -96,7 +85,7 @@ class NumbaCNN:
         return {"channels_last": call}
 
     @prepare.register
-    def _(self, case: LinearCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+    def _(self, case: cases.LinearCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         x, weight, grad = (arrays[name] for name in ("x", "weight", "grad_output"))
         call = {
             "forward": lambda: linear.linear_forward(x, weight),
@@ -106,12 +95,12 @@ class NumbaCNN:
         return {"contiguous": call}
 
     @prepare.register
-    def _(self, case: MatmulCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+    def _(self, case: cases.MatmulCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         a, b = arrays["a"], arrays["b"]
         return {"contiguous": lambda: matmul.matmul(a, b)}
 
     @prepare.register
-    def _(self, case: ArithmeticCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+    def _(self, case: cases.ArithmeticCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         x, y = _channels_last(arrays["x"]), _channels_last(arrays["y"])
         number = np.array(SCALE, x.dtype)
         calls = {
@@ -123,7 +112,7 @@ class NumbaCNN:
         return {"channels_last": calls[case.function]}
 
     @prepare.register
-    def _(self, case: ActivationCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+    def _(self, case: cases.ActivationCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         x, grad = _channels_last(arrays["x"]), _channels_last(arrays["grad_output"])
         name, form, _ = case.function.partition("_tanh")
         options = ["tanh"] if form else [SLOPE] if name == "leaky_relu" else []
@@ -134,13 +123,13 @@ class NumbaCNN:
         return {"channels_last": lambda: backward(grad, saved, *options)}
 
     @prepare.register
-    def _(self, case: TrainCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+    def _(self, case: cases.TrainCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         if arrays["x"].dtype != np.float32:
             raise Unsupported("training steps are measured in float32")
         return {"channels_last": _training_step(case, _channels_last(arrays["x"]), arrays["labels"])}
 
 
-def _training_step(case: TrainCase, x: np.ndarray, labels: np.ndarray) -> Call:
+def _training_step(case: cases.TrainCase, x: np.ndarray, labels: np.ndarray) -> Call:
     net = nets.NETS[case.net].build(nc.nn, lambda tensors: nc.functional.concatenate(tensors, 1))
     start = nets.initial_state({name: array.shape for name, array in net.state_dict().items()})
     net.load_state_dict(start, strict=False)

@@ -8,18 +8,7 @@ from functools import singledispatchmethod
 import numpy as np
 import torch
 
-from .. import nets
-from ..cases import (
-    ActivationCase,
-    ArithmeticCase,
-    Case,
-    ConvCase,
-    LinearCase,
-    MatmulCase,
-    NormCase,
-    PoolCase,
-    TrainCase,
-)
+from .. import cases, nets
 from ..reference import SCALE, SLOPE
 from . import Call, Unsupported
 
@@ -51,26 +40,26 @@ class Torch:
         """No pool."""
 
     @singledispatchmethod
-    def prepare(self, case: Case, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+    def prepare(self, case: cases.Case, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         raise Unsupported(f"no adapter for {type(case).__name__}")
 
     @prepare.register
-    def _(self, case: ConvCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+    def _(self, case: cases.ConvCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         return {name: _convolution(case, direction, tensors) for name, tensors in _formats(arrays).items()}
 
     @prepare.register
-    def _(self, case: PoolCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+    def _(self, case: cases.PoolCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         formats = _formats(arrays)
         if "contiguous" in formats and len(case.spatial) == 1:  # the operators that return indices start at 2-D
             formats["contiguous"] = _images(formats["contiguous"])
         return {name: _pool(case, direction, tensors) for name, tensors in formats.items()}
 
     @prepare.register
-    def _(self, case: NormCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+    def _(self, case: cases.NormCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         return {name: _batch_norm(len(case.spatial), direction, tensors) for name, tensors in _formats(arrays).items()}
 
     @prepare.register
-    def _(self, case: LinearCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+    def _(self, case: cases.LinearCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         x, weight, grad = (torch.from_numpy(arrays[name]) for name in ("x", "weight", "grad_output"))
         call = {
             "forward": lambda: torch.nn.functional.linear(x, weight),
@@ -80,20 +69,20 @@ class Torch:
         return {"contiguous": call}
 
     @prepare.register
-    def _(self, case: MatmulCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+    def _(self, case: cases.MatmulCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         a, b = torch.from_numpy(arrays["a"]), torch.from_numpy(arrays["b"])
         return {"contiguous": lambda: torch.mm(a, b)}
 
     @prepare.register
-    def _(self, case: ArithmeticCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+    def _(self, case: cases.ArithmeticCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         return {name: _arithmetic(case, tensors) for name, tensors in _formats(arrays).items()}
 
     @prepare.register
-    def _(self, case: ActivationCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+    def _(self, case: cases.ActivationCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         return {name: _activation(case, direction, tensors) for name, tensors in _formats(arrays).items()}
 
     @prepare.register
-    def _(self, case: TrainCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+    def _(self, case: cases.TrainCase, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         if arrays["x"].dtype != np.float32:
             raise Unsupported("training steps are measured in float32")
         x, labels = torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["labels"])
@@ -137,7 +126,7 @@ def _lowered(call: Call, rank: int, x: torch.Tensor) -> Call:
     return lowered
 
 
-def _convolution(case: ConvCase, direction: str, t: Tensors) -> Call:
+def _convolution(case: cases.ConvCase, direction: str, t: Tensors) -> Call:
     x, weight, grad = t["x"], t["weight"], t["grad_output"]
     stride, padding, dilation = (_lift(case.stride, x, 1), _lift(case.padding, x, 0), _lift(case.dilation, x, 1))
     options = (stride, padding, dilation, False, [0] * len(stride), case.groups)
@@ -150,7 +139,7 @@ def _convolution(case: ConvCase, direction: str, t: Tensors) -> Call:
     )
 
 
-def _pool(case: PoolCase, direction: str, t: Tensors) -> Call:
+def _pool(case: cases.PoolCase, direction: str, t: Tensors) -> Call:
     x, grad = t["x"], t["grad_output"]
     rank = x.ndim - 2
     window = (_lift(case.kernel, x, 1), _lift(case.stride, x, 1), _lift(case.padding, x, 0))
@@ -185,7 +174,7 @@ def _batch_norm(rank: int, direction: str, t: Tensors) -> Call:
     return _lowered(lambda: aten.native_batch_norm_backward(grad, x, *options), rank, x)
 
 
-def _arithmetic(case: ArithmeticCase, t: Tensors) -> Call:
+def _arithmetic(case: cases.ArithmeticCase, t: Tensors) -> Call:
     x, y = t["x"], t["y"]
     calls = {
         "add": lambda: torch.add(x, y),
@@ -196,7 +185,7 @@ def _arithmetic(case: ArithmeticCase, t: Tensors) -> Call:
     return _lowered(calls[case.function], len(case.spatial), x)
 
 
-def _activation(case: ActivationCase, direction: str, t: Tensors) -> Call:
+def _activation(case: cases.ActivationCase, direction: str, t: Tensors) -> Call:
     x, grad, axis = t["x"], t["grad_output"], 1
     forward: dict[str, Call] = {
         "relu": lambda: aten.relu(x),
@@ -227,7 +216,9 @@ def _activation(case: ActivationCase, direction: str, t: Tensors) -> Call:
     return _lowered(call, len(case.spatial), x)
 
 
-def _training_step(case: TrainCase, x: torch.Tensor, labels: torch.Tensor, memory_format: torch.memory_format) -> Call:
+def _training_step(
+    case: cases.TrainCase, x: torch.Tensor, labels: torch.Tensor, memory_format: torch.memory_format
+) -> Call:
     net = nets.NETS[case.net].build(torch.nn, lambda tensors: torch.cat(tensors, 1))
     start = nets.initial_state({name: tuple(tensor.shape) for name, tensor in net.state_dict().items()})
     net.load_state_dict({name: torch.from_numpy(array) for name, array in start.items()}, strict=False)
