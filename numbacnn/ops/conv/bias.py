@@ -21,6 +21,9 @@ def padded_bias(bias: np.ndarray, groups: int, lanes: int, padded: int) -> np.nd
     """The contiguous bias of `groups` times `lanes` channels, with every group padded to `padded` lanes."""
     if lanes == padded:
         return bias
-    wider = np.zeros((groups, padded), bias.dtype)
-    wider[:, :lanes] = bias.reshape(groups, lanes)
+    wider = np.zeros(groups * padded, bias.dtype)
+    if groups == 1:  # small convolutions feel what views cost
+        wider[:lanes] = bias
+    else:
+        wider.reshape(groups, padded)[:, :lanes] = bias.reshape(groups, lanes)
     return wider
