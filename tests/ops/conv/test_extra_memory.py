@@ -43,7 +43,7 @@ LARGE = [
 LIMIT = 16 << 20
 
 
-@pytest.mark.parametrize("case", LARGE, ids=lambda case: case.name.replace(" ", "-"))
+@pytest.mark.parametrize("case", LARGE, ids=str)
 def test_extra_memory_is_bounded(case, monkeypatch):
     """At most 16 MB beyond input and output, planning included, and next to nothing of it stays."""
     monkeypatch.setattr(memory._pool, "guarding", False)
