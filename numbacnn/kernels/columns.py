@@ -20,12 +20,16 @@ class ColumnReader:
     """One vector's worth of rows, or several, and the columns read from them a few at a time.
 
     `firsts` are the first rows of the vectors, `offsets` elements from there to all rows of a vector: so many addresses
-    are sums of few registers.
+    are sums of few registers. For every line of a row, one per row is asked for that lies `ahead` elements further on,
+    those of neighbouring rows `apart` elements from each other; for each column read, they move on by `pace` elements.
     """
 
-    def __init__(self, e: TileEmitter, firsts: list[Any], offsets: list[Any], ahead: Any = None) -> None:
-        self.e, self.firsts, self.offsets = e, firsts, offsets
+    def __init__(
+        self, e: TileEmitter, firsts: list[Any], offsets: list[Any], apart: Any, ahead: Any = None, pace: Any = None
+    ) -> None:
+        self.e, self.firsts, self.offsets, self.apart = e, firsts, offsets, apart
         self.ahead = e.constant(AHEAD_BYTES // e.itemsize) if ahead is None else ahead
+        self.pace = e.constant(1) if pace is None else pace
         self.step = PART_BYTES // e.itemsize  # columns that one reading yields
 
     def read(self, place: Any, vector: int = 0) -> list[Any]:
@@ -57,11 +61,11 @@ class ColumnReader:
     def _prefetch(self, place: Any) -> None:
         """Ask for the lines that will be read later: more rows than the machine follows by itself."""
         e, i8 = self.e, self.e.ir.IntType(8).as_pointer()
-        ahead = e.builder.add(place, self.ahead)
-        for vector in range(len(self.firsts)):
-            for row in self._rows_at(ahead, vector):
-                line = e.builder.bitcast(row, i8)
-                e.call("llvm.prefetch.p0", e.ir.VoidType(), [line, *(e.ir.Constant(e.i32, n) for n in (0, 3, 1))])
+        line = e.at(self.firsts[0], e.builder.add(e.builder.mul(place, self.pace), self.ahead))
+        for _ in range(len(self.firsts) * len(self.offsets)):
+            options = [e.ir.Constant(e.i32, n) for n in (0, 3, 1)]
+            e.call("llvm.prefetch.p0", e.ir.VoidType(), [e.builder.bitcast(line, i8), *options])
+            line = e.at(line, self.apart)
 
     def walk(self, count: Any, values: list[Any], several: Any, single: Any) -> list[Any]:
         """``values = several(k, values)`` for whole readings from column k on, then ``single(k, values)`` for the rest.
@@ -110,7 +114,7 @@ def pack_columns(typingctx, source, row, columns, packed, packed_row):
     def codegen(context, builder, signature, args):
         source, row, columns, packed, packed_row = args
         e = TileEmitter(builder, signature.args[0].dtype)
-        group = ColumnReader(e, [source], [builder.mul(row, e.constant(i)) for i in range(e.lanes)])
+        group = ColumnReader(e, [source], [builder.mul(row, e.constant(i)) for i in range(e.lanes)], row)
 
         def put(k, column):
             e.store(column, e.at(packed, builder.mul(k, packed_row)))
@@ -147,7 +151,7 @@ def columns_dot(typingctx, x, w, row, count, start, out, valid):
         last = builder.sub(valid, e.constant(1))  # rows that do not exist are the last one again
         numbers = [e.constant(i) for i in range(e.lanes)]
         numbers = [builder.select(builder.icmp_signed("<", i, last), i, last) for i in numbers]
-        columns = ColumnReader(e, [w], [builder.mul(row, i) for i in numbers])
+        columns = ColumnReader(e, [w], [builder.mul(row, i) for i in numbers], row)
 
         def add(k, column, total):
             return e.multiply_add(e.broadcast(builder.load(e.at(x, k), align=e.itemsize)), column, total)

@@ -21,7 +21,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._build import inlined, intrinsic
-from .columns import ColumnReader
+from .columns import LINE_BYTES, ColumnReader
 from .tile import MAX_ROWS, UNROLL, VECTORS
 from .tile_emitter import TileEmitter, add_products, choose, load_rows, loop, store_rows
 
@@ -86,7 +86,13 @@ def _columns_tile(columns: int, vectors: int) -> Any:
             e = TileEmitter(builder, signature.args[0].dtype)
             offsets = [builder.mul(x_step, e.constant(i)) for i in range(e.lanes)]
             firsts = [e.at(x, builder.mul(x_step, e.constant(v * e.lanes))) for v in range(vectors)]
-            reader = ColumnReader(e, firsts, offsets, ahead)
+            # Rows of a tile to come that lie one after the other are asked for line by line, as memory likes it best.
+            rows = e.constant(vectors * e.lanes)
+            whole = builder.icmp_signed(">=", ahead, builder.mul(x_step, rows))
+            in_order = builder.and_(builder.icmp_signed("==", x_step, run), whole)
+            apart = builder.select(in_order, e.constant(LINE_BYTES // e.itemsize), x_step)
+            pace = builder.select(in_order, rows, e.constant(1))
+            reader = ColumnReader(e, firsts, offsets, apart, ahead, pace)
             places = [(v, j) for v in range(vectors) for j in range(columns)]
 
             def add(k, sums, read):

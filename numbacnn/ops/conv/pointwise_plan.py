@@ -31,9 +31,9 @@ ROWS_OF_MANY = 512
 FEW_ROWS = {"forward": MOST_COLUMNS, "backward_data": MAX_ROWS}
 # Enough of the weights, for a block of few rows, to be worth a thread.
 FEW_ROWS_BYTES = 16 * 1024
-# What a `columns_tile` reads is asked for in advance: of short rows a whole tile, of long ones what comes next in the
-# same row, because L1 holds no more.
-TILE_AHEAD_BYTES, ROW_AHEAD_BYTES = 16 * 1024, 512
+# What a `columns_tile` reads is asked for in advance: of short rows whole tiles, some KiB away, of long ones what comes
+# next in the same row, because L1 holds no more.
+AHEAD_BYTES, TILE_AHEAD_BYTES, ROW_AHEAD_BYTES = 8 * 1024, 16 * 1024, 512
 # Read or written by one core: decides only whether a launch is worth a second one.
 ELEMENTS_PER_NS = 4.0
 # Rows that lie a stride apart are copied so many at a time: what is copied stays in the last cache.
@@ -150,7 +150,9 @@ def _ahead(columns: int, x_step: int, itemsize: int) -> int:
     """How many elements ahead of what a tile of `columns` reads to ask for."""
     rows = tile_lanes(itemsize) // VECTORS * (2 if columns <= COLUMNS_OF_TWO else 1)
     tile = rows * x_step
-    return tile if tile * itemsize <= TILE_AHEAD_BYTES else ROW_AHEAD_BYTES // itemsize
+    if tile * itemsize > TILE_AHEAD_BYTES:
+        return ROW_AHEAD_BYTES // itemsize
+    return tile * max(1, AHEAD_BYTES // (tile * itemsize))
 
 
 def strided_rows(g: ConvGeometry, channels: int) -> StridedRows:
