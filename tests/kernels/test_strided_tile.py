@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import numpy as np
@@ -53,9 +54,10 @@ def run_streamed_tile(
 
 @kernel
 def run_columns_tile(
-    block, x: "T*", w: "T*", start: "T*", sums: "T*", columns: "int64", x_step: "int64", valid: "int64", run: "int64"
-):
-    columns_tile(columns, x, x_step, valid, run, 8, w, start, sums)
+    block, x: "T*", w: "T*", start: "T*", out: "T*", columns: "int64", x_step: "int64", run: "int64", ahead: "int64",
+    out_row: "int64", out_lane: "int64",
+):  # fmt: skip
+    columns_tile(columns, x, x_step, run, ahead, w, start, out, out_row, out_lane)
 
 
 def vector(dtype):
@@ -117,17 +119,17 @@ def test_streamed_tile(run, dtype):
 @dtypes
 @pytest.mark.parametrize("columns", range(1, MOST_COLUMNS + 1))
 def test_columns_tile(columns, dtype):
+    """Results in either order; rows apart or, with lines asked for in order, one after the other."""
     rows = vector(dtype) * (2 if columns <= COLUMNS_OF_TWO else 1)
     rng = np.random.default_rng(columns)
-    for valid in range(1, rows + 1):
-        for run in {1, 2 + valid, 16, 33}:
-            x, w = integers(rng, (valid, run + 2), dtype), integers(rng, (run, columns), dtype)
-            start, sums = integers(rng, (columns, rows), dtype), np.full((columns, rows + 1), GUARD, dtype)
-            flat = sums.reshape(-1)
-            run_columns_tile(1, x, w, start, flat, columns, run + 2, valid, run)
-            expected = (x[:, :run].astype(float) @ w).T + start[:, :valid]
-            np.testing.assert_array_equal(flat[: columns * rows].reshape(columns, rows)[:, :valid], expected)
-            assert (flat[columns * rows :] == GUARD).all(), "written outside the tile"
+    for run, gap, (out_row, out_lane) in itertools.product((1, 2, 16, 33), (0, 2), ((1, rows), (columns + 1, 1))):
+        x, w = integers(rng, (rows, run + gap), dtype), integers(rng, (run, columns), dtype)
+        start, out = integers(rng, (columns, rows), dtype), np.full(rows * (columns + 1) + 1, GUARD, dtype)
+        run_columns_tile(1, x, w, start, out, columns, run + gap, run, 2 * rows * (run + gap), out_row, out_lane)
+        expected = np.full_like(out, GUARD)
+        places = out_row * np.arange(rows) + out_lane * np.arange(columns)[:, None]
+        expected[places] = (x[:, :run].astype(float) @ w).T + start
+        np.testing.assert_array_equal(out, expected)
 
 
 @has_fma
