@@ -267,8 +267,7 @@ _NAMED_CONVS += [
         zip(_REMAINDERS, _REMAINDERS[4:] + _REMAINDERS[:4], strict=True), ("float32", "float64") * 6, strict=False
     )
 ]
-CONV_CASES = [_conv_case(**row) for row in pairwise(_CONV_AXES)]
-CONV_CASES += [case._replace(name=case.name.replace(" ", "-")) for case in _NAMED_CONVS]
+CONV_CASES = [*(_conv_case(**row) for row in pairwise(_CONV_AXES)), *_NAMED_CONVS]
 
 
 # --------------------------------------------------------------------------------------------------------------- pools
@@ -330,5 +329,4 @@ _NAMED_POOLS = [
     PoolCase(1, 5, (20, 18), 17, stride=3, padding=8, name="more than 256 taps"),
     PoolCase(1, 2, (4, 4, 4), 2, dtype="float64", name="3-D halves"),
 ]
-POOL_CASES = [_pool_case(**row) for row in pairwise(_POOL_AXES)]
-POOL_CASES += [case._replace(name=case.name.replace(" ", "-")) for case in _NAMED_POOLS]
+POOL_CASES = [*(_pool_case(**row) for row in pairwise(_POOL_AXES)), *_NAMED_POOLS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 import numpy as np
@@ -147,9 +148,11 @@ def test_progress_bar_is_shown_on_a_terminal_and_not_in_a_pipe(monkeypatch, caps
     assert "working" in capsys.readouterr().err
 
 
-def test_without_tqdm_there_is_no_bar(monkeypatch):
+def test_without_tqdm_there_is_no_bar(monkeypatch, capsys):
     from numbacnn._progress import ProgressBar
 
-    monkeypatch.setitem(__import__("sys").modules, "tqdm", None)
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     with ProgressBar(1, "working") as bar:
         bar.step("quietly")
+    assert capsys.readouterr() == ("", "")
