@@ -12,6 +12,7 @@ import pytest
 
 from numbacnn import config
 from numbacnn.kernels import _launch, _own_pool
+from numbacnn.kernels._together import together
 from tests.bits import assert_same_bits
 from tests.kernels.fresh import BLOCKS, STEP, environment, run_python, sum_steps, work
 
@@ -190,6 +191,29 @@ def test_every_driver_gives_the_same_bits():
         return out.copy()
 
     assert_same_bits(compute)
+
+
+@drivers
+@pytest.mark.parametrize("threads", [1, 2, 8])
+def test_jobs_together(driver, threads):
+    """All blocks of all jobs once, whatever their numbers; between them, jobs without any."""
+    x = np.random.default_rng(0).standard_normal(BLOCKS * STEP).astype(np.float32)
+    sums, workers = np.full((5, BLOCKS), np.nan, np.float32), np.full((5, BLOCKS), -1)
+    counts = BLOCKS, 0, 1, 7, 0
+    jobs = [
+        sum_steps.prepare((x.dtype,), count, STEP).job(x, out, who)
+        for count, out, who in zip(counts, sums, workers, strict=True)
+    ]
+    with _launch.driver(driver), _launch.threads(threads):
+        _launch.run(together(jobs))
+        assert together(jobs[:1]) is jobs[0]
+    expected = x.reshape(BLOCKS, STEP).sum(axis=1)
+    for count, out, who in zip(counts, sums, workers, strict=True):
+        np.testing.assert_allclose(out[:count], expected[:count], rtol=1e-3, atol=1e-3)
+        assert np.isnan(out[count:]).all()
+        assert who[:count].min(initial=0) >= 0
+        assert who.max() < threads
+        assert (who[count:] == -1).all()
 
 
 def test_little_work_stays_in_the_calling_thread(monkeypatch):

@@ -29,6 +29,7 @@ class Launch(NamedTuple):
     record: GemmConv
     sources: Sources
     cost: float
+    in_turn: bool  # it adds to what launches before it have written, so it waits for them
 
     @property
     def constants(self) -> tuple[Any, ...]:
@@ -191,10 +192,10 @@ def _plan(
     if run >= lanes and not (dots or alone or packed_before or paired):
         portion = blocking.run_portion(run, g.taps * panels * width * itemsize)
     parts: list[Part] = []
-    longest = 1
+    longest, beside = 1, sum(not phase.adds for phase in phases)
     for channel in range(0, run, portion):
         shared["run"] = min(portion, run - channel)
-        launches = [_launch(g, phase, source, out, itemsize, shared, alone, channel > 0) for phase in phases]
+        launches = [_launch(g, phase, source, out, itemsize, shared, alone, channel > 0, beside) for phase in phases]
         for part in _parts([launch for launch in launches if launch.blocks], itemsize):
             starts = part.source_start + channel, part.weight_start + channel * run_stride
             complete = channel + portion >= run
@@ -246,13 +247,15 @@ def _launch(
     shared: dict[str, int],
     all_taps_at_once: bool,
     adds: bool,
+    beside: int,
 ) -> Launch:
+    """`beside` launches, this one included, run at the same time."""
     taps, points = phase.taps, g.batch * phase.points
     together = 1 if shared["packs"] else _together(phase.axes[2], source.extents[2])
     units = max(1, round(blocking.POINT_BLOCK / together))
     point_blocks = 1 if shared["packs"] else -(-points // (together * units))
     panels = shared["groups"] * shared["panels"]
-    panel_blocks = min(panels, -(-blocking.MIN_BLOCKS // max(1, point_blocks)))
+    panel_blocks = min(panels, -(-blocking.MIN_BLOCKS // max(1, point_blocks * beside)))
     panel_blocks = -(-panels // (panels // panel_blocks))  # of the same size, but the last
     steps = blocking.RUN_BYTES // (shared["width"] * itemsize)
     if shared["dots"]:
@@ -287,7 +290,7 @@ def _launch(
     record = record._replace(merges=int(_merges(record, phase.axes[2], taps, source.channels)))
     start = sum(axis.start * stride for axis, stride in zip(phase.axes, out_strides, strict=True))
     cost = 2.0 * points * taps * record.run * record.panels * record.width * record.groups / blocking.FLOPS_PER_NS
-    return Launch(start, record, phase.sources(source), cost)
+    return Launch(start, record, phase.sources(source), cost, phase.adds)
 
 
 def _together(w: AxisPhase, size: int) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ...kernels._launch import run as run_jobs
+from ...kernels._together import together
 from ...kernels.conv_gemm import GemmConv, conv_gemm, pack_weights
 from ...kernels.joined_weights import pack_joined_weights
 from .. import memory
@@ -31,6 +32,7 @@ class Part(NamedTuple):
     pack: Prepared | None  # None: the launches pack what they need, or NumPy does it
     packed_elements: int
     phases: tuple[tuple[int, Prepared], ...]  # where in the destination each phase begins, and its launch
+    first: int  # how many of the phases, the first ones, write to different places
 
 
 class Launches(NamedTuple):
@@ -84,7 +86,8 @@ def _prepare_part(part: gemm.Part, dtype: np.dtype[Any]) -> Part:
         )
         for launch in part.launches
     ]
-    return Part(part, pack, elements, tuple(phases))
+    first = sum(not launch.in_turn for launch in part.launches)
+    return Part(part, pack, elements, tuple(phases), first)
 
 
 def run(
@@ -115,7 +118,7 @@ def _run_part(
     finish: tuple[int, int],
 ) -> None:
     """A function of its own so that the packed weights of one part are gone before the next part's are made."""
-    plan, pack, packed_elements, phases = part
+    plan, pack, packed_elements, phases, first = part
     g = plan.launches[0].record
     weight, jobs = _from(weight, plan.weight_start), []
     if pack is not None:
@@ -130,9 +133,12 @@ def _run_part(
         repeated = np.tile(bias, plan.columns) if plan.columns > 1 else bias
         start = padded_bias(repeated[plan.channels], g.groups, g.lanes, g.panels * g.width)
     source = _from(source, plan.source_start)
-    for out_start, launch in phases:
-        jobs.append(launch.job(source, weight, start, _from(out, out_start), zeros, *finish))
-    run_jobs(*jobs)
+    products = [
+        launch.job(source, weight, start, _from(out, out_start), zeros, *finish) for out_start, launch in phases
+    ]
+    if first:
+        jobs.append(together(products[:first]))
+    run_jobs(*jobs, *products[first:])
 
 
 def _from(array: np.ndarray, element: int) -> np.ndarray:

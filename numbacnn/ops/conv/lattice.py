@@ -131,7 +131,7 @@ def backward_data_phases(g: ConvGeometry) -> list[Phase]:
     if g.groups == 1:
         w = side_by_side(w)
     phases = [Phase(axes) for axes in itertools.product(d, h, w)]
-    return [phase for phase in phases if phase.taps or not phase.adds]
+    return sorted((phase for phase in phases if phase.taps or not phase.adds), key=lambda phase: phase.adds)
 
 
 def side_by_side(phases: list[AxisPhase]) -> list[AxisPhase]:
