@@ -26,8 +26,8 @@ from numbacnn.ops.geometry import ConvGeometry, collapse, conv_geometry
 
 CHANNELS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
 KERNELS = {
-    1: [(3,), (3,), (4,), (5,)],
-    2: [(3, 3)] * 6 + [(5, 5), (4, 4), (3, 1), (1, 5)],
+    1: [(3,), (3,), (4,), (5,), (2,), (7,), (9,), (16,)],
+    2: [(3, 3)] * 6 + [(5, 5), (4, 4), (3, 1), (1, 5), (1, 7), (7, 1)],
     3: [(3, 3, 3), (3, 1, 1), (1, 3, 3)],
 }
 # Multiply-adds of the problems, from what costs a call to a few hundredths of a second.
@@ -64,10 +64,14 @@ def random_problem(generator: np.random.Generator) -> ConvGeometry:
         size = [int(math.exp(generator.uniform(*np.log(span)))) for _ in range(rank)]
         size = [size[0]] * rank if generator.random() < 0.7 else size
         dilation = int(generator.choice([1, 1, 1, 2, 4]))
+        stride = int(generator.choice([1, 1, 2, 4])) if rank == 1 and dilation == 1 and kernel[0] != 5 else 1
         padding = [dilation * (k // 2) for k in kernel]
         shapes = (batch, channels[0], *size), (channels[1], channels[0], *kernel)
         if min(size) + min(padding) * 2 > dilation * 4:
-            g = collapse(conv_geometry(*shapes, padding=padding, dilation=dilation, warn=False))
+            options = {"stride": stride, "padding": padding, "dilation": dilation}
+            g = collapse(conv_geometry(*shapes, **options, warn=False))
+            if g.stride != (1, 1, 1) and math.prod(g.kernel) <= stride:
+                continue
             if LEAST <= g.flops / 2 <= MOST:
                 return g
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from ._build import device, kernel
 from .finish import finish_row
-from .pointer import cast, load_pointer, offset, prefetch_read, store_pointer
+from .pointer import cast, load_pointer, offset, prefetch_read, prefetch_write, store_pointer
 from .simd import lanes
 from .tile import MAX_ROWS, MIN_GEMM_ROWS, gemm_tile
 from .winograd_domain import (
@@ -26,8 +26,10 @@ from .winograd_domain import (
     TARGETS,
     Winograd,
     columns_of,
+    following_tile,
     planes_of,
     put_between,
+    tile_of,
     tile_start,
     transform_columns,
     transform_weights,
@@ -37,7 +39,10 @@ from .winograd_transform import output_values
 
 @device
 def _put_tables(table, tile_block, values, weight, products, g):
-    """The tables of a block's matrix products, for point 0 and panel 0; returns the number of row tiles."""
+    """The tables of a block's matrix products, for point 0 and panel 0; returns the number of row tiles.
+
+    Each begins with its number of rows.
+    """
     _, columns, depth, depths = columns_of(tile_block, g)
     plane, planes = planes_of(depth, depths, g)
     tiles = columns * depths
@@ -47,6 +52,8 @@ def _put_tables(table, tile_block, values, weight, products, g):
         first = row_tile * tiles // row_tiles
         valid = (row_tile + 1) * tiles // row_tiles - first
         rows = max(valid, MIN_GEMM_ROWS)
+        table[slot] = rows
+        slot += 1
         for i in range(rows):
             tile = first + min(i, valid - 1)
             store_pointer(table, slot + i, offset(products, tile * g.step_panels * g.width))
@@ -73,7 +80,7 @@ def _ask_for_values(table, rows, x_offset, run, line, like):
 
 
 @device
-def _multiply(table, row_tiles, tiles, x_offset, run, panel, panels, zeros, accumulate, g):
+def _multiply(table, row_tiles, x_offset, run, panel, panels, w_offset, zeros, accumulate, g):
     """The matrix products of all points for `panels` panels, over `run` source channels.
 
     Rows that all blocks share come from beyond L2 and are too short for the hardware to foresee: those of the next
@@ -84,8 +91,9 @@ def _multiply(table, row_tiles, tiles, x_offset, run, panel, panels, zeros, accu
     for point in range(points):
         for i in range(panels):
             slot = 0
-            for row_tile in range(row_tiles):
-                rows = max((row_tile + 1) * tiles // row_tiles - row_tile * tiles // row_tiles, MIN_GEMM_ROWS)
+            for _ in range(row_tiles):
+                rows = table[slot]
+                slot += 1
                 if i == 0 and not g.own_values:
                     following = x_offset + (point + 1) * g.values_point
                     _ask_for_values(offset(table, slot), rows, following, run, g.line, zeros)
@@ -96,7 +104,7 @@ def _multiply(table, row_tiles, tiles, x_offset, run, panel, panels, zeros, accu
                     g.taps_d,
                     x_offset + point * g.values_point,
                     run,
-                    (panel + i) * panel_elements + point * g.weight_point,
+                    (panel + i) * panel_elements + point * g.weight_point + w_offset,
                     g.width,
                     point * g.products_point + i * g.width,
                     zeros,
@@ -107,24 +115,35 @@ def _multiply(table, row_tiles, tiles, x_offset, run, panel, panels, zeros, accu
 
 
 @device
+def _put_targets(scratch, corner, dummy, h, w, count, ahead, g):
+    """Where the outputs of a tile go; those of the tile `ahead` elements further are asked for."""
+    for i in range(g.outputs_h):
+        for j in range(g.outputs_w):
+            down, right = i * g.dilation_h, j * g.dilation_w
+            inside = h + down < g.out_h and w + right < g.out_w
+            place = offset(corner, down * g.out_sh + right * g.out_sw)
+            store_pointer(scratch, TARGETS + i * g.outputs_w + j, place if inside else dummy)
+            for k in range(0, count, g.line):
+                prefetch_write(place, ahead + k)
+
+
+@device
 def _transform_back(scratch, products, start, zeros, dummy, out, tile_block, count, residual, activation, g):
     """Outputs of a block's tiles, `count` channels, from the products, finished (see `finish_row`)."""
     column, columns, depth, depths = columns_of(tile_block, g)
     padded = (count + lanes(out) - 1) // lanes(out) * lanes(out)
+    ahead = g.out_sw * (g.outputs_w if g.dilation_w == 1 else 1) if depths == 1 else g.out_sd
+    n, tile_h, tile_w = tile_of(column, g)
+    d = 0
     for tile in range(columns * depths):
-        col = column + tile // depths
-        tile_w = col % g.tiles_w
-        tile_h = col // g.tiles_w % g.tiles_h
-        n = col // (g.tiles_w * g.tiles_h)
         h = tile_start(tile_h, g.outputs_h, g.dilation_h)
         w = tile_start(tile_w, g.outputs_w, g.dilation_w)
-        corner = offset(out, n * g.out_sn + (depth + tile % depths) * g.out_sd + h * g.out_sh + w * g.out_sw)
-        for i in range(g.outputs_h):
-            for j in range(g.outputs_w):
-                down, right = i * g.dilation_h, j * g.dilation_w
-                inside = h + down < g.out_h and w + right < g.out_w
-                place = offset(corner, down * g.out_sh + right * g.out_sw)
-                store_pointer(scratch, TARGETS + i * g.outputs_w + j, place if inside else dummy)
+        corner = offset(out, n * g.out_sn + (depth + d) * g.out_sd + h * g.out_sh + w * g.out_sw)
+        _put_targets(scratch, corner, dummy, h, w, count, ahead, g)
+        d += 1
+        if d == depths:
+            d = 0
+            n, tile_h, tile_w = following_tile(n, tile_h, tile_w, g)
         for i in range(g.points_h * g.points_w):
             place = i * g.products_point + tile * g.step_panels * g.width
             store_pointer(scratch, SOURCES + i, offset(products, place))
@@ -150,6 +169,13 @@ def _transform_back(scratch, products, start, zeros, dummy, out, tile_block, cou
                     finish_row(place, count, residual, activation)
 
 
+@device
+def _split(i, second, third):
+    """Three indices from one; `second` and `third` values of the latter two."""
+    rest = i // third
+    return rest // second, rest % second, i - rest * third
+
+
 @kernel
 def conv_winograd(
     block,
@@ -169,12 +195,12 @@ def conv_winograd(
 
     What follows the sums is told by `residual` and `activation`: see `finish_row`.
     """
-    panel_block = block % g.panel_blocks
-    block //= g.panel_blocks
-    group = block % g.groups
-    block //= g.groups
+    if g.own_values:  # panels go to the threads that have transformed their weights
+        tile_blocks = g.depth_blocks * ((g.columns + g.block_columns - 1) // g.block_columns)
+        group, panel_block, block = _split(block, g.panel_blocks, tile_blocks)
+    else:  # tiles go to the threads that have transformed their input
+        block, group, panel_block = _split(block, g.groups, g.panel_blocks)
     tile_block = first_block + block
-    _, columns, _, depths = columns_of(tile_block, g)
     between = cast(offset(scratch, FIRST_PASS), out)
     products = cast(offset(scratch, FIRST_PRODUCT), out)
     points = g.points_h * g.points_w
@@ -190,18 +216,17 @@ def conv_winograd(
     table = offset(scratch, TABLES)
     own_weights = offset(products, points * g.products_point)
     row_tiles = _put_tables(table, tile_block, region, own_weights if g.own_run else weight, products, g)
-    run_step = g.own_run if g.own_run else g.run
     panel = panel_block * g.panels // g.panel_blocks
     end = (panel_block + 1) * g.panels // g.panel_blocks
     while panel < end:
         panels = min(g.step_panels, end - panel)
         this = group * g.panels + panel
-        for r in range(0, g.run, run_step):
-            run = min(run_step, g.run - r)
+        for r in range(0, g.run, g.run_step):
+            run = min(g.run_step, g.run - r)
             if g.own_run:
                 transform_weights(scratch, weight, own_weights, this, r, r + run, g)
-            first_panel = 0 if g.own_run else this
-            _multiply(table, row_tiles, columns * depths, x_offset + r, run, first_panel, panels, zeros, r, g)
+            first_panel, w_offset = (0, 0) if g.own_run else (this, r * g.width)
+            _multiply(table, row_tiles, x_offset + r, run, first_panel, panels, w_offset, zeros, r, g)
         lane = panel * g.width
         _transform_back(
             scratch,

@@ -11,19 +11,19 @@ from .pointer import as_integers, cast, load_pointer, offset, prefetch_read, sto
 from .simd import lanes, splat, store
 from .sources import source_at
 from .tile import MAX_ROWS
-from .winograd_transform import input_points, many_weight_points, weight_points
+from .winograd_transform import input_points, many_weight_points, stretch_points, weight_points
 
-MAX_POINTS = 36
-MAX_TAPS_D = 7
+MAX_AXIS_POINTS, MAX_POINTS = 6, 36
+MAX_TAPS_D = 16
 # The scratch: pointers of transforms (sources of a tile, rows between its two passes, destinations); where the lines
 # and places on a line are that a tile reads; the tables of matrix products; rows between two passes, so many vectors
 # of channels; then products and transformed input.
 SOURCES, BETWEEN, TARGETS, LINES, PLACES, TABLES = 0, 36, 76, 112, 118, 124
-TABLE_SLOTS = 8 * (MAX_ROWS + MAX_TAPS_D * (MAX_ROWS + 1))
+TABLE_SLOTS = 8 * (1 + MAX_ROWS + MAX_TAPS_D * (MAX_ROWS + 1))
 PASS_VECTORS = 8
-# Source channels whose weights are gathered at a time: with 9 taps each, whole squares to transpose. Behind them, rows
-# between two passes over the taps of a large kernel.
-GATHERED, GATHERED_MANY, MOST_TAPS = 8, 4, 25
+# Source channels whose weights are gathered at a time: with 9 taps each, whole squares to transpose; fewer of more
+# taps. Behind them, rows between two passes over the taps of a large kernel.
+GATHERED, FEW_TAPS, MOST_GATHERED = 8, 9, 100
 PASS_SLOTS = (MAX_POINTS + 1) * PASS_VECTORS * 64 // 8
 FIRST_PASS = -(-(TABLES + TABLE_SLOTS) // 8) * 8
 FIRST_PRODUCT = FIRST_PASS + PASS_SLOTS
@@ -52,6 +52,20 @@ class Winograd(NamedTuple):
     dilation_d: int
     dilation_h: int  # coordinates between neighbouring points and outputs of a tile, by axis
     dilation_w: int
+    stride_h: int  # coordinates of the source between outputs that neighbour in their tile
+    stride_w: int
+    needed_h: int  # coordinates that the outputs read, from the first: by a plane's taps, and by all planes'
+    needed_w: int
+    reach_h: int
+    reach_w: int
+    # Taps of one axis that are cut into stretches, each of which is a tap along D: coordinates from one tap to the
+    # next, or 0; how many taps further the next of a stretch is; and how many the next stretch, after as many.
+    shift_h: int
+    shift_w: int
+    phases: int
+    stretch: int
+    gathered_taps: int  # taps gathered together: those of a plane, or of all stretches
+    gathered: int  # of so many source channels
     pad_d: int
     pad_h: int
     pad_w: int
@@ -89,6 +103,7 @@ class Winograd(NamedTuple):
     backwards: int  # 1: taps are taken in reverse
     weight_blocks: int  # into how many parts the reduction is cut when weights are transformed beforehand
     own_run: int  # else: source channels whose weights each block transforms at a time; 0: it has been done
+    run_step: int  # source channels that are summed over at a time: `own_run` of them, if that is not 0
 
 
 @device
@@ -113,8 +128,36 @@ def tile_start(tile, outputs, dilation):
     Under a dilation, every so many coordinates are an image of their own: the first tile of each comes first, then the
     second of each. Images that have one tile fewer are the last.
     """
+    if dilation == 1:
+        return tile * outputs
     step = tile // dilation
     return step * outputs * dilation + tile - step * dilation
+
+
+@device
+def tile_of(column, g):
+    """Sample and place along H and W of a tile."""
+    line = column // g.tiles_w
+    n = line // g.tiles_h
+    return n, line - n * g.tiles_h, column - line * g.tiles_w
+
+
+@device
+def following_tile(n, tile_h, tile_w, g):
+    """`tile_of` the next column. Dividing takes as long as transforming several vectors."""
+    tile_w += 1
+    if tile_w == g.tiles_w:
+        tile_w = 0
+        tile_h += 1
+        if tile_h == g.tiles_h:
+            return n + 1, 0, 0
+    return n, tile_h, tile_w
+
+
+@device
+def first_tap(plane, g):
+    """The first tap of a stretch: those of each phase of the stride, then their second ones."""
+    return plane % g.phases + plane // g.phases * g.stretch
 
 
 @device
@@ -125,13 +168,13 @@ def put_between(scratch, rows):
 
 
 @device
-def _put_places(scratch, slot, first, points, dilation, needed, pad, size, mode, stride):
+def _put_places(scratch, slot, first, points, step, needed, pad, size, mode, stride):
     """How far along one axis, in elements, each point of a tile from `first` on reads; -1: a zero.
 
     So are inputs that only outputs beyond the edge would read, from `needed` on: they may hold infinities.
     """
     for i in range(points):
-        coordinate = first + i * dilation
+        coordinate = first + i * step
         at = source_at(coordinate - pad, size, mode) if coordinate < needed else -1
         scratch[slot + i] = at * stride if at >= 0 else -1
 
@@ -160,29 +203,42 @@ def _transform_tile(scratch, image, zeros, target, count, g):
 
 
 @device
+def _put_tile(scratch, h, w, plane, g):
+    """Where the tile whose first outputs are `h` and `w` reads, in one plane of stretched taps."""
+    tap = first_tap(plane, g)
+    down, right = tap * g.shift_h, tap * g.shift_w
+    needed_h, needed_w = min(g.needed_h, g.reach_h - down), min(g.needed_w, g.reach_w - right)
+    _put_places(
+        scratch, LINES, h * g.stride_h, g.points_h, g.stride_h * g.dilation_h, needed_h, g.pad_h - down, g.in_h,
+        g.mode_h, g.source_h,
+    )  # fmt: skip
+    _put_places(
+        scratch, PLACES, w * g.stride_w, g.points_w, g.stride_w * g.dilation_w, needed_w, g.pad_w - right, g.in_w,
+        g.mode_w, g.source_w,
+    )  # fmt: skip
+
+
+@device
 def transform_columns(scratch, source, zeros, values, tile_block, channel, channels, g):
     """Transform the input under a block of tiles, `channels` channels from `channel` on, a few at a time."""
     column, columns, depth, depths = columns_of(tile_block, g)
     plane, planes = planes_of(depth, depths, g)
     most = PASS_VECTORS * lanes(values)
     parts = (channels + most - 1) // most
-    needed_h = g.out_h + (g.points_h - g.outputs_h) * g.dilation_h
-    needed_w = g.out_w + (g.points_w - g.outputs_w) * g.dilation_w
+    n, tile_h, tile_w = tile_of(column, g)
     for i in range(columns):
-        line = (column + i) // g.tiles_w
-        tile_w = column + i - line * g.tiles_w
-        n = line // g.tiles_h
-        h = tile_start(line - n * g.tiles_h, g.outputs_h, g.dilation_h)
+        h = tile_start(tile_h, g.outputs_h, g.dilation_h)
         w = tile_start(tile_w, g.outputs_w, g.dilation_w)
-        _put_places(scratch, LINES, h, g.points_h, g.dilation_h, needed_h, g.pad_h, g.in_h, g.mode_h, g.source_h)
-        _put_places(scratch, PLACES, w, g.points_w, g.dilation_w, needed_w, g.pad_w, g.in_w, g.mode_w, g.source_w)
         for d in range(planes):
+            if d == 0 or g.shift_h + g.shift_w > 0:
+                _put_tile(scratch, h, w, d, g)
             image = offset(source, n * g.source_n + (plane + d) * g.source_d + channel)
             row = offset(values, (i * planes + d) * g.values_row + channel)
             for part in range(parts):
                 c = part * channels // parts
                 count = (part + 1) * channels // parts - c
                 _transform_tile(scratch, offset(image, c), zeros, offset(row, c), count, g)
+        n, tile_h, tile_w = following_tile(n, tile_h, tile_w, g)
     if g.taps_d > 1:  # what padding planes read
         zero = splat(values, 0.0)
         for point in range(g.points_h * g.points_w):
@@ -224,9 +280,9 @@ def _ask_for_taps(weight, place, count, valid, g):
 
 
 @device
-def _gather_taps(weight, place, taps, count, valid, buffer, g):
+def _gather_taps(weight, place, count, valid, buffer, g):
     """``buffer[r][tap][lane]``: taps of one plane of the kernel, `count` source channels, `valid` lanes."""
-    source = as_integers(weight)
+    source, taps = as_integers(weight), g.gathered_taps
     if g.weight_run == taps:
         copy_transposed(source, place, g.weight_lane, as_integers(buffer), 0, g.width, valid, count * taps)
     else:
@@ -238,16 +294,25 @@ def _gather_taps(weight, place, taps, count, valid, buffer, g):
 
 
 @device
-def _transform_gathered(buffer, target, count, gathered, g):
+def _transform_gathered(buffer, target, count, plane, g):
     """Transform what has been gathered for `count` source channels; behind it is room for rows between two passes."""
-    taps = g.taps_h * g.taps_w
+    taps = g.gathered_taps
+    first = first_tap(plane, g)
+    there, step = (taps - first + g.phases - 1) // g.phases, g.phases * g.width
+    if g.backwards:
+        first, step = taps - 1 - first, -step
     for i in range(count):
         for c in range(0, g.width, lanes(target)):
             row, values = offset(buffer, i * taps * g.width + c), offset(target, i * g.width + c)
-            if max(g.taps_h, g.taps_w) > 3:
+            if g.stretch > 0:
+                size = g.stretch // g.phases
+                stretch_points(
+                    size, min(there, size), offset(row, first * g.width), step, values, g.weight_point
+                )  # fmt: skip
+            elif max(g.taps_h, g.taps_w) > 3:
                 many_weight_points(
                     g.points_h, g.points_w, g.taps_h, g.taps_w, row, g.width, g.backwards,
-                    offset(buffer, gathered * taps * g.width), values, g.weight_point,
+                    offset(buffer, g.gathered * taps * g.width), values, g.weight_point,
                 )  # fmt: skip
             else:
                 weight_points(g.points_h, g.points_w, row, g.width, g.backwards, values, g.weight_point)
@@ -261,20 +326,21 @@ def transform_weights(scratch, weight, packed, panel, first, last, g):
     valid = min(g.width, g.lanes - lane)
     source = offset(weight, group * g.weight_group + lane * g.weight_lane)
     points = g.points_h * g.points_w
-    taps = g.taps_h * g.taps_w
-    gathered = GATHERED_MANY if max(g.taps_h, g.taps_w) > 3 else GATHERED
     buffer = load_pointer(scratch, BETWEEN, packed)
     if valid < g.width:
-        for i in range(gathered * taps * g.width):
+        for i in range(g.gathered * g.gathered_taps * g.width):
             buffer[i] = 0
-    for r in range(first, last, gathered):
-        count = min(gathered, last - r)
+    for r in range(first, last, g.gathered):
+        count = min(g.gathered, last - r)
         _ask_for_taps(source, (r + count) * g.weight_run, count, valid, g)
         for tap_d in range(g.taps_d):  # while the cache holds all of them
-            from_d = (g.taps_d - 1 - tap_d if g.backwards else tap_d) * taps
-            _gather_taps(source, r * g.weight_run + from_d, taps, count, valid, buffer, g)
+            if g.stretch == 0:
+                from_d = (g.taps_d - 1 - tap_d if g.backwards else tap_d) * g.gathered_taps
+                _gather_taps(source, r * g.weight_run + from_d, count, valid, buffer, g)
+            elif tap_d == 0:
+                _gather_taps(source, r * g.weight_run, count, valid, buffer, g)
             target = offset(packed, tap_d * points * g.weight_point + (r - first) * g.width)
-            _transform_gathered(buffer, target, count, gathered, g)
+            _transform_gathered(buffer, target, count, tap_d, g)
 
 
 @kernel

@@ -2,8 +2,9 @@
 
 Products of polynomials modulo ``x (x^2 - a^2) (x^2 - b^2) (x - infinity)`` give four outputs of a kernel of three taps
 for six multiplications instead of twelve, F(4, 3); modulo ``x (x^2 - 1) (x - infinity)`` two outputs for four instead
-of six, F(2, 3). The same six points give three outputs of four taps, or two of five, F(2, 5), for six multiplications
-instead of ten. With the matrices of the literature, ``y = A^T [(G w) * (B^T x)]``; the gradients need A and G^T, too.
+of six, F(2, 3). The same six points give five outputs of two taps, three of four, or two of five, F(2, 5), for six
+multiplications instead of ten. With the matrices of the literature, ``y = A^T [(G w) * (B^T x)]``; the gradients need A
+and G^T, too.
 
 ======================  ======  =================================================================
 transform               matrix  from, to
@@ -104,6 +105,7 @@ def output_values(points, outputs, source, first, step, target, target_first, ta
         return
     x4, x5 = _two_pointers(source, first + 4 * step, step, like)
     y2, y3 = _two_pointers(target, target_first + 2 * target_step, target_step, like)
+    y4 = load_pointer(target, target_first + 4 * target_step, like)
     for c in range(0, count, lanes(like)):
         m1, m2, m3, m4, base = load(x1, c), load(x2, c), load(x3, c), load(x4, c), load(start, c)
         sum_a, sum_b, difference_a, difference_b = m1 + m2, m3 + m4, m1 - m2, m3 - m4
@@ -118,7 +120,12 @@ def output_values(points, outputs, source, first, step, target, target_first, ta
         else:
             _put(y1, c, second, count)
             _put(y2, c, third, count)
-            _put(y3, c, base + fma(difference_a, A3, fma(difference_b, B3, load(x5, c))), count)
+            fourth = fma(difference_a, A3, fma(difference_b, B3, base))
+            if outputs == 4:
+                _put(y3, c, fourth + load(x5, c), count)
+            else:
+                _put(y3, c, fourth, count)
+                _put(y4, c, base + fma(sum_a, A4, fma(sum_b, B4, load(x5, c))), count)
 
 
 @inlined
@@ -168,6 +175,30 @@ def _transform_line(points, taps, source, step, target, point_step):
     else:
         values = _many_axis_points(taps, w0, w1, w2, load(source, 3 * step), load(source, (taps - 1) * step))
         _store_points(points, target, point_step, values)
+
+
+@device
+def stretch_points(taps, there, source, step, target, point_step):
+    """``G w`` of one vector at six points, for two to five taps `step` elements apart, of which the first are there."""
+    w0, last = load(source, 0), splat(target, 0.0)
+    even_a, even_b, odd_a, odd_b = w0, w0, last, last
+    if there >= taps:
+        last = load(source, (taps - 1) * step)
+    if there > 1:
+        odd_a = odd_b = load(source, step)
+    if there > 2:
+        w2 = load(source, 2 * step)
+        even_a, even_b = fma(w2, A2, even_a), fma(w2, B2, even_b)
+    if there > 3:
+        w3 = load(source, 3 * step)
+        odd_a, odd_b = fma(w3, A2, odd_a), fma(w3, B2, odd_b)
+    if there > 4:
+        w4 = load(source, 4 * step)
+        even_a, even_b = fma(w4, A4, even_a), fma(w4, B4, even_b)
+    even_a, odd_a = even_a * AT_A, odd_a * (A * AT_A)
+    even_b, odd_b = even_b * AT_B, odd_b * (B * AT_B)
+    values = w0 * AT_0, even_a + odd_a, even_a - odd_a, even_b + odd_b, even_b - odd_b, last
+    _store_points(6, target, point_step, values)
 
 
 @device

@@ -1,4 +1,4 @@
-"""Winograd convolution: three to five taps along W or H or both, at a quarter to 60 % of the multiplications.
+"""Winograd convolution: few taps along W and H, or any along one of them, at a quarter to 60 % of the multiplications.
 
 How tiles and panels are cut into blocks that fit scratch memory and caches, and the launches.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...kernels import winograd_domain as domain
 from ...kernels._launch import run as run_jobs
 from ...kernels.conv_winograd import conv_winograd
-from ...kernels.tile import tile_lanes
+from ...kernels.tile import MAX_ROWS, tile_lanes
 from .. import memory
 from . import blocking, winograd_choice, winograd_weight
 from .bias import padded_bias, zero_row
@@ -50,11 +50,14 @@ VALUES_BYTES, PORTION_BYTES = 4 << 20, 2 << 20
 # many blocks there must be, and the transformed weights that all of them stream from the last-level cache.
 OWN_TILES, OWN_BLOCKS, STREAMED_BYTES = (36, 24, 18, 12, 11, 10), 8, 5 << 19
 # Panels whose products are in the scratch at a time: as many meet the transformed rows of a point while L1 holds them.
-STEP_PANELS = 2
+# More if one axis is transformed: less is done per tile, and its pointers take as long.
+STEP_PANELS, MORE_STEP_PANELS = 2, 4
 # Otherwise a block shares its input and transforms the weights of one panel, a few source channels at a time, which
 # stay in L2: transformed, they are four times the size of the weights, and memory may be slow. So many tiles reuse
 # them, more if there are fewer points; 49 are an image of 28x28.
 OWN_WEIGHT_TILES, MOST_TILES = 50, 190
+# Weights of a panel that several stretches of taps have in the scratch at a time.
+STRETCHES_BYTES = 96 << 10
 # Tiles of a block that keeps neither to itself (there are taps along D to be summed).
 TILES = 36
 
@@ -82,29 +85,46 @@ class Launches(NamedTuple):
 
 def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     """None, or why this algorithm does not take the problem."""
-    g = geometry
-    if g.stride != (1, 1, 1):
-        return f"the stride is {g.stride}"
-    if not set(g.kernel[1:]) <= {1, 3, 4, 5} or g.kernel[1:] == (1, 1):
-        return f"the kernel {g.kernel} does not have three to five taps along H and W or one of them"
-    if g.kernel[0] > domain.MAX_TAPS_D:
-        return f"the kernel has {g.kernel[0]} taps along D, more than {domain.MAX_TAPS_D}"
+    g, side = geometry, side_of(geometry, direction)
+    if reason := _refuses_stretches(direction, g) if side.stretched else _refuses_kernel(g):
+        return reason
+    if side.kernel[0] > domain.MAX_TAPS_D:
+        return f"there are {side.kernel[0]} taps along D or stretches of taps, more than {domain.MAX_TAPS_D}"
     if g.padding_mode[0] != "zeros" or (g.kernel[0] == 1 and g.pad_low[0] + g.pad_high[0] > 0):
         return "there is padding along D other than zeros for a kernel of several taps"
     if direction == "backward_data" and set(g.padding_mode) != {"zeros"}:
         return f"padding_mode {g.padding_mode} adds gradients up"
-    side = side_of(g, direction)
     if side.run < tile_lanes(4) // 2:
         return f"{side.run} channels to sum over do not fill a vector"
     if direction == "backward_weight" and side.lanes < tile_lanes(4) // 2:
         return f"{side.lanes} channels do not fill a vector"
-    points = math.prod(points_of(g, side.out))
-    panel_bytes = points * g.kernel[0] * (side.run + 1) * tile_lanes(4) * 4
+    points = math.prod(points_of(side))
+    panel_bytes = points * side.kernel[0] * (side.run + 1) * tile_lanes(4) * 4
     if direction == "backward_weight":
         panel_bytes *= 2  # so that no part is a ragged panel alone
-    tile_bytes = points * (g.dilation[0] * (g.kernel[0] - 1) + 3) * side.source_channels * 8
+    tile_bytes = points * (side.dilation[0] * (side.kernel[0] - 1) + 3) * side.source_channels * 8
     if panel_bytes > blocking.PACKED_BYTES or tile_bytes > VALUES_BYTES:
         return f"the transforms of {side.source_channels} channels take too much memory"
+    return None
+
+
+def _refuses_kernel(g: ConvGeometry) -> str | None:
+    """Why a kernel is not taken whose taps are those of a tile, but for those along D."""
+    if g.stride != (1, 1, 1):
+        return f"the stride is {g.stride}"
+    if not set(g.kernel[1:]) <= {1, 3, 4, 5} or g.kernel[1:] == (1, 1):
+        return f"the kernel {g.kernel} does not have three to five taps along H and W or one of them"
+    return None
+
+
+def _refuses_stretches(direction: str, g: ConvGeometry) -> str | None:
+    """Why a kernel of one axis is not cut into stretches of taps."""
+    if direction == "backward_weight":
+        return f"the kernel {g.kernel} with stride {g.stride} does not have three to five taps and no stride"
+    if math.prod(g.stride) > 1 and (direction == "backward_data" or math.prod(g.dilation) > 1):
+        return f"the stride is {g.stride}"
+    if math.prod(g.kernel) <= math.prod(g.stride):
+        return f"the kernel {g.kernel} is not longer than the stride"
     return None
 
 
@@ -132,11 +152,11 @@ def passes(direction: str, geometry: ConvGeometry) -> winograd_choice.Passes:
 def plan(g: ConvGeometry, direction: str, itemsize: int) -> Plan:
     """Cut a convolution into blocks of tiles and panels."""
     side = side_of(g, direction)
-    tiles = tiles_of(g, side)
+    tiles = tiles_of(side)
     full = tile_lanes(itemsize)
     width = full if side.lanes > full // 2 else full // 2
     panels = -(-side.lanes // width)
-    cut = _cut(g, side, tiles.columns, tiles.points, panels * width, width, itemsize)
+    cut = _cut(side, tiles.columns, tiles.points, panels * width, width, itemsize)
     values_row = side.run if cut.own_values else odd_lines(side.source_channels, itemsize)
     whole = record(g, side, tiles, cut, width, values_row, itemsize)
     portion = tile_blocks = whole.depth_blocks * -(-tiles.columns // cut.columns)
@@ -149,32 +169,49 @@ def plan(g: ConvGeometry, direction: str, itemsize: int) -> Plan:
         slices=max(1, min(side.source_channels // full, -(-BLOCKS // portion))),
     )
     zeros = max(side.source_channels, g.groups * panels * width)
-    cost = 2.0 * tiles.points * cut.columns * cut.depth * g.kernel[0] * side.run * g.groups * panels * width
+    cost = 2.0 * tiles.points * cut.columns * cut.depth * side.kernel[0] * side.run * g.groups * panels * width
     parts = tuple(parts_of(whole, itemsize))
     return Plan(parts, tile_blocks, portion, zeros, cost / blocking.FLOPS_PER_NS)
 
 
-def _cut(g: ConvGeometry, side: Side, columns: int, points: int, lanes: int, width: int, itemsize: int) -> Cut:
+def _cut(side: Side, columns: int, points: int, lanes: int, width: int, itemsize: int) -> Cut:
     """The largest blocks of tiles whose intermediate results fit; `lanes` of all panels of a group."""
     line = blocking.LINE_BYTES // itemsize
     slots = domain.PRODUCT_SLOTS * 8 // itemsize
-    step = min(lanes // width, STEP_PANELS)
+    step = min(lanes // width, STEP_PANELS if points > domain.MAX_AXIS_POINTS else MORE_STEP_PANELS)
     tiles = columns * side.out[0]
-    if points * g.kernel[0] * side.run * lanes * itemsize <= STREAMED_BYTES:
+    planes = side.kernel[0]
+    run = _run_at_a_time(side, points * width * itemsize, line)
+    if points * planes * side.run * lanes * itemsize <= STREAMED_BYTES:
         for most in OWN_TILES:
-            cut = Cut(*shape_of(g, side, columns, most), step, True, 0)
+            cut = Cut(*shape_of(side, columns, most), step, True, 0, run)
             products = cut.columns * cut.depth * step * width
             if points * (products + cut.rows * side.run + 3 * line) <= slots and tiles >= OWN_BLOCKS * most:
                 return cut
     rows = VALUES_BYTES // (points * odd_lines(side.source_channels, itemsize) * itemsize) - 1  # in the shared buffer
-    if g.kernel[0] == 1:
+    if planes == 1 or side.stretched:
         half = slots // points // (2 * width)  # the other half is for weights
-        shape = shape_of(g, side, columns, min(OWN_WEIGHT_TILES * domain.MAX_POINTS // points, MOST_TILES, half, rows))
-        room = (slots // points - shape[0] * width - 2 * line) // (width * line)  # whole cache lines of channels
-        return Cut(*shape, 1, False, line * blocking.split_evenly(-(-side.run // line), room))
-    shape = largest_shape(g, side, columns, TILES, rows)
+        most = min(OWN_WEIGHT_TILES * domain.MAX_POINTS // points, MOST_TILES, half, rows // planes)
+        most = min(most, MAX_ROWS * (domain.TABLE_SLOTS // (1 + MAX_ROWS + planes * (MAX_ROWS + 1))))
+        shape = shape_of(side, columns, most)
+        if planes == 1:
+            room = (slots // points - shape[0] * width - 2 * line) // (width * line)  # whole cache lines of channels
+            run = line * blocking.split_evenly(-(-side.run // line), room)
+        return Cut(*shape, 1, False, run, run)
+    shape = largest_shape(side, columns, TILES, rows)
     step = max(1, min(step, (slots // points - line) // (shape[0] * shape[1] * width)))
-    return Cut(*shape, step, False, 0)
+    return Cut(*shape, step, False, 0, side.run)
+
+
+def _run_at_a_time(side: Side, bytes_of_channel: int, line: int) -> int:
+    """Source channels summed over at a time: all but for stretches, for these are summed over first.
+
+    The number depends on nothing that one sample does not know, for so does the order of summation.
+    """
+    if not side.stretched or side.kernel[0] == 1:
+        return side.run
+    most = max(1, STRETCHES_BYTES // (bytes_of_channel * side.kernel[0] * line))
+    return min(side.run, line * blocking.split_evenly(-(-side.run // line), most))
 
 
 @functools.lru_cache(maxsize=512)

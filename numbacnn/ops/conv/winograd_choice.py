@@ -75,7 +75,7 @@ OTHER = {
 # By what a block keeps to itself (its input; the weights; nothing) or, for the weight gradient, where its sums are (in
 # memory, or in the scratch); and by the number of transformed axes.
 WINOGRAD = {
-    ("own input", 1): Costs(38.6, multiplications=14, source=127, destination=350, weights=427),
+    ("own input", 1): Costs(45.4, multiplications=13.3, source=112, destination=191, weights=531),
     ("own input", 2): Costs(24.8, multiplications=15.7, source=153, destination=295, weights=588),
     ("own weights", 1): Costs(62, multiplications=17.1, source=665, destination=244, weights=210),
     ("own weights", 2): Costs(35.9, multiplications=21.6, source=576, destination=231, weights=116),
@@ -124,15 +124,15 @@ def work_of(direction: str, g: ConvGeometry, passes: Passes) -> Work:
     side, width = side_of(g, direction), tile_lanes(4)
     lanes = g.groups * -(-side.lanes // width) * width
     weights = side.run * lanes
-    tiles = tiles_of(g, side)
-    other: float = g.batch * math.prod(side.out) * g.taps * weights
+    tiles = tiles_of(side)
+    other: float = g.batch * math.prod(g.output if direction != "backward_data" else g.input) * g.taps * weights
     if row_runs.accepts(direction, g) is None:
         other /= 1 + ROW_RUNS / side.run
     return Work(
         other=other,
         other_weights=g.taps * weights,
-        multiplications=tiles.points * tiles.columns * side.out[0] * g.kernel[0] * weights,
+        multiplications=tiles.points * tiles.columns * side.out[0] * side.kernel[0] * weights,
         source=tiles.points * tiles.columns * side.source[0] * side.source_channels * passes.source,
         destination=tiles.points * tiles.columns * side.out[0] * side.out_channels,
-        weights=tiles.points * g.kernel[0] * weights * passes.weights,
+        weights=tiles.points * side.kernel[0] * weights * passes.weights,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from ...kernels import winograd_domain as domain
 from ...kernels.sources import MODES
 from ...kernels.tile import tile_lanes
 from ...kernels.winograd_domain import Winograd
@@ -11,25 +12,40 @@ from . import blocking
 from .lattice import strides
 
 if TYPE_CHECKING:
-    from ..geometry import ConvGeometry
+    from ..geometry import ConvGeometry, Triple
 
 # Enough blocks of a launch that the cores finish together.
 BLOCKS = 16
 
 
-class Side(NamedTuple):
-    """Which way a direction runs: what is read and written, and the weights' order."""
+# A kernel of one axis is cut into stretches of two to five taps, each of which has six points.
+STRETCHES = (5, 4, 3, 2)
 
-    source: tuple[int, int, int]
+
+class Side(NamedTuple):
+    """Which way a direction runs: what is read and written, and the weights' order.
+
+    A kernel of one axis that has more taps than a tile, or a stride, is cut into stretches: they are taps along D, and
+    what each reads is a plane of the source, the same memory from another coordinate on.
+    """
+
+    batch: int
+    source: Triple
+    source_strides: tuple[int, int, int, int]
     source_channels: int
-    out: tuple[int, int, int]
+    out: Triple
     out_channels: int
     run: int  # source channels of one group
     lanes: int  # destination channels of one group
-    pad: tuple[int, ...]
+    kernel: Triple
+    stride: Triple
+    dilation: Triple
+    pad: Triple
     weight_run: int
     weight_lane: int
     backwards: bool
+    stretched: int = 0  # the axis whose taps are cut into stretches, or 0
+    taps: int = 0  # and how many it has
 
 
 class Cut(NamedTuple):
@@ -41,6 +57,7 @@ class Cut(NamedTuple):
     step_panels: int
     own_values: bool
     own_run: int
+    run_step: int
 
 
 class Part(NamedTuple):
@@ -55,19 +72,79 @@ class Part(NamedTuple):
 
 def side_of(g: ConvGeometry, direction: str) -> Side:
     """What a direction reads and writes; the weight gradient runs over the tiles of the forward direction."""
-    if direction != "backward_data":
-        weight = (g.taps, g.in_per_group * g.taps)
-        channels = (g.in_per_group, g.out_per_group)
-        return Side(g.input, g.in_channels, g.output, g.out_channels, *channels, g.pad_low, *weight, False)
-    weight = (g.in_per_group * g.taps, g.taps)
-    channels = (g.out_per_group, g.in_per_group)
-    pad = tuple(d * (k - 1) - p for d, k, p in zip(g.dilation, g.kernel, g.pad_low, strict=True))
-    return Side(g.output, g.out_channels, g.input, g.in_channels, *channels, pad, *weight, True)
+    back = direction == "backward_data"
+    source, out = (g.input, g.in_channels, g.in_per_group), (g.output, g.out_channels, g.out_per_group)
+    if back:
+        source, out = out, source
+    pads = [d * (k - 1) - p if back else p for d, k, p in zip(g.dilation, g.kernel, g.pad_low, strict=True)]
+    weight = (g.taps, g.in_per_group * g.taps)
+    side = Side(
+        batch=g.batch,
+        source=source[0],
+        source_strides=strides(*source[:2]),
+        source_channels=source[1],
+        out=out[0],
+        out_channels=out[1],
+        run=source[2],
+        lanes=out[2],
+        kernel=g.kernel,
+        stride=g.stride,
+        dilation=g.dilation,
+        pad=(pads[0], pads[1], pads[2]),
+        weight_run=weight[back],
+        weight_lane=weight[not back],
+        backwards=back,
+    )
+    axis = stretched_axis(g)
+    return _stretch(side, axis) if axis else side
 
 
-def points_of(g: ConvGeometry, out: tuple[int, int, int]) -> tuple[int, int]:
+def stretched_axis(g: ConvGeometry) -> int:
+    """The axis, H or W, whose taps are cut into stretches; 0: no axis."""
+    axes = [axis for axis in range(3) if g.kernel[axis] > 1 or g.stride[axis] > 1]
+    if len(axes) != 1 or axes[0] == 0:
+        return 0
+    return axes[0] if g.stride[axes[0]] > 1 or g.kernel[axes[0]] not in (3, 4, 5) else 0
+
+
+def _stretch(side: Side, axis: int) -> Side:
+    """Cut the taps along `axis` into stretches whose tiles take the fewest multiplications."""
+    taps, stride = side.kernel[axis], side.stride[axis]
+
+    def work(stretch: int) -> int:
+        return stretches_of(taps, stride, stretch) * _tiles(side.out[axis], 7 - stretch, side.dilation[axis])
+
+    stretch = min(STRETCHES, key=work)
+    planes = stretches_of(taps, stride, stretch)
+    lines = side.source[1:]
+    source_n, _, source_h, source_w = side.source_strides
+    return side._replace(
+        batch=side.batch * side.out[0],
+        source=(planes, *lines),
+        source_strides=(source_n // side.source[0], 0, source_h, source_w),
+        out=(1, *side.out[1:]),
+        kernel=(planes, stretch, 1) if axis == 1 else (planes, 1, stretch),
+        stretched=axis,
+        taps=taps,
+    )
+
+
+def stretches_of(taps: int, stride: int, stretch: int) -> int:
+    """Stretches of at most `stretch` taps that are `stride` apart.
+
+    Examples
+    --------
+    >>> stretches_of(7, 1, 4), stretches_of(17, 4, 4)
+    (2, 5)
+    """
+    return sum(-(-len(range(phase, taps, stride)) // stretch) for phase in range(stride))
+
+
+def points_of(side: Side) -> tuple[int, int]:
     """Points of a tile along H and W: 6; or, for 3 taps, 4 where that takes no more multiplications."""
-    h, w = (_points(*axis) for axis in zip(out[1:], g.kernel[1:], g.dilation[1:], strict=True))
+    if side.stretched:
+        return (6, 1) if side.stretched == 1 else (1, 6)
+    h, w = (_points(*axis) for axis in zip(side.out[1:], side.kernel[1:], side.dilation[1:], strict=True))
     return h, w
 
 
@@ -99,12 +176,13 @@ class Tiles(NamedTuple):
         return self.points_h * self.points_w
 
 
-def tiles_of(g: ConvGeometry, side: Side) -> Tiles:
+def tiles_of(side: Side) -> Tiles:
     """The tiles of a direction."""
-    points_h, points_w = points_of(g, side.out)
-    outputs_h, outputs_w = points_h - g.kernel[1] + 1, points_w - g.kernel[2] + 1
-    tiles_h, tiles_w = _tiles(side.out[1], outputs_h, g.dilation[1]), _tiles(side.out[2], outputs_w, g.dilation[2])
-    return Tiles(points_h, points_w, outputs_h, outputs_w, tiles_h, tiles_w, g.batch * tiles_h * tiles_w)
+    points_h, points_w = points_of(side)
+    outputs_h, outputs_w = points_h - side.kernel[1] + 1, points_w - side.kernel[2] + 1
+    tiles_h = _tiles(side.out[1], outputs_h, side.dilation[1])
+    tiles_w = _tiles(side.out[2], outputs_w, side.dilation[2])
+    return Tiles(points_h, points_w, outputs_h, outputs_w, tiles_h, tiles_w, side.batch * tiles_h * tiles_w)
 
 
 def odd_lines(elements: int, itemsize: int) -> int:
@@ -113,31 +191,33 @@ def odd_lines(elements: int, itemsize: int) -> int:
     return (-(-elements // line) | 1) * line
 
 
-def shape_of(g: ConvGeometry, side: Side, columns: int, tiles: int) -> tuple[int, int, int]:
+def shape_of(side: Side, columns: int, tiles: int) -> tuple[int, int, int]:
     """Columns and depth of a block of at most so many tiles, and how many rows of transformed input it reads."""
     depth = blocking.split_evenly(side.out[0], tiles)
     few = blocking.split_evenly(columns, tiles // depth)
-    planes = min(side.source[0], depth + g.dilation[0] * (g.kernel[0] - 1))
-    return few, depth, few * planes + (g.kernel[0] > 1)
+    planes = min(side.source[0], depth + side.dilation[0] * (side.kernel[0] - 1))
+    return few, depth, few * planes + (side.kernel[0] > 1)
 
 
-def largest_shape(g: ConvGeometry, side: Side, columns: int, tiles: int, rows: int) -> tuple[int, int, int]:
+def largest_shape(side: Side, columns: int, tiles: int, rows: int) -> tuple[int, int, int]:
     """`shape_of` for as many tiles, at most `tiles`, as read at most so many rows; for one if none does."""
-    shapes = (shape_of(g, side, columns, most) for most in range(tiles, 0, -1))
-    return next((shape for shape in shapes if shape[2] <= rows), shape_of(g, side, columns, 1))
+    shapes = (shape_of(side, columns, most) for most in range(tiles, 0, -1))
+    return next((shape for shape in shapes if shape[2] <= rows), shape_of(side, columns, 1))
 
 
 def record(g: ConvGeometry, side: Side, tiles: Tiles, cut: Cut, width: int, values_row: int, itemsize: int) -> Winograd:
     """The kernels' record, all tiles in one launch."""
     line = blocking.LINE_BYTES // itemsize  # rows of different points begin in different sets of the caches
-    source_n, source_d, source_h, source_w = strides(side.source, side.source_channels)
+    source_n, source_d, source_h, source_w = side.source_strides
+    reaches, shifts = _reaches(side, tiles), [side.dilation[axis] * (axis == side.stretched) for axis in range(3)]
+    phases, taps = side.stride[side.stretched], side.taps or side.kernel[1] * side.kernel[2]
     return Winograd(
         points_h=tiles.points_h,
         points_w=tiles.points_w,
         outputs_h=tiles.outputs_h,
         outputs_w=tiles.outputs_w,
-        taps_h=g.kernel[1],
-        taps_w=g.kernel[2],
+        taps_h=side.kernel[1],
+        taps_w=side.kernel[2],
         tiles_h=tiles.tiles_h,
         tiles_w=tiles.tiles_w,
         columns=tiles.columns,
@@ -147,10 +227,22 @@ def record(g: ConvGeometry, side: Side, tiles: Tiles, cut: Cut, width: int, valu
         out_d=side.out[0],
         out_h=side.out[1],
         out_w=side.out[2],
-        taps_d=g.kernel[0],
-        dilation_d=g.dilation[0],
-        dilation_h=g.dilation[1],
-        dilation_w=g.dilation[2],
+        taps_d=side.kernel[0],
+        dilation_d=side.dilation[0],
+        dilation_h=side.dilation[1],
+        dilation_w=side.dilation[2],
+        stride_h=side.stride[1],
+        stride_w=side.stride[2],
+        needed_h=reaches[0][0],
+        needed_w=reaches[1][0],
+        reach_h=reaches[0][1],
+        reach_w=reaches[1][1],
+        shift_h=shifts[1],
+        shift_w=shifts[2],
+        phases=phases,
+        stretch=max(side.kernel[1:]) * phases if side.stretched else 0,
+        gathered_taps=taps,
+        gathered=domain.GATHERED if taps <= domain.FEW_TAPS else max(1, domain.MOST_GATHERED // taps),
         pad_d=side.pad[0],
         pad_h=side.pad[1],
         pad_w=side.pad[2],
@@ -185,7 +277,20 @@ def record(g: ConvGeometry, side: Side, tiles: Tiles, cut: Cut, width: int, valu
         backwards=int(side.backwards),
         weight_blocks=1,
         own_run=cut.own_run,
+        run_step=cut.run_step,
     )
+
+
+def _reaches(side: Side, tiles: Tiles) -> list[tuple[int, int]]:
+    """Along H and W: how many coordinates the outputs read through a stretch of taps, and how many through all taps."""
+    found = []
+    for axis, points, outputs in ((1, tiles.points_h, tiles.outputs_h), (2, tiles.points_w, tiles.outputs_w)):
+        step = side.stride[axis] * side.dilation[axis]
+        last = (side.out[axis] - 1) * side.stride[axis] + 1
+        needed = last + (points - outputs) * step
+        whole = last + (side.taps - 1) * side.dilation[axis] if axis == side.stretched else needed
+        found.append((needed, whole))
+    return found
 
 
 def parts_of(g: Winograd, itemsize: int) -> list[Part]:

@@ -64,11 +64,11 @@ class Launches(NamedTuple):
 def plan(g: ConvGeometry, itemsize: int) -> WeightPlan:
     """Cut the gradient into parts whose sums fit the limit on memory, and the tiles into portions."""
     side = side_of(g, "backward_weight")
-    tiles = tiles_of(g, side)
+    tiles = tiles_of(side)
     width = tile_lanes(itemsize)
     row = odd_lines(side.source_channels, itemsize)
     rows = LARGEST_PORTION_BYTES // (tiles.points * row * itemsize)
-    cut = Cut(*largest_shape(g, side, tiles.columns, TILES, rows), 1, False, 0)
+    cut = Cut(*largest_shape(side, tiles.columns, TILES, rows), 1, False, 0, side.run)
     whole = record(g, side, tiles, cut, width, row, itemsize)
     whole_part = Part(slice(0, g.out_channels), 0, 0, 0, whole)
     sums_bytes = _sums_bytes(whole, tiles.points * itemsize)

@@ -19,6 +19,7 @@ from tests.ops.conv import checks
 ALGORITHM = "winograd"
 # Of the largest result, for the normally distributed data of these tests.
 TOLERANCE = {"float32": 1e-5, "float64": 2e-14}
+MOST_TAPS = 25  # of a tile
 
 
 def directions(case):
@@ -126,6 +127,43 @@ def test_table(case):
     check(case)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+@pytest.mark.parametrize("taps", [2, 3, 6, 7, 8, 9, 11, 17, 30])
+def test_stretches(taps, stride, dtype):
+    """Taps of one axis, in stretches that are as many as the stride at least, the last of them cut anywhere."""
+    if taps > stride:
+        check(ConvCase(2, 24, 20, (71,), (taps,), stride=stride, padding=taps // 2, dtype=dtype))
+
+
+@pytest.mark.parametrize("taps", [2, 7, 10])
+@pytest.mark.parametrize("size", [(9, 23), (23, 9), (3, 23, 4), (2, 3, 23)], ids=str)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_stretches_along_any_axis(size, taps, groups):
+    kernel = tuple(taps if extent == 23 else 1 for extent in size)
+    padding = tuple(k // 2 for k in kernel)
+    check(ConvCase(2, 24 * groups, 20 * groups, size, kernel, padding=padding, groups=groups))
+    check(ConvCase(1, 24, 40, size, kernel, stride=tuple(1 + (k > 3) for k in kernel), padding=padding))
+
+
+@pytest.mark.parametrize("size", [31, 32, 33, 34, 35, 36])
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "circular"])
+def test_stretches_with_any_padding(size, dilation, mode):
+    options = {"padding": ((7, 4),), "dilation": dilation, "padding_mode": mode}
+    check(ConvCase(1, 16, 8, (size,), (2,), **options))
+    check(ConvCase(1, 16, 8, (size,), (7,), **options))
+    check(ConvCase(1, 16, 8, (size,), (9,), **options))
+
+
+def test_stretches_read_nothing_beyond_their_taps():
+    """What no tap reads may be anything, though tiles have room for more taps than there are."""
+    x, weight = np.ones((1, 16, 40)), np.ones((8, 16, 7))
+    want = conv_forward(x, weight, stride=3, algorithm="indirect")
+    x[..., 3 * (want.shape[-1] - 1) + 7 :] = np.nan
+    np.testing.assert_allclose(conv_forward(x, weight, stride=3, algorithm=ALGORITHM), want, rtol=1e-13)
+
+
 def test_no_batch():
     assert conv_forward(np.ones((0, 16, 8, 8)), np.ones((8, 16, 3, 3)), algorithm=ALGORITHM).shape == (0, 8, 6, 6)
 
@@ -149,7 +187,14 @@ CUT = [
 ]
 
 
-@pytest.mark.parametrize("case", CUT, ids=str)
+STRETCHED = [
+    ConvCase(2, 200, 40, (1000,), (7,), padding=3, name="stretches, own input"),
+    ConvCase(1, 200, 150, (90,), (9,), padding=3, dtype="float64", name="stretches, own weights"),
+    ConvCase(1, 70, 50, (2000,), (2,), padding=64, dilation=64, name="two taps"),
+]
+
+
+@pytest.mark.parametrize("case", [*CUT, *STRETCHED], ids=str)
 def test_cutting_changes_no_bit(case, tune):
     def bits():
         return [result.tobytes() for result in results(case)]
@@ -162,7 +207,7 @@ def test_cutting_changes_no_bit(case, tune):
     tune(winograd, OWN_WEIGHT_TILES=11)
     tune(winograd_weight, MOST_AT_ONCE_BYTES=0)
     assert bits() == usual
-    tune(winograd, PORTION_BYTES=1, TILES=7, STEP_PANELS=1, BLOCKS=3)
+    tune(winograd, PORTION_BYTES=1, TILES=7, STEP_PANELS=1, MORE_STEP_PANELS=1, BLOCKS=3)
     tune(winograd_tiles, BLOCKS=5)
     tune(winograd_weight, BLOCKS=7, TILES=5, LARGEST_PORTION_BYTES=1 << 20)
     assert bits() == usual
@@ -172,6 +217,9 @@ def test_the_cases_meet_every_cut():
     plans = [winograd.plan(checks.geometry_of(case), "forward", np.dtype(case.dtype).itemsize) for case in CUT]
     kinds = [(plan.parts[0].record.own_values, plan.parts[0].record.own_run > 0) for plan in plans]
     assert kinds[:5] == [(1, False), (1, False), (0, True), (0, True), (0, False)]
+    stretched = [winograd.plan(checks.geometry_of(case), "forward", 4).parts[0].record for case in STRETCHED]
+    assert [(g.own_values, g.own_run > 0) for g in stretched] == [(1, False), (0, True), (1, False)]
+    assert stretched[0].run_step < stretched[0].run
     assert plans[5].portion < plans[5].tile_blocks
     assert len(plans[6].parts) > 1
     assert len(plans[7].parts) > 1
@@ -191,25 +239,35 @@ def test_blocks_fit_the_scratch(vector_bytes, itemsize, monkeypatch):
     """On processors with other vectors as well."""
     for module in (winograd, winograd_tiles):
         monkeypatch.setattr(module, "tile_lanes", lambda itemsize: 2 * vector_bytes // itemsize)
-    for case in [*CUT, ConvCase(1, 256, 256, (4000,), (3,)), ConvCase(8, 512, 512, (7, 7), (3, 3), padding=1)]:
+    more = [
+        ConvCase(1, 256, 256, (4000,), (3,)),
+        ConvCase(8, 512, 512, (7, 7), (3, 3), padding=1),
+        ConvCase(1, 512, 512, (4000,), (2,)),
+        ConvCase(1, 512, 512, (4000,), (60,)),
+        ConvCase(1, 512, 512, (90,), (9,), stride=2),
+    ]
+    for case in [*CUT, *STRETCHED, *more]:
         g = winograd.plan.__wrapped__(checks.geometry_of(case), "forward", itemsize).parts[0].record
-        own = g.products_point + g.own_values * g.values_point + (g.weight_point if g.own_run else 0)
+        own = g.products_point + g.own_values * g.values_point + (g.weight_point * g.taps_d if g.own_run else 0)
         assert g.points_h * g.points_w * own * itemsize <= winograd_domain.PRODUCT_SLOTS * 8
         assert g.own_run <= g.run + 64 // itemsize
 
 
 def test_tables_fit_the_scratch():
-    rows = conv_winograd_weight.MOST_BETWEEN + winograd_domain.MOST_TAPS
+    rows = conv_winograd_weight.MOST_BETWEEN + MOST_TAPS
     room = winograd_domain.PASS_SLOTS + conv_winograd_weight.AT_ONCE_TILES
     assert rows * winograd_domain.PASS_VECTORS * 64 // 8 <= room
     sums = winograd_domain.MAX_POINTS * conv_winograd_weight.AT_ONCE_RUN * conv_winograd_weight.AT_ONCE_PANELS * 2 * 64
     assert conv_winograd_weight.AT_ONCE_TILES + sums // 8 <= winograd_domain.PRODUCT_SLOTS
-    for taps, gathered in ((9, winograd_domain.GATHERED), (25, winograd_domain.GATHERED_MANY)):
-        vectors = gathered * taps * 2 + (taps > 9) * conv_winograd_weight.MOST_BETWEEN
+    for taps in (winograd_domain.FEW_TAPS, MOST_TAPS):
+        gathered = winograd_domain.GATHERED * winograd_domain.FEW_TAPS
+        if taps > winograd_domain.FEW_TAPS:
+            gathered = max(gathered, winograd_domain.MOST_GATHERED)
+        vectors = gathered * 2 + (taps > winograd_domain.FEW_TAPS) * conv_winograd_weight.MOST_BETWEEN
         assert vectors * 64 // 8 <= winograd_domain.PASS_SLOTS
     tiles = max(winograd.TILES, *winograd.OWN_TILES)
     for most, taps in ((tiles, winograd_domain.MAX_TAPS_D), (winograd.MOST_TILES, 1)):
-        assert -(-most // MAX_ROWS) * (MAX_ROWS + taps * (MAX_ROWS + 1)) <= winograd_domain.TABLE_SLOTS
+        assert -(-most // MAX_ROWS) * (1 + MAX_ROWS + taps * (MAX_ROWS + 1)) <= winograd_domain.TABLE_SLOTS
 
 
 @pytest.mark.parametrize("case", CUT[:4], ids=str)
@@ -260,7 +318,10 @@ def test_what_lies_behind_the_input_does_not_leak():
         ((1, 16, 9, 9), (16, 16, 3, 3), {"stride": 2}, r"the stride is \(1, 2, 2\)"),
         ((1, 16, 9, 9), (16, 16, 6, 3), {}, r"the kernel \(1, 6, 3\) does not have three to five taps along"),
         ((1, 16, 9, 9, 9), (16, 16, 3, 1, 2), {}, r"the kernel \(3, 1, 2\) does not have three to five taps"),
-        ((1, 16, 9, 9, 9), (16, 16, 8, 3, 3), {}, "the kernel has 8 taps along D, more than 7"),
+        ((1, 16, 19, 9, 9), (16, 16, 17, 3, 3), {}, "there are 17 taps along D or stretches of taps, more than 16"),
+        ((1, 16, 100), (16, 16, 90), {}, "there are 30 taps along D or stretches of taps, more than 16"),
+        ((1, 16, 40), (16, 16, 5), {"stride": 2, "dilation": 2}, r"the stride is \(1, 1, 2\)"),
+        ((1, 16, 40), (16, 16, 2), {"stride": 2}, r"the kernel \(1, 1, 2\) is not longer than the stride"),
         ((1, 16, 9, 9, 9), (16, 16, 3, 3, 3), {"padding": 1, "padding_mode": "circular"}, "there is padding along D"),
         ((1, 16, 9, 9, 9), (16, 16, 1, 3, 3), {"padding": (1, 0, 0)}, "there is padding along D"),
         ((1, 3, 9, 9), (16, 3, 3, 3), {}, "3 channels to sum over do not fill a vector"),
