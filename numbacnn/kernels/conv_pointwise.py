@@ -17,7 +17,7 @@ from ._serial import SCRATCH_SLOTS
 from .columns import pack_columns
 from .finish import finish_rows
 from .layout import copy_transposed
-from .pointer import as_integers, cast, offset
+from .pointer import as_integers, cast, offset, prefetch_write
 from .runs import clear_run, copy_run, even_part
 from .simd import lanes as lanes_of
 from .simd import load_first, splat, store
@@ -232,6 +232,8 @@ def conv_pointwise(
             for tile in range(tiles):  # 1st loop: tiles of rows
                 row, valid = even_part(tile, tiles, rows)
                 source, target = offset(x_panel, row * g.x_step), offset(out_panel, row * g.out_step)
+                for i in range(valid):  # results of the next tile: in pieces far apart, which no hardware foresees
+                    prefetch_write(target, (valid + i) * g.out_step + lanes - 1)
                 if width == g.width:
                     strided_tile(valid, source, g.x_step, run, w, width, target, g.out_step, start, k, lanes)
                 else:
