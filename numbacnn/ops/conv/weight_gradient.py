@@ -37,6 +37,7 @@ FLOPS_PER_NS, BYTES_PER_NS = 100.0, 10.0  # of one core
 # Cycles per position: of a tile however few rows it has, of copying a tile's left channels, and of copying a panel.
 # A row more takes one cycle. Listing the rows that a tap reads is shared by the panels of a block.
 FEWEST_CYCLES, LEFT_CYCLES, PANEL_CYCLES, LIST_CYCLES = 3.8, 1.7, 5.0, 2.5
+DIRECT_CYCLES = 2.5  # of a panel that is read where it lies
 SUMS_CYCLES = 30.0  # loading and storing the sums of a tile, once per step
 PUT_CYCLES = 25.0  # writing the sums of a row of a panel to the gradient, once per block
 ADD_CYCLES = 4.0  # writing, reading and adding an element of a further chunk
@@ -162,7 +163,8 @@ def _cycles(g: ConvGeometry, itemsize: int, cut: Cut) -> float:
     tap_blocks = -(-g.taps // cut.tap_block)
     multiply = left_blocks * panels * g.taps * tiles * max(FEWEST_CYCLES, cut.left_block / tiles)
     copy_left = left_blocks * panel_blocks * tap_blocks * tiles * LEFT_CYCLES * itemsize
-    copy_panels = left_blocks * g.taps * (panels * PANEL_CYCLES + panel_blocks * LIST_CYCLES)
+    panel = PANEL_CYCLES if tiles > conv_weight.DIRECT_TILES else DIRECT_CYCLES
+    copy_panels = left_blocks * g.taps * (panels * panel + panel_blocks * LIST_CYCLES)
     steps = -(-points // (cut.chunks * STEP))
     sums = left_blocks * tiles * panels * g.taps * cut.chunks * steps * SUMS_CYCLES
     put = 0.0 if g.taps == 1 and not cut.swapped else left * panels * g.taps * cut.chunks * PUT_CYCLES
