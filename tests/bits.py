@@ -1,4 +1,4 @@
-"""Every op must give the same bits on any number of threads and on every driver."""
+"""Comparisons of bits: the same on any number of threads and on every driver, or rounded once or twice."""
 
 from __future__ import annotations
 
@@ -24,3 +24,10 @@ def assert_same_bits(compute: Callable[[], Any]) -> None:
 
 def _arrays(result: Any) -> list[np.ndarray]:
     return [np.asarray(array) for array in (result if isinstance(result, tuple) else (result,))]
+
+
+def assert_rounded(actual: np.ndarray, expected: np.ndarray) -> None:
+    """Equal up to the rounding of a division."""
+    tolerance = 8 * np.finfo(actual.dtype).eps
+    atol = tolerance * max(1, np.abs(expected).max(initial=0))
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=atol)

@@ -23,19 +23,11 @@ from numbacnn.ops.pool import (
 )
 from numbacnn.ops.unpool import max_pool_indices
 from tests import naive
-from tests.bits import assert_same_bits
+from tests.bits import assert_rounded, assert_same_bits
 from tests.cases import POOL_CASES, in_order, integers, pool_array
 
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 cases = pytest.mark.parametrize("case", POOL_CASES, ids=str)
-
-
-def close(actual, expected):
-    """Up to the rounding of a division."""
-    tolerance = 8 * np.finfo(actual.dtype).eps
-    np.testing.assert_allclose(
-        actual, expected, rtol=tolerance, atol=tolerance * max(1, np.abs(expected).max(initial=0))
-    )
 
 
 def naive_shape(case):
@@ -105,7 +97,7 @@ def test_avg_pool(case):
     out = avg_pool_forward(x, case.kernel, **case.avg_options)
     assert out.dtype == x.dtype
     assert is_channels_last(out)
-    close(out, naive.avg_pool(x, case.kernel, **case.avg_options))
+    assert_rounded(out, naive.avg_pool(x, case.kernel, **case.avg_options))
     sums = avg_pool_forward(x, case.kernel, **case.avg_options, divisor_override=1)
     assert (sums == naive.avg_pool(x, case.kernel, **case.avg_options, divisor_override=1)).all()
 
@@ -117,7 +109,7 @@ def test_avg_pool_backward(case):
     grad = in_order(integers(out_shape, case.dtype, 1), case.order)
     result = avg_pool_backward(grad, shape, case.kernel, **case.avg_options)
     assert is_channels_last(result)
-    close(result, naive.avg_pool_backward(grad, shape, case.kernel, **case.avg_options))
+    assert_rounded(result, naive.avg_pool_backward(grad, shape, case.kernel, **case.avg_options))
     options = {**case.avg_options, "divisor_override": 1}
     exact = avg_pool_backward(grad, shape, case.kernel, **options)
     assert (exact == naive.avg_pool_backward(grad, shape, case.kernel, **options)).all()
@@ -313,10 +305,10 @@ def test_against_torch(case):
     assert (max_pool_backward(grad, offsets, x.shape, case.kernel, **case.max_options) == leaf.grad.numpy()).all()
     leaf.grad = None
     average = getattr(functional, f"avg_pool{rank}d")(leaf, case.kernel, **case.avg_options)
-    close(avg_pool_forward(x, case.kernel, **case.avg_options), average.detach().numpy())
+    assert_rounded(avg_pool_forward(x, case.kernel, **case.avg_options), average.detach().numpy())
     grad = integers(average.shape, case.dtype, 1)
     average.backward(torch.tensor(grad))
-    close(avg_pool_backward(grad, x.shape, case.kernel, **case.avg_options), leaf.grad.numpy())
+    assert_rounded(avg_pool_backward(grad, x.shape, case.kernel, **case.avg_options), leaf.grad.numpy())
 
 
 # -------------------------------------------------------------------------------------------------------------- errors
