@@ -5,7 +5,8 @@ for a few sets of the L1 cache. Therefore rows are first copied into strips as i
 channels of a group side by side, position after position. A vector holds destination channels of one group; what it is
 multiplied by is a scalar of the strip, and three taps share it.
 
-A *panel* is a few groups that are copied and computed together.
+A *panel* is a few groups that are copied together, a *band* a few rows that each of them is computed for in turn: what
+it reads, weights and strips, stays in L1 meanwhile.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from .conv_strips import (
 )
 from .finish import finish_rows
 from .layout import copy_transposed
-from .pointer import as_integers, cast, offset, prefetch_read, store_pointer
+from .pointer import as_integers, cast, offset, prefetch_read, prefetch_write, store_pointer
 from .runs import clear_run, copy_run
 from .simd import lanes, splat, store
 from .strip_tile import group_tile
@@ -43,9 +44,12 @@ AHEAD = 12
 LINE_ELEMENTS = 8  # float64 values of a cache line; asking twice for one of float32 values costs nothing
 
 # How a thread's scratch memory is divided, in slots.
+BAND_PARTS = 256  # rows of a band times phases
+BAND_COLUMNS = 4  # where the runs of such a part begin; how many there are of three taps, of two and of one
 _ROWS = RING_ROWS
 _RUNS = _ROWS + 2 * TABLE_ROWS
-_TILE = _RUNS + 2 * TABLE_RUNS  # one vector of any machine for each point
+_BAND = _RUNS + 2 * TABLE_RUNS
+_TILE = _BAND + BAND_COLUMNS * BAND_PARTS  # one vector of any machine for each point
 _RING = _TILE + MAX_POINTS * 8
 RING_SLOTS = SCRATCH_SLOTS - _RING
 
@@ -53,11 +57,13 @@ RING_SLOTS = SCRATCH_SLOTS - _RING
 class Groups(NamedTuple):
     """Extents, strides (in elements) and block sizes of one launch; see `conv_strips.Strips`."""
 
-    planes: int  # destination planes per sample, rows per plane
+    planes: int  # destination planes per sample, bands per plane, rows per plane and per band
     rows: int
+    height: int
+    band: int
     segments: int  # parts that a row is cut into, and points (of each phase) of one part
     segment: int
-    units: int  # destination rows x segments of the whole batch
+    units: int  # bands x segments of the whole batch
     unit_blocks: int
     source_planes: int
     source_rows: int
@@ -132,33 +138,75 @@ def _put_rows(table, ring, tags, source, n, segment, d, h, lists_d, lists_h, str
 
 
 @device
-def _tile_points(count):
-    """Points per tile: those of the smallest tile that as few tiles as possible make up `count` with."""
-    tiles = (count + MAX_POINTS - 1) // MAX_POINTS
-    points = (count + tiles - 1) // tiles
-    return 7 if points <= 7 else 8 if points <= 8 else 10 if points <= 10 else 12
+def _put_band(
+    band, entries, table, tags, ring, source, n, segment, d, h, rows, lists_d, lists_h, strips, phases, runs, groups, g
+):
+    """List the runs that destination rows from row `h` on read, apart for each phase; copy what the ring lacks."""
+    count = 0
+    for i in range(rows * g.phases):
+        row = i // g.phases
+        number = i - row * g.phases
+        if number == 0:
+            kernel_rows = _put_rows(
+                table, ring, tags, source, n, segment, d, h + row, lists_d, lists_h, strips, groups, g
+            )
+        phase, listed = offset(phases, number * PHASE_COLUMNS), offset(band, i * BAND_COLUMNS)
+        begin, end = phase[FIRST_RUN], phase[FIRST_RUN] + phase[RUNS]
+        listed[0] = count
+        for taps in range(3, 0, -1):
+            place = offset(entries, 2 * count)
+            found = put_runs(place, table, kernel_rows, taps, begin, end, runs, g.run, g.tap_step * lanes(ring), ring)
+            listed[4 - taps] = found
+            count += found
 
 
 @device
-def _phase(entries, threes, twos, ones, tile, x_offset, count, weight, bias, out, out_step, g):
-    """`count` points of one phase and group."""
+def _points_of(i, segment, phases, g):
+    """For phase and row number `i` of a band: its first element, elements between its points, and their number."""
+    row = i // g.phases
+    phase = offset(phases, (i - row * g.phases) * PHASE_COLUMNS)
+    step, first = phase[STEP] * g.out_w, segment * g.segment
+    return row * g.out_h + phase[START] * g.out_w + step * first, step, min(g.segment, phase[POINTS] - first)
+
+
+@device
+def _ask(out, i, segment, phases, g):
+    """Ask for what will be written: positions lie so far apart that nothing foresees them."""
+    place, step, count = _points_of(i, segment, phases, g)
+    for k in range(count):
+        prefetch_write(out, place + k * step)
+
+
+@device
+def _next_points(left):
+    """Points of the next tile when `left` are left, so that tiles cost little and fit."""
+    if left > 16:
+        return 12
+    if left > 12:
+        return 8 if left > 14 else 7
+    return 7 if left <= 7 else 8 if left <= 8 else 10 if left <= 10 else 12
+
+
+@device
+def _tiles(listed, entries, tile, x_offset, weights, start, out, out_step, count, valid, g):
+    """`count` neighbouring points of a vector of one group."""
     n = lanes(out)
-    points = _tile_points(count)
-    for v in range(g.vectors):
-        valid = min(n, g.lanes - v * n)
-        weights, start, column = offset(weight, v * g.taps * g.run * n), offset(bias, v * n), offset(out, v * n)
-        for i in range(0, count, points):
-            a = max(0, min(i, count - points))  # the last tile laps over the one before: the same values once more
-            wanted = min(points, count - a)
-            target = offset(column, a * out_step)
-            direct = valid == n and wanted == points
-            place, step = (target, out_step) if direct else (tile, n)
-            group_tile(
-                points, entries, threes, twos, ones, x_offset + a * g.run, g.run, weights, g.tap_step * n, g.taps * n,
-                start, place, step,
-            )  # fmt: skip
-            if not direct:
-                put_tile(target, out_step, tile, wanted, valid)
+    entries, threes, twos, ones = offset(entries, 2 * listed[0]), listed[1], listed[2], listed[3]
+    done = 0
+    while done < count:
+        points = _next_points(count - done)
+        first = max(0, min(done, count - points))  # the last tile laps over the one before: the same values once more
+        wanted = min(points, count - first)
+        target = offset(out, first * out_step)
+        direct = valid == n and wanted == points
+        place, step = (target, out_step) if direct else (tile, n)
+        group_tile(
+            points, entries, threes, twos, ones, x_offset + first * g.run, g.run, weights, g.tap_step * n, g.taps * n,
+            start, place, step,
+        )  # fmt: skip
+        if not direct:
+            put_tile(target, out_step, tile, wanted, valid)
+        done = first + points
 
 
 @kernel
@@ -187,7 +235,7 @@ def conv_groups(
     block //= g.panel_blocks
     n = lanes(out)
     first_unit = block * g.units // g.unit_blocks
-    tags, table, entries = scratch, offset(scratch, _ROWS), offset(scratch, _RUNS)
+    tags, table, entries, band = scratch, offset(scratch, _ROWS), offset(scratch, _RUNS), offset(scratch, _BAND)
     tile, ring = cast(offset(scratch, _TILE), out), cast(offset(scratch, _RING), out)
     for panel in range(panel_block * g.panels // g.panel_blocks, (panel_block + 1) * g.panels // g.panel_blocks):
         for i in range(g.ring):
@@ -197,29 +245,30 @@ def conv_groups(
         channels = offset(source, first_group * g.run)
         sample, segment, d, h = place_of(first_unit, g)
         for _ in range(first_unit, (block + 1) * g.units // g.unit_blocks):
-            rows = _put_rows(
-                table, ring, tags, channels, sample, segment, d, h, lists_d, lists_h, strips, groups, g
+            first_row = h * g.band
+            parts = min(g.band, g.height - first_row) * g.phases
+            _put_band(
+                band, entries, table, tags, ring, channels, sample, segment, d, first_row, parts // g.phases,
+                lists_d, lists_h, strips, phases, runs, groups, g,
             )  # fmt: skip
-            row = offset(out, sample * g.out_n + d * g.out_d + h * g.out_h + first_group * g.lanes)
-            for i in range(g.phases):
-                phase = offset(phases, i * PHASE_COLUMNS)
-                begin, end = phase[FIRST_RUN], phase[FIRST_RUN] + phase[RUNS]
-                threes = put_runs(entries, table, rows, 3, begin, end, runs, g.run, g.tap_step * n, ring)
-                rest = offset(entries, 2 * threes)
-                twos = put_runs(rest, table, rows, 2, begin, end, runs, g.run, g.tap_step * n, ring)
-                rest = offset(rest, 2 * twos)
-                ones = put_runs(rest, table, rows, 1, begin, end, runs, g.run, g.tap_step * n, ring)
-                first = segment * g.segment
-                count = min(g.segment, phase[POINTS] - first)
-                out_step = phase[STEP] * g.out_w
-                target = offset(row, (phase[START] + phase[STEP] * first) * g.out_w)
-                for group in range(groups):
-                    number = first_group + group
-                    w = offset(weight, number * g.vectors * g.taps * g.run * n)
-                    start, place = offset(bias, number * g.vectors * n), offset(target, group * g.lanes)
-                    x_offset = group * g.positions * g.run
-                    _phase(entries, threes, twos, ones, tile, x_offset, count, w, start, place, out_step, g)
-                    finish_rows(place, out_step, count, g.lanes, residual, activation)
+            rows = offset(out, sample * g.out_n + d * g.out_d + first_row * g.out_h + first_group * g.lanes)
+            _ask(rows, 0, segment, phases, g)
+            for i in range(groups * g.vectors):
+                group = i // g.vectors
+                lane = (i - group * g.vectors) * n
+                number = first_group * g.vectors + i
+                weights, start = offset(weight, number * g.taps * g.run * n), offset(bias, number * n)
+                column, valid = offset(rows, group * g.lanes + lane), min(n, g.lanes - lane)
+                for part in range(parts):
+                    if part + 1 < parts:
+                        _ask(column, part + 1, segment, phases, g)
+                    else:
+                        _ask(offset(column, valid), 0, segment, phases, g)
+                    place, step, count = _points_of(part, segment, phases, g)
+                    first = offset(column, place)
+                    listed, x_offset = offset(band, part * BAND_COLUMNS), group * g.positions * g.run
+                    _tiles(listed, entries, tile, x_offset, weights, start, first, step, count, valid, g)
+                    finish_rows(first, step, count, valid, residual, activation)
             sample, segment, d, h = next_place(sample, segment, d, h, g)
 
 

@@ -19,15 +19,18 @@ from .finish import NOTHING, Finish
 from .lattice import strides
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ...kernels._build import Prepared
     from ..geometry import ConvGeometry
 
 name = "grouped"
 finishes = ("activation", "residual")
 
-# Channels of the side of a group that has fewer: with less than this, `strips` wastes fewer lanes; with more, and with
-# many more on the other side, what indirect GEMM loses does not matter.
-FEWEST_CHANNELS, FEW_CHANNELS = 5, 15
+# Channels of the side of a group that has fewer: with less than this, `strips` wastes fewer lanes ...
+FEWEST_CHANNELS = 5
+# ... and with more than that, what indirect GEMM loses does not matter.
+FEW_CHANNELS = 24
 MOST_CHANNELS = 64
 # Memory for the strips of a panel: what L2 (512 KiB) holds beside what they are copied from and what is written.
 RING_BYTES = 128 * 1024
@@ -37,6 +40,8 @@ PANEL_BYTES = 256
 # than they save.
 GROUP_BYTES = 16 * 1024
 SHORTEST_SEGMENT = 48
+# Rows that are computed together: the weights of a group stay in L1 meanwhile.
+MOST_ROWS = 8
 # Enough blocks for any number of cores to finish together; ranges of rows are long enough that those which two of them
 # copy do not matter.
 BLOCKS, MIN_BLOCKS = 32, 8
@@ -57,6 +62,7 @@ class Fit(NamedTuple):
 
     row: strip_tables.Row
     segment: int
+    band: int
     panel: int
     ring: tuple[int, int]
 
@@ -85,12 +91,12 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     if g.groups == 1:
         return "all channels are in one group"
     fewer, more = sorted((g.in_per_group, g.out_per_group))
-    if not (FEWEST_CHANNELS <= fewer <= FEW_CHANNELS and more <= MOST_CHANNELS):
-        sizes = f"not {FEWEST_CHANNELS} to {FEW_CHANNELS} of one and up to {MOST_CHANNELS} of the other"
+    if not FEWEST_CHANNELS <= fewer <= more <= MOST_CHANNELS:
+        sizes = f"not {FEWEST_CHANNELS} to {MOST_CHANNELS} of either"
         return f"groups have {g.in_per_group} input and {g.out_per_group} output channels, {sizes}"
     if g.padding_mode[2] != "zeros":
         return f"the padding of the width is {g.padding_mode[2]!r}"
-    if 16 * g.out_channels * g.in_per_group * g.taps > blocking.PACKED_BYTES:
+    if _packed_bytes(g, direction == "backward_data") > blocking.PACKED_BYTES:
         return f"{g.out_channels * g.in_per_group * g.taps} weights are more than it packs at a time"
     large = strip_tables.large_plane_lists(g)
     if large:
@@ -100,28 +106,43 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     return None
 
 
+def declines(direction: str, geometry: ConvGeometry) -> str | None:
+    """None, or why this algorithm is not worth while though it could run."""
+    fewer = min(geometry.in_per_group, geometry.out_per_group)
+    return f"groups of {fewer} channels are wide enough for indirect GEMM" if fewer > FEW_CHANNELS else None
+
+
+def _packed_bytes(g: ConvGeometry, transposed: bool) -> int:
+    """Size of the packed weights in float64, which is at least that in float32 but for what fills vectors up."""
+    side = _side(g, transposed)
+    lanes = target().lanes(4)
+    return 8 * g.groups * -(-side.lanes // lanes) * lanes * side.run * g.taps
+
+
 @functools.lru_cache(maxsize=512)
 def _fit(g: ConvGeometry, transposed: bool, itemsize: int) -> Fit | None:
-    """The longest segments of rows with which what a group reads stays in L1; else the shortest that fit at all."""
+    """The longest segments of rows, and bands of them, with which what a group reads stays in L1; else the least."""
     classes = strip_tables.classes_of(g, transposed)
     lists = strip_tables.plane_lists(g, transposed)
     kernel_rows = lists[0].longest * lists[1].longest
     if kernel_rows > TABLE_ROWS:
         return None
-    rings = _rings(g, transposed)
     position_bytes = _side(g, transposed).run * itemsize
     points = strip_tables.longest_phase(classes)
     best = None
     for parts in range(1, -(-points // MAX_POINTS) + 1):
         segment = -(-points // parts)
         row = strip_tables.plan_row(g, classes, segment, {})
-        if kernel_rows * row.longest_list(LONGEST_RUN) > TABLE_RUNS:
+        entries = kernel_rows * row.longest_list(LONGEST_RUN)
+        if entries > TABLE_RUNS:
             return None
-        for ring in rings:
+        phases = len(row.phases) // PHASE_COLUMNS
+        most = min(MOST_ROWS, kernels.BAND_PARTS // phases, TABLE_RUNS // max(1, entries))
+        for band, ring in _rings(g, transposed, most, GROUP_BYTES // max(1, row.positions * position_bytes)):
             group_bytes = (ring[0] * ring[1] * row.positions + MAX_POINTS) * position_bytes
             if ring[0] * ring[1] <= RING_ROWS and group_bytes <= 8 * kernels.RING_SLOTS:
                 panel = max(1, min(RING_BYTES // group_bytes, PANEL_BYTES // position_bytes, g.groups))
-                best = Fit(row, segment, panel, ring)
+                best = Fit(row, segment, band, panel, ring)
                 break
         near = kernel_rows * row.positions * position_bytes <= GROUP_BYTES
         if best is not None and (near or segment <= SHORTEST_SEGMENT):
@@ -129,17 +150,23 @@ def _fit(g: ConvGeometry, transposed: bool, itemsize: int) -> Fit | None:
     return best
 
 
-def _rings(g: ConvGeometry, transposed: bool) -> list[tuple[int, int]]:
-    """How many planes, and rows of each, the ring may hold, best first.
+def _rings(g: ConvGeometry, transposed: bool, most: int, near: int) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Rows of a band, at most `most`, and how many planes, and rows of each, the ring may hold, best first.
 
-    If it holds the rows of whole planes, the next plane need not copy again what it reads of them.
+    The band is the highest that reads at most `near` rows. If the ring holds the rows of whole planes, the next plane
+    need not copy again what it reads of them.
     """
-    extents = g.output[:2] if transposed else g.input[:2]
-    depth, height = (
-        strip_tables.ring_extent(lists, extent)
-        for lists, extent in zip(strip_tables.plane_lists(g, transposed), extents, strict=True)
-    )
-    return [(depth, extents[1]), (depth, height)] if depth > 1 else [(depth, height)]
+    extents, rows = (g.output[:2], g.input[1]) if transposed else (g.input[:2], g.output[1])
+    planes, lines = strip_tables.plane_lists(g, transposed)
+    depth = strip_tables.ring_extent(planes, extents[0])
+    for band in range(min(most, max(1, rows)), 0, -1):
+        height = strip_tables.ring_extent(lines, extents[1], band)
+        if band > 1 and planes.longest * height > near:
+            continue
+        band = blocking.split_evenly(rows, band)
+        if depth > 1:
+            yield band, (depth, extents[1])
+        yield band, (depth, height)
 
 
 @functools.lru_cache(maxsize=512)
@@ -154,16 +181,20 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> tuple[tuple[np.nda
     source_n, source_d, source_h, source_w = strides(source, g.groups * side.run)
     out_n, out_d, out_h, out_w = strides(out, g.groups * side.lanes)
     segments = -(-strip_tables.longest_phase(classes) // fit.segment)
-    units = g.batch * segments * out[0] * out[1]
-    panels = -(-g.groups // fit.panel)
-    unit_blocks, panel_blocks = _blocks(g, out[1], units, panels)
+    lines, panels = g.batch * segments * out[0], -(-g.groups // fit.panel)
+    band = max(1, min(fit.band, lines * panels * out[1] // MIN_BLOCKS))
+    bands = -(-out[1] // band)
+    units = lines * bands
+    unit_blocks, panel_blocks = _blocks(g, band, bands, units, panels)
     order = np.array(row.order)
     runs = row.runs.copy()
     runs[:, 1] = order[runs[:, 1]]
     steps = [int(part[1] - part[0]) for c in classes for part in strip_tables.parts_of(c) if len(part) > 1]
     record = kernels.Groups(
         planes=out[0],
-        rows=out[1],
+        rows=bands,
+        height=out[1],
+        band=band,
         segments=segments,
         segment=fit.segment,
         units=units,
@@ -205,10 +236,11 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> tuple[tuple[np.nda
     return tables, record
 
 
-def _blocks(g: ConvGeometry, rows: int, units: int, panels: int) -> tuple[int, int]:
+def _blocks(g: ConvGeometry, band: int, bands: int, units: int, panels: int) -> tuple[int, int]:
     """Into how many ranges the units are cut, and the panels: first the latter, which have nothing in common."""
     panel_blocks = min(panels, BLOCKS)
-    shortest = max(1, ROWS_PER_OVERLAP * strip_tables.rows_of_overlap(g, rows))
+    overlap = -(-strip_tables.rows_of_overlap(g, bands * band) // band)
+    shortest = max(1, ROWS_PER_OVERLAP * overlap)
     most = max(1, units // shortest) if panel_blocks >= MIN_BLOCKS else max(1, units)
     return max(1, min(-(-BLOCKS // panel_blocks), most)), panel_blocks
 
