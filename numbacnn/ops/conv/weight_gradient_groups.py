@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 kernel = conv_weight_groups.conv_weight_groups
 
-MOST_PRODUCTS = 64  # per tap and position of a group: with more, full tiles have enough to do for one tap
+# Products per tap and position of a group: with more, full tiles have enough to do for one tap, or with many more if
+# output channels would leave half of the last tile idle.
+MOST_PRODUCTS, MOST_IDLE_PRODUCTS = 64, 1600
 GROUP_BLOCK = 8  # groups that share a list of the rows that taps read
 
 
@@ -32,11 +34,12 @@ class GroupsPlan(NamedTuple):
 def accepts(g: ConvGeometry, itemsize: int) -> bool:
     """Whether groups are small, of whole vectors, and have taps to share what they multiply."""
     width = tile_lanes(itemsize)
+    idle = 0 < g.out_per_group % width <= width // 2
     return (
         g.groups > 1
-        and g.in_per_group in (width // 2, width)
+        and g.in_per_group % (width // 2) == 0
         and g.out_per_group % conv_weight_groups.GROUP_ROWS == 0
-        and g.in_per_group * g.out_per_group <= MOST_PRODUCTS
+        and g.in_per_group * g.out_per_group <= (MOST_IDLE_PRODUCTS if idle else MOST_PRODUCTS)
         and 1 < g.taps <= conv_weight_groups.MAX_TAPS
         and _fit(g, itemsize) > 0
     )

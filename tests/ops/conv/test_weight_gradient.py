@@ -99,6 +99,13 @@ def test_small_groups(case, dtype):
     check(case)
 
 
+def test_groups_of_an_odd_number_of_vectors():
+    case = ConvCase(2, 72, 120, (11, 12), (3, 3), padding=1, groups=3)
+    if tile_lanes(4) == 16:
+        assert weight_gradient_groups.accepts(checks.geometry_of(case), 4)
+    check(case)
+
+
 @pytest.mark.parametrize("channels", [(16, 16), (8, 12), (12, 8), (8, 6)])
 def test_groups_that_are_not_small_or_whole(channels):
     per_group_in, per_group_out = channels
