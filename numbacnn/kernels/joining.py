@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from ._build import kernel
+from ._build import device, kernel
 from .pointer import offset
-from .runs import copy_run
+from .runs import copy_ends, copy_run, even_part
+from .simd import eighth, half, lanes, load, quarter, stream
+
+
+@device
+def copy_narrow(target, target_row, source, source_row, rows, width):
+    """Rows of fewer elements than a vector has: what they are copied by is chosen once for all of them."""
+    if width >= lanes(half(target)):
+        for row in range(rows):
+            copy_ends(offset(target, row * target_row), offset(source, row * source_row), width, half(target))
+    elif width >= lanes(quarter(target)):
+        for row in range(rows):
+            copy_ends(offset(target, row * target_row), offset(source, row * source_row), width, quarter(target))
+    elif width >= lanes(eighth(target)):
+        for row in range(rows):
+            copy_ends(offset(target, row * target_row), offset(source, row * source_row), width, eighth(target))
 
 
 @kernel(I=("uint32", "uint64"))
@@ -20,12 +35,29 @@ def copy_columns(
     dst_row: "int64",
     pieces: "int64",
     units: "int64",
+    streamed: "int64",
 ):
-    """``dst[row, column] = src[row, column]``: one block is `units` of the `pieces` that each row is cut into."""
+    """``dst[row, column] = src[row, column]``: one block is `units` of the `pieces` that each row is cut into.
+
+    If `streamed`, past the caches: rows and their pieces then begin and end at multiples of a vector.
+    """
+    n = lanes(dst)
+    if width < n:
+        first, end = block * units, min(rows, (block + 1) * units)
+        target, source = offset(dst, dst_first + first * dst_row), offset(src, src_first + first * src_row)
+        copy_narrow(target, dst_row, source, src_row, end - first, width)
+        return
     for unit in range(block * units, min(rows * pieces, (block + 1) * units)):
-        row, begin, end = unit, 0, width
+        row, begin, length = unit, 0, width
         if pieces > 1:  # divisions would take longer than a short row
-            row, piece = unit // pieces, unit % pieces
-            begin, end = piece * width // pieces, (piece + 1) * width // pieces
+            row = unit // pieces
+            begin, length = even_part(unit % pieces, pieces, width // n)
+            begin, length = begin * n, length * n
+            if unit % pieces == pieces - 1:
+                length = width - begin
         s, t = src_first + row * src_row + begin, dst_first + row * dst_row + begin
-        copy_run(offset(dst, t), offset(src, s), end - begin)
+        if streamed:
+            for i in range(0, length, n):
+                stream(dst, t + i, load(src, s + i))
+        else:
+            copy_run(offset(dst, t), offset(src, s), length)

@@ -107,7 +107,44 @@ def _split(columns: int) -> Any:
     return intrinsic(split)
 
 
+def _join(rows: int) -> Any:
+    """An intrinsic, the other way round: a few rows, columns of the result that lie one after the other."""
+
+    def join(typingctx: Any, src: Any, src_first: Any, src_row: Any, dst: Any, dst_first: Any) -> Any:
+        from llvmlite import ir
+        from numba.core import types
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            src, src_first, src_row, dst, dst_first = args
+            element = src.type.pointee
+            itemsize = context.get_abi_sizeof(element)
+            lanes = 16 // itemsize
+            i32, vector = ir.IntType(32), ir.VectorType(element, lanes)
+            parts = []
+            for row in range(rows):
+                place = builder.gep(src, [builder.add(src_first, builder.mul(src_row, ir.Constant(src_row.type, row)))])
+                parts.append(builder.load(builder.bitcast(place, vector.as_pointer()), align=itemsize))
+            whole = parts[0]
+            for count, part in enumerate(parts[1:], start=1):
+                longer = [i32(min(i, lanes - 1)) for i in range(count * lanes)]
+                part = builder.shuffle_vector(part, part, ir.Constant(ir.VectorType(i32, count * lanes), longer))
+                both = ir.Constant(
+                    ir.VectorType(i32, (count + 1) * lanes), [i32(i) for i in range((count + 1) * lanes)]
+                )
+                whole = builder.shuffle_vector(whole, part, both)
+            order = [i32(i % rows * lanes + i // rows) for i in range(rows * lanes)]
+            values = builder.shuffle_vector(whole, whole, ir.Constant(ir.VectorType(i32, rows * lanes), order))
+            target = builder.bitcast(builder.gep(dst, [dst_first]), values.type.as_pointer())
+            builder.store(values, target, align=itemsize)
+            return context.get_dummy_value()
+
+        return types.void(src, types.int64, types.int64, dst, types.int64), codegen
+
+    return intrinsic(join)
+
+
 split_2, split_3 = _split(2), _split(3)
+join_2, join_3 = _join(2), _join(3)
 
 
 @intrinsic
@@ -177,9 +214,17 @@ def copy_edges(src, src_first, src_row, dst, dst_first, dst_row, rows, columns):
             for column in range(whole_columns, columns):
                 for i in range(lanes):
                     dst[t + column * dst_row + i] = src[s + i * src_row + column]
+    begin = 0
+    if rows == dst_row and 2 <= rows <= 3 and rows < lanes:
+        begin = whole_columns
+        for column in range(0, whole_columns, lanes):
+            if rows == 3:
+                join_3(src, src_first + column, src_row, dst, dst_first + column * 3)
+            else:
+                join_2(src, src_first + column, src_row, dst, dst_first + column * 2)
     for row in range(whole_rows, rows):
         s, t = src_first + row * src_row, dst_first + row
-        for column in range(columns):
+        for column in range(begin, columns):
             dst[t + column * dst_row] = src[s + column]
 
 

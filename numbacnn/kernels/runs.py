@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ._build import device
-from .simd import lanes, load, splat, store
+from .simd import eighth, half, lanes, load, load_like, quarter, splat, store
 
 
 @device
@@ -14,16 +14,27 @@ def even_part(i, parts, total):
 
 
 @device
+def copy_ends(target, source, count, like):
+    """``target[i] = source[i]`` for as many elements as `like` has lanes, or up to twice as many: some may go twice."""
+    last = count - lanes(like)
+    store(target, 0, load_like(like, source, 0))
+    store(target, last, load_like(like, source, last))
+
+
+@device
 def copy_run(target, source, count):
     """``target[i] = source[i]`` for ``i < count``; the two do not overlap."""
     n = lanes(target)
-    if count < n:
-        for i in range(count):
-            target[i] = source[i]
-    else:
+    if count >= n:
         for i in range(0, count - n, n):
             store(target, i, load(source, i))
         store(target, count - n, load(source, count - n))  # what is left, and perhaps some once more
+    elif count >= lanes(half(target)):
+        copy_ends(target, source, count, half(target))
+    elif count >= lanes(quarter(target)):
+        copy_ends(target, source, count, quarter(target))
+    elif count >= lanes(eighth(target)):
+        copy_ends(target, source, count, eighth(target))
 
 
 @device

@@ -12,7 +12,9 @@ A kernel that must not leave vectorisation to chance works on values of the type
 ``load_first(x, i, n, fill)``                   the first `n` lanes; memory beyond them is not touched
 ``store_first(x, i, v, n)``                     likewise
 ``load_like(v, x, i)``                          as many elements as the vector `v` has
-``wide(like)``                                  zeros in so many lanes that they are `WIDE` of the machine's vectors
+``wide(like)``                                  zeros in `WIDE` vectors' lanes, for code that computes that many at a
+                                                time: one's latency is the others' time
+``half(like)``, ``quarter``, ``eighth``         zeros in such a part of a vector's lanes, at least one
 ``splat(like, value)``                          every lane `value`; `like`: an array, pointer or vector
 ``+ - * /``, ``-v``, ``< <= > >= == !=``        lane by lane; a scalar operand is broadcast
 ``fma(a, b, c)``                                ``a * b + c``, fused where the machine can
@@ -227,18 +229,25 @@ def lanes(typingctx, like):
     return types.int64(like), codegen
 
 
-@intrinsic
-def wide(typingctx, like):
-    """Zeros in the lanes of `WIDE` vectors: computing with so many at a time, one's latency is the other's time."""
-    from llvmlite import ir
+def _zeros(lanes: Callable[[int], int]) -> Any:
+    """An intrinsic: zeros in a number of lanes that depends on how many a vector has."""
 
-    natural = _natural_vector(like)
-    kind = vector_class()(natural.element, WIDE * natural.lanes)
+    def zeros(typingctx: Any, like: Any) -> Any:
+        from llvmlite import ir
 
-    def codegen(context, builder, signature, args):
-        return ir.Constant(context.get_value_type(kind), None)
+        natural = _natural_vector(like)
+        kind = vector_class()(natural.element, lanes(natural.lanes))
 
-    return kind(like), codegen
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return ir.Constant(context.get_value_type(kind), None)
+
+        return kind(like), codegen
+
+    return intrinsic(zeros)
+
+
+wide = _zeros(lambda n: WIDE * n)
+half, quarter, eighth = (_zeros(lambda n, d=d: max(n // d, 1)) for d in (2, 4, 8))
 
 
 @intrinsic

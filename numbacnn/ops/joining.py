@@ -11,8 +11,9 @@ import numpy as np
 from ..kernels._launch import run
 from ..kernels.joining import copy_columns
 from . import memory
-from ._dense import memory_order
+from ._dense import STREAM_BYTES, memory_order
 from .layout import channels_first, channels_last, copy_into, empty_channels_last, is_channels_last
+from .memory import ALIGNMENT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -173,15 +174,17 @@ def _plan_pieces(
     bits = np.dtype(f"u{itemsize}")
     joining: list[Prepared | None] = []
     splitting: list[Prepared | None] = []
-    first, pitch = 0, sum(extents) * inner
+    first, pitch, line = 0, sum(extents) * inner, ALIGNMENT_BYTES // itemsize
     for extent in extents:
         width = extent * inner
         pieces = max(1, width // STEP)
         units = max(1, STEP * pieces // max(width, 1))
         cost = rows * (NS_PER_ROW + NS_PER_ELEMENT * width)
         for launches, ends in ((joining, (0, width, first, pitch)), (splitting, (first, pitch, 0, width))):
+            whole_lines = not any(n % line for n in (width, *ends))
+            streamed = whole_lines and rows * ends[3] * itemsize >= STREAM_BYTES
             launch = copy_columns.prepare(
-                (bits,), -(-rows * pieces // units), rows, width, *ends, pieces, units, cost=cost
+                (bits,), -(-rows * pieces // units), rows, width, *ends, pieces, units, streamed, cost=cost
             )
             launches.append(launch if rows * width else None)
         first += width
