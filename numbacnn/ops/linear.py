@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import ShapeError
 from ._check import check_float, check_same_dtype
-from .matmul import product
+from .matmul import known_product, product
 
 __all__ = ["linear_backward_input", "linear_backward_weight", "linear_forward"]
 
@@ -39,6 +39,9 @@ def linear_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = 
     array([[13., 27.]])
     """
     x, weight = check_float("x", x), check_float("weight", weight)
+    quick = known_product(x, weight.T, bias)
+    if quick is not None:
+        return quick
     check_same_dtype(x=x, weight=weight, bias=bias)
     if weight.ndim != 2:
         raise ShapeError(f"weight must have shape (out_features, in_features), got shape {weight.shape}")
@@ -64,6 +67,9 @@ def linear_backward_input(grad_output: np.ndarray, weight: np.ndarray) -> np.nda
     array([[4., 6.]])
     """
     grad = check_float("grad_output", grad_output)
+    quick = known_product(grad, weight)
+    if quick is not None:
+        return quick
     check_same_dtype(grad_output=grad, weight=weight)
     out = product(_rows(grad), weight)
     return out.reshape(*grad.shape[:-1], weight.shape[1])
@@ -79,6 +85,9 @@ def linear_backward_weight(grad_output: np.ndarray, x: np.ndarray) -> np.ndarray
            [6., 8.]])
     """
     grad = check_float("grad_output", grad_output)
+    quick = known_product(grad.T, x)
+    if quick is not None:
+        return quick
     check_same_dtype(grad_output=grad, x=x)
     return product(_rows(grad).T, _rows(x))
 
