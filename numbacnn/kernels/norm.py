@@ -23,7 +23,7 @@ import math
 
 from ._build import device, kernel
 from .pointer import offset
-from .simd import elementwise, fma, lanes, load, load_first, splat, store, store_first
+from .simd import elementwise, fma, lanes, load, load_first, splat, store, store_first, stream
 
 WIDE_ROW = 64
 MEAN, OFFSET, INV_STD, SCALE, SHIFT = range(5)
@@ -57,6 +57,21 @@ def block_rows(block, rows, step, rest):
     first = block * step
     count = min(step, rows - first)
     return first, count, rest if first + count >= rows else 0
+
+
+@device
+def last_first(block, rows, step, large):
+    """The number of the block that takes this one's turn: of a large array, what was read last is still in caches."""
+    return (rows + step - 1) // step - 1 - block if large and rows else block
+
+
+@device
+def put(out, i, value, large):
+    """Write a vector; past the caches if they cannot hold the result anyway."""
+    if large:
+        stream(out, i, value)
+    else:
+        store(out, i, value)
 
 
 @device
@@ -229,8 +244,9 @@ def normalise(
     rest: "int64",
     floor: "T",
     step: "int64",
+    large: "int64",
 ):
-    first, count, extra = block_rows(block, rows, step, rest)
+    first, count, extra = block_rows(last_first(block, rows, step, large), rows, step, rest)
     lowest = splat(x, floor)
     quads = count - count % QUAD
     for row in range(first, first + quads, QUAD):
@@ -240,10 +256,10 @@ def normalise(
             i = row * width + j
             a, b = load(x, i) - mean, load(x, i + width) - mean
             c, d = load(x, i + 2 * width) - mean, load(x, i + 3 * width) - mean
-            store(out, i, floored(fma(a, scale, shift), lowest))
-            store(out, i + width, floored(fma(b, scale, shift), lowest))
-            store(out, i + 2 * width, floored(fma(c, scale, shift), lowest))
-            store(out, i + 3 * width, floored(fma(d, scale, shift), lowest))
+            put(out, i, floored(fma(a, scale, shift), lowest), large)
+            put(out, i + width, floored(fma(b, scale, shift), lowest), large)
+            put(out, i + 2 * width, floored(fma(c, scale, shift), lowest), large)
+            put(out, i + 3 * width, floored(fma(d, scale, shift), lowest), large)
     for row in range(first + quads, first + count):
         for j in range(0, width, lanes(x)):
             scale, shift = load(stats, SCALE * width + j), load(stats, SHIFT * width + j)
@@ -370,8 +386,9 @@ def input_gradient(
     rest: "int64",
     floor: "T",
     step: "int64",
+    large: "int64",
 ):
-    first, count, extra = block_rows(block, rows, step, rest)
+    first, count, extra = block_rows(last_first(block, rows, step, large), rows, step, rest)
     lowest = splat(x, floor)
     quads = count - count % QUAD
     for row in range(first, first + quads, QUAD):
@@ -386,10 +403,10 @@ def input_gradient(
             b = to_input(b, load(grad, i + width), lowest, scale, shift, by_grad, by_x, constant)
             c = to_input(c, load(grad, i + 2 * width), lowest, scale, shift, by_grad, by_x, constant)
             d = to_input(d, load(grad, i + 3 * width), lowest, scale, shift, by_grad, by_x, constant)
-            store(out, i, a)
-            store(out, i + width, b)
-            store(out, i + 2 * width, c)
-            store(out, i + 3 * width, d)
+            put(out, i, a, large)
+            put(out, i + width, b, large)
+            put(out, i + 2 * width, c, large)
+            put(out, i + 3 * width, d, large)
     for row in range(first + quads, first + count + 1):
         length = width if row < first + count else extra
         for j in range(0, length, lanes(x)):

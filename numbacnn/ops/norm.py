@@ -18,6 +18,7 @@ from ..kernels import norm as kernels
 from ..kernels._launch import run
 from ..kernels._target import target
 from ._check import check_choice, check_float, check_same_dtype, check_same_dtypes
+from ._dense import STREAM_BYTES
 from .layout import channels_last
 from .memory import empty, empty_like
 
@@ -244,6 +245,11 @@ def _plan_wide_rows(channels: int, size: int, itemsize: int) -> _WideRows:
     return _WideRows(rows, width, rest, step, max(1, -(-rows // step)))
 
 
+def _is_large(size: int, dtype: np.dtype[Any]) -> bool:
+    """Whether a result goes past the caches."""
+    return size * dtype.itemsize >= STREAM_BYTES
+
+
 class _ForwardLaunches(NamedTuple):
     """The launches of a forward pass, which run together; evaluation has no moments."""
 
@@ -256,7 +262,9 @@ class _ForwardLaunches(NamedTuple):
 @functools.lru_cache(maxsize=512)
 def _forward_launches(channels: int, size: int, dtype: np.dtype[Any], training: bool, floor: float) -> _ForwardLaunches:
     plan, dtypes, cost = _plan_wide_rows(channels, size, dtype.itemsize), (dtype,), NS_PASS * size
-    normalise = kernels.normalise.prepare(dtypes, plan.blocks, *plan[:3], floor, plan.step, cost=cost)
+    normalise = kernels.normalise.prepare(
+        dtypes, plan.blocks, *plan[:3], floor, plan.step, _is_large(size, dtype), cost=cost
+    )
     if not training:
         few = int(size > 0)
         statistics = kernels.running_statistics.prepare(dtypes, few, plan.width, channels, cost=0.0)
@@ -306,5 +314,5 @@ def _backward_launches(
             CHANNEL_STEP,
             cost=NS_COMBINE * plan.blocks * kernels.SUMS_ROWS * plan.width,
         ),
-        kernels.input_gradient.prepare(dtypes, plan.blocks, *walk, cost=cost),
+        kernels.input_gradient.prepare(dtypes, plan.blocks, *walk, _is_large(size, dtype), cost=cost),
     )
