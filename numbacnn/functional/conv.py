@@ -143,6 +143,7 @@ def conv_transpose1d(
     groups: int = 1,
     dilation: Any = 1,
     precision: str | None = None,
+    activation: str | None = None,
 ) -> Tensor:
     """As `conv_transpose2d`, with one spatial axis.
 
@@ -151,7 +152,8 @@ def conv_transpose1d(
     >>> conv_transpose1d([[[1.0, 2.0]]], [[[1.0, 10.0]]], stride=2)
     Tensor([[[ 1., 10.,  2., 20.]]], dtype=float32)
     """
-    return _conv_transpose(1, input, weight, bias, stride, padding, output_padding, groups, dilation, precision)
+    options = (stride, padding, output_padding, groups, dilation, precision)
+    return _conv_transpose(1, input, weight, bias, activation, options)
 
 
 def conv_transpose2d(
@@ -164,6 +166,7 @@ def conv_transpose2d(
     groups: int = 1,
     dilation: Any = 1,
     precision: str | None = None,
+    activation: str | None = None,
 ) -> Tensor:
     """Transposed convolution: the gradient of `conv2d` with respect to its input, used to enlarge images.
 
@@ -181,7 +184,7 @@ def conv_transpose2d(
     output_padding : int or sequence of int, default 0
         Extra samples on the high side, below ``max(stride, dilation)``.
     groups : int, default 1
-    precision : {"fast", "exact"}, optional
+    precision, activation
         As in `conv2d`.
 
     Returns
@@ -201,7 +204,8 @@ def conv_transpose2d(
     >>> conv_transpose2d(x, weight, stride=2, padding=1, output_padding=1).shape
     (1, 8, 14, 14)
     """
-    return _conv_transpose(2, input, weight, bias, stride, padding, output_padding, groups, dilation, precision)
+    options = (stride, padding, output_padding, groups, dilation, precision)
+    return _conv_transpose(2, input, weight, bias, activation, options)
 
 
 def conv_transpose3d(
@@ -214,6 +218,7 @@ def conv_transpose3d(
     groups: int = 1,
     dilation: Any = 1,
     precision: str | None = None,
+    activation: str | None = None,
 ) -> Tensor:
     """As `conv_transpose2d`, with three spatial axes.
 
@@ -223,7 +228,8 @@ def conv_transpose3d(
     >>> conv_transpose3d(x, np.ones((4, 2, 2, 2, 2), np.float32), stride=2).shape
     (1, 2, 4, 4, 4)
     """
-    return _conv_transpose(3, input, weight, bias, stride, padding, output_padding, groups, dilation, precision)
+    options = (stride, padding, output_padding, groups, dilation, precision)
+    return _conv_transpose(3, input, weight, bias, activation, options)
 
 
 def _conv(
@@ -258,17 +264,9 @@ _SLOPES = {"relu": relu_backward, "relu6": relu6_backward}
 
 
 def _conv_transpose(
-    rank: int,
-    input: Any,
-    weight: Any,
-    bias: Any,
-    stride: Any,
-    padding: Any,
-    output_padding: Any,
-    groups: int,
-    dilation: Any,
-    precision: str | None,
+    rank: int, input: Any, weight: Any, bias: Any, activation: str | None, arguments: tuple[Any, ...]
 ) -> Tensor:
+    stride, padding, output_padding, groups, dilation, precision = arguments
     x, w, operands = _operands(f"conv_transpose{rank}d", rank, input, weight, bias)
     batch = () if x.ndim == rank + 2 else (1,)
     output_shape = conv_transpose_input_shape(
@@ -284,14 +282,17 @@ def _conv_transpose(
     if size != x.shape[-rank:]:
         source = np.zeros((*x.shape[:-rank], *size), x.dtype)
         source[inside] = x.data
-    shape = output_shape[len(batch) :]
+    added = operands[2].data if len(operands) > 2 else None
+    value = conv_backward_data(source, w.data, output_shape[len(batch) :], bias=added, activation=activation, **options)
+    slope = None if activation is None else _SLOPES[activation]
 
     def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> Gradients:
+        if slope is not None:
+            grad = slope(grad, value)
         grad_x = conv_forward(grad, w.data, **options, warn=False)[inside] if needs[0] else None
         grad_w = conv_backward_weight(source, grad, w.shape, **options) if needs[1] else None
         return (grad_x, grad_w, *_grad_bias(grad, rank, needs))
 
-    value = conv_backward_data(source, w.data, shape, bias=operands[2].data if len(operands) > 2 else None, **options)
     return apply(f"conv_transpose{rank}d", operands, value, backward)
 
 

@@ -39,6 +39,8 @@ from .pool_walk import (
     walk,
     walk_few,
     weight_table,
+    winner_place,
+    winner_table,
 )
 from .simd import fma, select, splat
 
@@ -73,6 +75,20 @@ def gradient_of_winner(arrays, table, start, count, base, source, at, result, sh
     for t in range(count):
         won = same_offset(where, splat_offset(value, table[2 * t + 1]))
         store_lanes(out, base + table[2 * t], source, select(won, value, zeros(out, source)))
+
+
+@inlined
+def gradient_won(arrays, table, start, count, base, source, at, result, shared, divisor, g):
+    """What an input element gets from the windows that it won, so far."""
+    grad, out, offsets = arrays
+    total = zeros(grad, source)
+    for t in range(count):
+        value = load_lanes(grad, base + table[2 * t], source)
+        where = widen_offsets(load_offsets(offsets, base + table[2 * t], source, value), value)
+        total += select(same_offset(where, splat_offset(value, table[2 * t + 1])), value, zeros(grad, source))
+    if start > 0:
+        total = load_lanes(out, at, result) + drop_lanes(total, shared, result)
+    store_lanes(out, at, result, total)
 
 
 @inlined
@@ -125,6 +141,12 @@ def max_pool_tiles_backward(block, out: "T*", grad: "T*", offsets: "I*", g: "Poo
 @kernel(I=OFFSET_DTYPES)
 def max_pool_tiles_backward_few(block, out: "T*", grad: "T*", offsets: "I*", g: "Pool"):
     walk_few(block, g, forward_row, forward_place, forward_table, gradient_of_winner, (out, grad, offsets))
+
+
+@kernel(I=OFFSET_DTYPES)
+def max_pool_gathered_backward(block, grad: "T*", out: "T*", offsets: "I*", g: "Pool"):
+    """The gradient of the input where windows overlap, but are small: every element looks at those it is in."""
+    walk(block, g, backward_row, winner_place, winner_table, gradient_won, (grad, out, offsets))
 
 
 @kernel

@@ -173,6 +173,27 @@ def weight_table(table, arrays, start, count, row, w, found, g):
         i, j, k = advance(i, j, k, h[1], found[1])
 
 
+@inlined
+def winner_place(row, w, g):
+    """As `backward_place`; the table depends on how many readers there are, and on the first one's tap."""
+    d, h, begin = row[0], row[1], row[2]
+    first, count = readers(w, g.IW, g.OW, g.KW, g.SW, g.PW)
+    return (begin + first) * g.C, d[1] * h[1] * count, count * g.KW + w + g.PW - first * g.SW, 0, (first, count)
+
+
+@inlined
+def winner_table(table, arrays, start, count, row, w, found, g):
+    """Where the readers of an input are, counted from the first, and the number of the tap by which each reads it."""
+    d, h = row[0], row[1]
+    tap_d, tap_h = row[3] + g.PD - d[0] * g.SD, row[4] + g.PH - h[0] * g.SH
+    tap_w = w + g.PW - found[0] * g.SW
+    i, j, k = unravel(start, h[1], found[1])
+    for t in range(count):
+        table[2 * t] = ((i * g.OH + j) * g.OW + k) * g.C
+        table[2 * t + 1] = ((tap_d - i * g.SD) * g.KH + tap_h - j * g.SH) * g.KW + tap_w - k * g.SW
+        i, j, k = advance(i, j, k, h[1], found[1])
+
+
 @device
 def unravel(t, J, K):
     """The indices of tap `t` on the three axes, the last two of which have `J` and `K` taps."""
@@ -209,6 +230,7 @@ def locate(position, end, g):
 def walk(block, g, find_row, find_place, fill, compute, arrays):
     """Do `compute` for every result of a block, two vectors of channels at a time.
 
+    Results of a row are done `phases` apart, since those mostly have the same table.
     The last vector ends with the last channel; the lanes it shares with the one before are computed twice.
     """
     part = block // g.channel_blocks
@@ -220,24 +242,25 @@ def walk(block, g, find_row, find_place, fill, compute, arrays):
     table = tap_slots()
     position, end = part * g.step, min((part + 1) * g.step, g.results)
     while position < end:
-        n, d, h, w, row_end = locate(position, end, g)
+        n, d, h, row_first, row_end = locate(position, end, g)
         row = find_row(n, d, h, g)
+        row_begin = position - row_first
         filled = -1
-        while w < row_end:
-            base, taps, key, divisor, found = find_place(row, w, g)
-            start = 0
-            while start == 0 or start < taps:
-                count = min(taps - start, TABLE_TAPS)
-                if key != filled or key < 0 or taps > TABLE_TAPS:
-                    fill(table, arrays, start, count, row, w, found, g)
-                    filled = key
-                for c in range(channel, channel_end, 2 * lane_count):
-                    first, second = min(c, last), min(c + lane_count, last)
-                    gap, at = second - first, position * g.C + first
-                    compute(arrays, table, start, count, base + first, gap, at, gap, c - first, divisor, g)
-                start += TABLE_TAPS
-            position += 1
-            w += 1
+        for phase in range(row_first, min(row_first + g.phases, row_end)):
+            for w in range(phase, row_end, g.phases):
+                base, taps, key, divisor, found = find_place(row, w, g)
+                start = 0
+                while start == 0 or start < taps:
+                    count = min(taps - start, TABLE_TAPS)
+                    if key != filled or key < 0 or taps > TABLE_TAPS:
+                        fill(table, arrays, start, count, row, w, found, g)
+                        filled = key
+                    for c in range(channel, channel_end, 2 * lane_count):
+                        first, second = min(c, last), min(c + lane_count, last)
+                        gap, at = second - first, (row_begin + w) * g.C + first
+                        compute(arrays, table, start, count, base + first, gap, at, gap, c - first, divisor, g)
+                    start += TABLE_TAPS
+        position = row_begin + row_end
 
 
 @inlined

@@ -8,12 +8,24 @@ short contiguous axes: there a block is `step` rows of all, and `TILE` rows at a
 
 from __future__ import annotations
 
-from ._build import device, kernel
+from ._build import device, inlined, kernel
 from .elementary import exp_normal as exp
 from .elementary import log
 from .layout import copy_transposed
 from .pointer import as_integers, cast, offset
-from .simd import lanes, load, load_first, maximum, reduce_add, reduce_max, splat, store, store_first
+from .simd import (
+    lanes,
+    load,
+    load_first,
+    load_like,
+    maximum,
+    reduce_add,
+    reduce_max,
+    splat,
+    store,
+    store_first,
+    wide,
+)
 
 NEGATIVE_INFINITY = float("-inf")
 # Columns that are worked on together; a contiguous axis of at most `SHORT` elements is transposed to that many columns,
@@ -85,19 +97,27 @@ def log_softmax_rows(block, x: "T*", out: "T*", rows: "int64", n: "int64", step:
 
 @kernel
 def softmax_rows_backward(block, grad: "T*", y: "T*", out: "T*", rows: "int64", n: "int64", step: "int64"):
-    full = n - n % lanes(y)
+    full, most = n - n % lanes(y), n - n % lanes(wide(y))
     for row in range(block * step, min(rows, (block + 1) * step)):
         at = row * n
         tail_y = load_first(y, at + full, n - full, 0.0)
         tail_grad = load_first(grad, at + full, n - full, 0.0)
         dot = tail_y * tail_grad
-        for i in range(at, at + full, lanes(y)):
+        for i in range(at + most, at + full, lanes(y)):
             dot += load(y, i) * load(grad, i)
-        mean = splat(y, reduce_add(dot))
-        for i in range(at, at + full, lanes(y)):
+        sums = wide(y)  # as many chains of additions
+        for i in range(at, at + most, lanes(sums)):
+            sums += load_like(sums, y, i) * load_like(sums, grad, i)
+        mean = reduce_add(dot) + reduce_add(sums)
+        for i in range(at, at + most, lanes(sums)):
+            store(out, i, load_like(sums, y, i) * (load_like(sums, grad, i) - mean))
+        for i in range(at + most, at + full, lanes(y)):
             store(out, i, load(y, i) * (load(grad, i) - mean))
-        if full < n:
-            store_first(out, at + full, tail_y * (tail_grad - mean), n - full)
+        if full < n and full > 0:  # some once more, for storing a part of a vector takes longer
+            i = at + n - lanes(y)
+            store(out, i, load(y, i) * (load(grad, i) - mean))
+        elif full < n:
+            store_first(out, at, tail_y * (tail_grad - mean), n)
 
 
 @kernel
@@ -130,11 +150,11 @@ def columns_of(block, n, inner, step, rows):
 
 @device
 def bring(x, at, n, inner, columns, count):
-    """Where some columns are, and how far apart their rows: where they lie or, if `inner` is 1, in `columns`."""
+    """Where some columns are: where they lie or, if `inner` is 1, in `columns`, `TILE` to a row."""
     if inner == 1:
         copy_transposed(as_integers(x), at * n, n, as_integers(columns), 0, TILE, count, n)
-        return columns, TILE
-    return offset(x, at), inner
+        return columns
+    return offset(x, at)
 
 
 @device
@@ -151,113 +171,129 @@ def carry(columns, out, at, n, inner, count):
 
 
 @device
-def load_columns(x, at, count):
-    """One vector, or the first `count` columns where there are fewer than lanes; the rest are 0."""
-    if count >= lanes(x):
-        return load(x, at)
-    return load_first(x, at, count, 0.0)
+def load_columns(like, x, at, count):
+    """As many columns as `like` has lanes, or the first `count` where those are fewer; the rest are 0."""
+    if count >= lanes(like):
+        return load_like(like, x, at)
+    return load_first(x, at, count, like)
 
 
 @device
 def store_columns(out, at, value, count):
-    if count >= lanes(out):
+    if count >= lanes(value):
         store(out, at, value)
     else:
         store_first(out, at, value, count)
 
 
 @device
-def column_max(x, at, n, pitch, count):
-    top = load_columns(x, at, count)
+def softmax_of(zeros, x, out, pitch, n, count):
+    """Softmax of the columns in the lanes of `zeros`, of which there are `count`."""
+    top = load_columns(zeros, x, 0, count)
     for k in range(1, n):
-        top = maximum(top, load_columns(x, at + k * pitch, count))
-    return top
+        top = maximum(top, load_columns(zeros, x, k * pitch, count))
+    total = zeros
+    for k in range(n):
+        value = exp(load_columns(zeros, x, k * pitch, count) - top)
+        store_columns(out, k * pitch, value, count)
+        total += value
+    factor = 1.0 / total
+    for k in range(n):
+        store_columns(out, k * pitch, load_columns(zeros, out, k * pitch, count) * factor, count)
+
+
+@device
+def log_softmax_of(zeros, x, out, pitch, n, count):
+    """As `softmax_of`, its logarithm."""
+    top = load_columns(zeros, x, 0, count)
+    for k in range(1, n):
+        top = maximum(top, load_columns(zeros, x, k * pitch, count))
+    total = zeros
+    for k in range(n):
+        total += exp(load_columns(zeros, x, k * pitch, count) - top)
+    shift = log(total)
+    for k in range(n):
+        store_columns(out, k * pitch, load_columns(zeros, x, k * pitch, count) - top - shift, count)
+
+
+@device
+def softmax_gradient_of(zeros, y, grad, out, pitch, n, count):
+    """The gradient of `softmax_of`."""
+    dot = zeros
+    for k in range(n):
+        dot += load_columns(zeros, y, k * pitch, count) * load_columns(zeros, grad, k * pitch, count)
+    for k in range(n):
+        slope = load_columns(zeros, grad, k * pitch, count) - dot
+        store_columns(out, k * pitch, load_columns(zeros, y, k * pitch, count) * slope, count)
+
+
+@device
+def log_softmax_gradient_of(zeros, y, grad, out, pitch, n, count):
+    """The gradient of `log_softmax_of`."""
+    total = zeros
+    for k in range(n):
+        total += load_columns(zeros, grad, k * pitch, count)
+    for k in range(n):
+        share = exp(load_columns(zeros, y, k * pitch, count)) * total
+        store_columns(out, k * pitch, load_columns(zeros, grad, k * pitch, count) - share, count)
+
+
+@inlined
+def each_column(block, scratch, x, out, n, inner, step, rows, compute):
+    """Do `compute` for all columns of a block, many vectors at a time and then one."""
+    first, stop = columns_of(block, n, inner, step, rows)
+    columns = cast(scratch, x)
+    pitch = TILE if inner == 1 else inner
+    for at in range(first, stop, TILE):
+        count = min(TILE, stop - at)
+        source = bring(x, at, n, inner, columns, count)
+        target = place(out, at, inner, columns)
+        most = count - count % lanes(wide(x))
+        for j in range(0, most, lanes(wide(x))):
+            compute(wide(x), offset(source, j), offset(target, j), pitch, n, lanes(wide(x)))
+        for j in range(most, count, lanes(x)):
+            compute(splat(x, 0.0), offset(source, j), offset(target, j), pitch, n, count - j)
+        carry(columns, out, at, n, inner, count)
+
+
+@inlined
+def each_gradient(block, scratch, grad, y, out, n, inner, step, rows, compute):
+    """As `each_column`, of two arrays."""
+    first, stop = columns_of(block, n, inner, step, rows)
+    columns = cast(scratch, y)
+    pitch = TILE if inner == 1 else inner
+    for at in range(first, stop, TILE):
+        count = min(TILE, stop - at)
+        ys = bring(y, at, n, inner, columns, count)
+        grads = bring(grad, at, n, inner, offset(columns, TILE * SHORT), count)
+        target = place(out, at, inner, columns)
+        most = count - count % lanes(wide(y))
+        for j in range(0, most, lanes(wide(y))):
+            compute(wide(y), offset(ys, j), offset(grads, j), offset(target, j), pitch, n, lanes(wide(y)))
+        for j in range(most, count, lanes(y)):
+            compute(splat(y, 0.0), offset(ys, j), offset(grads, j), offset(target, j), pitch, n, count - j)
+        carry(columns, out, at, n, inner, count)
 
 
 @kernel
 def softmax_columns(block, scratch, x: "T*", out: "T*", n: "int64", inner: "int64", step: "int64", rows: "int64"):
-    first, stop = columns_of(block, n, inner, step, rows)
-    columns = cast(scratch, x)
-    for at in range(first, stop, TILE):
-        count = min(TILE, stop - at)
-        source, pitch = bring(x, at, n, inner, columns, count)
-        target = place(out, at, inner, columns)
-        for j in range(0, count, lanes(x)):
-            top = column_max(source, j, n, pitch, count - j)
-            total = splat(x, 0.0)
-            for k in range(n):
-                value = exp(load_columns(source, j + k * pitch, count - j) - top)
-                store_columns(target, j + k * pitch, value, count - j)
-                total += value
-            factor = 1.0 / total
-            for k in range(n):
-                i = j + k * pitch
-                store_columns(target, i, load_columns(target, i, count - j) * factor, count - j)
-        carry(columns, out, at, n, inner, count)
+    each_column(block, scratch, x, out, n, inner, step, rows, softmax_of)
 
 
 @kernel
 def log_softmax_columns(block, scratch, x: "T*", out: "T*", n: "int64", inner: "int64", step: "int64", rows: "int64"):
-    first, stop = columns_of(block, n, inner, step, rows)
-    columns = cast(scratch, x)
-    for at in range(first, stop, TILE):
-        count = min(TILE, stop - at)
-        source, pitch = bring(x, at, n, inner, columns, count)
-        target = place(out, at, inner, columns)
-        for j in range(0, count, lanes(x)):
-            top = column_max(source, j, n, pitch, count - j)
-            total = splat(x, 0.0)
-            for k in range(n):
-                total += exp(load_columns(source, j + k * pitch, count - j) - top)
-            shift = log(total)
-            for k in range(n):
-                i = j + k * pitch
-                store_columns(target, i, load_columns(source, i, count - j) - top - shift, count - j)
-        carry(columns, out, at, n, inner, count)
+    each_column(block, scratch, x, out, n, inner, step, rows, log_softmax_of)
 
 
 @kernel
 def softmax_columns_backward(
     block, scratch, grad: "T*", y: "T*", out: "T*", n: "int64", inner: "int64", step: "int64", rows: "int64"
 ):
-    first, stop = columns_of(block, n, inner, step, rows)
-    columns = cast(scratch, y)
-    grad_columns = offset(columns, TILE * SHORT)
-    for at in range(first, stop, TILE):
-        count = min(TILE, stop - at)
-        ys, pitch = bring(y, at, n, inner, columns, count)
-        grads, _ = bring(grad, at, n, inner, grad_columns, count)
-        target = place(out, at, inner, columns)
-        for j in range(0, count, lanes(y)):
-            dot = splat(y, 0.0)
-            for k in range(n):
-                i = j + k * pitch
-                dot += load_columns(ys, i, count - j) * load_columns(grads, i, count - j)
-            for k in range(n):
-                i = j + k * pitch
-                slope = load_columns(grads, i, count - j) - dot
-                store_columns(target, i, load_columns(ys, i, count - j) * slope, count - j)
-        carry(columns, out, at, n, inner, count)
+    each_gradient(block, scratch, grad, y, out, n, inner, step, rows, softmax_gradient_of)
 
 
 @kernel
 def log_softmax_columns_backward(
     block, scratch, grad: "T*", y: "T*", out: "T*", n: "int64", inner: "int64", step: "int64", rows: "int64"
 ):
-    first, stop = columns_of(block, n, inner, step, rows)
-    columns = cast(scratch, y)
-    grad_columns = offset(columns, TILE * SHORT)
-    for at in range(first, stop, TILE):
-        count = min(TILE, stop - at)
-        ys, pitch = bring(y, at, n, inner, columns, count)
-        grads, _ = bring(grad, at, n, inner, grad_columns, count)
-        target = place(out, at, inner, columns)
-        for j in range(0, count, lanes(y)):
-            total = splat(y, 0.0)
-            for k in range(n):
-                total += load_columns(grads, j + k * pitch, count - j)
-            for k in range(n):
-                i = j + k * pitch
-                share = exp(load_columns(ys, i, count - j)) * total
-                store_columns(target, i, load_columns(grads, i, count - j) - share, count - j)
-        carry(columns, out, at, n, inner, count)
+    each_gradient(block, scratch, grad, y, out, n, inner, step, rows, log_softmax_gradient_of)

@@ -44,6 +44,7 @@ class _ConvBase(Module):
         dilation: Any,
         groups: int,
         padding_mode: Any,
+        activation: str | None,
     ) -> None:
         rank = self.rank
         self.in_channels = check_integer("in_channels", channels[0], 1)
@@ -60,6 +61,7 @@ class _ConvBase(Module):
         self.padding: Any = padding if isinstance(padding, str) else sides
         resolve_padding_mode(padding_mode, rank)
         self.padding_mode = padding_mode if isinstance(padding_mode, str) else tuple(padding_mode)
+        self.activation = None if activation is None else check_choice("activation", activation, ACTIVATIONS[1:])
 
     @property
     def _span(self) -> tuple[int, ...]:
@@ -89,7 +91,7 @@ class _ConvBase(Module):
             "groups": (self.groups, 1),
             "bias": (self.bias is not None, True),
             "padding_mode": (self.padding_mode, "zeros"),
-            "activation": (getattr(self, "activation", None), None),
+            "activation": (self.activation, None),
         }
         shown = [f"{name}={value}" for name, (value, default) in optional.items() if value != default]
         start = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
@@ -112,8 +114,8 @@ class _ConvNd(_ConvBase):
         activation: str | None = None,
     ) -> None:
         super().__init__()
-        self.activation = None if activation is None else check_choice("activation", activation, ACTIVATIONS[1:])
-        self._configure((in_channels, out_channels), kernel_size, stride, padding, dilation, groups, padding_mode)
+        sizes = (in_channels, out_channels), kernel_size, stride, padding, dilation, groups
+        self._configure(*sizes, padding_mode, activation)
         self._create_parameters(out_channels, in_channels // groups, bias, dtype)
 
     def forward(self, input: Any, residual: Any = None) -> Tensor:
@@ -228,11 +230,13 @@ class _ConvTransposeNd(_ConvBase):
         bias: bool = True,
         dilation: Any = 1,
         dtype: Any = np.float32,
+        activation: str | None = None,
     ) -> None:
         super().__init__()
         if isinstance(padding, str) and padding != "valid":
             raise OptionError(f"a transposed convolution has no padding={padding!r}; give integers")
-        self._configure((in_channels, out_channels), kernel_size, stride, padding, dilation, groups, "zeros")
+        sizes = (in_channels, out_channels), kernel_size, stride, padding, dilation, groups
+        self._configure(*sizes, "zeros", activation)
         self.output_padding = check_per_axis("output_padding", output_padding, self.rank, 0)
         for extra, s, d in zip(self.output_padding, self.stride, self.dilation, strict=True):
             if extra >= max(s, d):
@@ -252,7 +256,15 @@ class _ConvTransposeNd(_ConvBase):
         if output_size is not None:
             output_padding = self._output_padding_for(np.shape(input), output_size)
         return _CONV_TRANSPOSE[self.rank](
-            input, self.weight, self.bias, self.stride, self.padding, output_padding, self.groups, self.dilation
+            input,
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            output_padding,
+            self.groups,
+            self.dilation,
+            activation=self.activation,
         )
 
     def _output_padding_for(self, input_shape: tuple[int, ...], output_size: Any) -> tuple[int, ...]:
@@ -301,6 +313,8 @@ class ConvTranspose2d(_ConvTransposeNd):
     groups : int, default 1
     bias : bool, default True
     dtype : dtype, default float32
+    activation : {"relu", "relu6"}, optional
+        As in `Conv2d`.
 
     Attributes
     ----------

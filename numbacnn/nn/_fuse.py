@@ -37,9 +37,9 @@ def fuse(model: _Model) -> _Model:
     .. math:: w' = w \, \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}}
        \qquad b' = (b - \mu) \, \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}} + \beta
 
-    computed in float64 and rounded to the convolution's dtype. A `ReLU` or `ReLU6` behind a convolution (not a
-    transposed one), or behind such a batch normalisation, becomes the convolution's `activation`. Results agree with
-    those of ``model.eval()`` but for rounding.
+    computed in float64 and rounded to the convolution's dtype. A `ReLU` or `ReLU6` behind either, or behind such a
+    batch normalisation, becomes the convolution's `activation`. Results agree with those of ``model.eval()`` but for
+    rounding.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def _fuse_neighbours(sequence: Sequential, places: Counter[int]) -> None:
         if conv is not None and isinstance(module, _BatchNorm) and _fits(module, conv):
             _fold(conv, module)
             gone.append(name)
-        elif isinstance(conv, _ConvNd) and conv.activation is None and _is_rectifier(module):
+        elif conv is not None and conv.activation is None and _is_rectifier(module):
             conv.activation = _RECTIFIERS[type(module)]
             gone.append(name)
         else:
@@ -113,7 +113,7 @@ def _fits(norm: _BatchNorm, conv: _ConvBase) -> bool:
     """
     return (
         runs_as(norm, _BatchNorm)
-        and getattr(conv, "activation", None) is None
+        and conv.activation is None
         and norm.running_mean is not None
         and norm.running_var is not None
         and norm.num_features == conv.out_channels

@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import ShapeError
 from ..kernels import pool as kernels
 from ..kernels import pool_scatter
+from ..kernels._target import target
 from ._check import check_float
 from ._global_average import average_everything
 from ._pool_plan import is_tiling, plan_backward, plan_forward, plan_scatter
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["average_backward", "average_forward", "max_backward", "max_forward"]
 
+# So many taps are compared as quickly as one result is added to the element that won, per lane of a vector.
+TAPS_PER_LANE = 2
 _NO_OFFSETS = np.empty(1, np.uint8)
 
 
@@ -60,6 +63,21 @@ def _plan_tiles_backward(geometry: PoolGeometry, dtype: np.dtype[Any]) -> _MaxPo
     offsets = _offset_dtype(geometry)
     launch = kernel.prepare((offsets, dtype), plan.blocks, plan.pool, cost=plan.cost)
     return _MaxPool(launch, geometry.output_shape, offsets)
+
+
+def _is_gathered(geometry: PoolGeometry, itemsize: int) -> bool:
+    """Whether the gradient of a max pool whose windows overlap is gathered: comparing all taps takes less than adding
+    each result's gradient to a single element, as they are compared a vector at a time."""
+    lanes = target().lanes(itemsize)
+    ordinary = all(geometry.stride) and all(d == 1 for d in geometry.dilation)
+    return ordinary and geometry.channels >= lanes and geometry.taps <= TAPS_PER_LANE * lanes
+
+
+@functools.lru_cache(maxsize=1024)
+def _plan_gathered_backward(geometry: PoolGeometry, dtype: np.dtype[Any]) -> Prepared:
+    plan = plan_backward(geometry, dtype.itemsize, winners=True)
+    kernel = kernels.max_pool_gathered_backward
+    return kernel.prepare((_offset_dtype(geometry), dtype), plan.blocks, plan.pool, cost=plan.cost)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -100,6 +118,9 @@ def max_backward(grad_output: np.ndarray, offsets: np.ndarray, geometry: PoolGeo
     if is_tiling(geometry):
         plan.launch(out, grad, offsets)
         _clear_beyond_windows(out, geometry)
+        return out
+    if _is_gathered(geometry, grad.itemsize):
+        _plan_gathered_backward(geometry, grad.dtype)(grad, out, offsets)
         return out
     scatter, taps = plan_scatter(geometry, grad.itemsize)
     reach = int(taps[-1]) // geometry.channels

@@ -150,9 +150,14 @@ def plan_forward(geometry: PoolGeometry, itemsize: int, divisor: int = 0, offset
 
 
 @functools.lru_cache(maxsize=1024)
-def plan_backward(geometry: PoolGeometry, itemsize: int, divisor: int = 0) -> PoolPlan:
-    """The launch that fills the gradient of the input of an average pool."""
-    runs = (*_inner_inputs(geometry, 2), max(geometry.stride[2], 1))
+def plan_backward(geometry: PoolGeometry, itemsize: int, divisor: int = 0, winners: bool = False) -> PoolPlan:
+    """The launch that fills the gradient of the input, gathered from the outputs: of an average pool or, if it depends
+    on who won a window, of a max pool."""
+    stride, kernel = max(geometry.stride[2], 1), geometry.kernel[2]
+    few = geometry.channels < target().lanes(itemsize)
+    # Inputs with as many readers each are done side by side, unless taps tell them apart.
+    apart = few or winners or kernel % stride != 0
+    runs = (*_inner_inputs(geometry, 2), stride if apart else 1)
     return _plan(geometry, itemsize, geometry.input, runs, divisor, False)
 
 

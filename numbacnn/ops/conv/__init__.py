@@ -111,10 +111,7 @@ def conv_forward(
     )
     if residual is None and activation is None:
         return _image(call, x, weight, bias)
-    if activation is not None:
-        check_choice("activation", activation, ACTIVATIONS[1:])
-    follows = Finish(None if residual is None else _memory(residual, call), ACTIVATIONS.index(activation))
-    return _image(call, x, weight, bias, follows)
+    return _image(call, x, weight, bias, _follows(activation, None if residual is None else _memory(residual, call)))
 
 
 def conv_backward_data(
@@ -130,6 +127,7 @@ def conv_backward_data(
     padding_mode: Any = "zeros",
     algorithm: str = "auto",
     precision: str | None = None,
+    activation: str | None = None,
 ) -> np.ndarray:
     """Gradient of `conv_forward` with respect to its input; used forward, a transposed convolution.
 
@@ -145,6 +143,8 @@ def conv_backward_data(
         (C_in,), added to the result (the bias of a transposed convolution).
     stride, padding, dilation, groups, padding_mode, algorithm, precision
         As in `conv_forward`.
+    activation : {"relu", "relu6"}, optional
+        Applied to the result (the activation behind a transposed convolution).
 
     Returns
     -------
@@ -177,7 +177,7 @@ def conv_backward_data(
         autotune.resolve(algorithm),
         resolve(precision),
     )
-    return _image(call, grad_output, weight, bias)
+    return _image(call, grad_output, weight, bias, None if activation is None else _follows(activation))
 
 
 def conv_backward_weight(
@@ -311,6 +311,13 @@ def explain(
     dtype = np.dtype(dtype)
     check_float_dtype("dtype", dtype)
     return autotune.choose(direction, geometry, autotune.resolve(algorithm), resolve(precision), dtype)
+
+
+def _follows(activation: str | None, residual: np.ndarray | None = None) -> Finish:
+    """What is done with a result, if `activation` is one or None."""
+    if activation is not None:
+        check_choice("activation", activation, ACTIVATIONS[1:])
+    return Finish(residual, ACTIVATIONS.index(activation))
 
 
 def _image(

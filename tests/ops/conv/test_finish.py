@@ -105,6 +105,31 @@ def test_gradients_have_the_bits_of_separate_functions():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("activation", ["relu", "relu6"])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_transposed_convolutions_have_the_bits_of_separate_functions(rank, activation):
+    rng = np.random.default_rng(rank)
+    values = [5 * rng.standard_normal(s).astype(np.float32) for s in ((2, 3, *[5] * rank), (3, 4, *[3] * rank), (4,))]
+    options = {"stride": 2, "padding": 1, "output_padding": 1}
+    conv = getattr(F, f"conv_transpose{rank}d")
+    outputs, gradients = [], []
+    for function in (
+        lambda *tensors: conv(*tensors, activation=activation, **options),
+        lambda *tensors: getattr(F, activation)(conv(*tensors, **options)),
+    ):
+        tensors = [nc.Tensor(v, requires_grad=True) for v in values]
+        y = function(*tensors)
+        y.backward(np.ones(y.shape, np.float32))
+        outputs.append(y.data)
+        gradients.append([t.grad for t in tensors])
+    np.testing.assert_array_equal(*outputs)
+    assert (outputs[0] == 0).any()
+    for a, b in zip(*gradients, strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(OptionError, match="activation must be one of 'relu', 'relu6'; got 'tanh'"):
+        conv(*values, activation="tanh")
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
