@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["matmul"]
 
 # Enough blocks that two to eight cores finish together, as long as each is worth a thread.
-MANY_BLOCKS, OPERATIONS_PER_BLOCK = 32, 1 << 20
+MANY_BLOCKS, OPERATIONS_PER_BLOCK = 16, 1 << 20
 # Beginning and ending a tile takes as long as so many operations.
 TILE_OPERATIONS = 3000
 # A block copies its rows and its columns, which costs least where it is as high as it is wide; this is low.
