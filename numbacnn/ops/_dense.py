@@ -7,6 +7,7 @@ activation is as good as a C-contiguous one, and the result keeps its order.
 from __future__ import annotations
 
 import functools
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 
     from ..kernels._build import Kernel, Prepared
 
-__all__ = ["STEP", "STREAM_BYTES", "dense", "empty_like", "flat_launch", "in_memory_of", "memory_order"]
+__all__ = ["STEP", "STREAM_BYTES", "dense", "empty_like", "flat_launch", "in_memory_of", "known_launch", "memory_order"]
 
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 # Elements of one block: its arrays stay in the second-level cache, and it lasts much longer than handing it out.
 STEP = 16384
 # Results of so many bytes are written past the caches: the last-level cache of most machines would have lost their
@@ -77,6 +79,19 @@ def in_memory_of(like: np.ndarray, x: np.ndarray) -> np.ndarray:
     else:
         np.copyto(out, x)
     return out
+
+
+@functools.lru_cache(maxsize=1024)
+def known_launch(
+    kernel: Kernel, ns: float, dtype: np.dtype[Any], shape: tuple[int, ...], strides: tuple[int, ...]
+) -> Prepared | None:
+    """As `flat_launch` for arrays that are alike, if they are dense and of a dtype that the kernel takes, else None.
+
+    What there is to check takes longer than a small launch, so it is looked up with it.
+    """
+    if dtype not in _FLOATS or _order(shape, strides, dtype.itemsize) is None:
+        return None
+    return flat_launch(kernel, dtype, math.prod(shape), ns)
 
 
 @functools.lru_cache(maxsize=1024)

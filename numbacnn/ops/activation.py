@@ -16,7 +16,7 @@ from ..errors import OptionError, ShapeError
 from ..kernels import activation as kernels
 from ..kernels import softmax as softmax_kernels
 from ._check import check_choice, check_float, check_same_dtype
-from ._dense import STEP, dense, empty_like, flat_launch, in_memory_of, memory_order
+from ._dense import STEP, dense, empty_like, flat_launch, in_memory_of, known_launch, memory_order
 
 if TYPE_CHECKING:
     from ..kernels._build import Kernel, Prepared
@@ -42,6 +42,7 @@ __all__ = [
     "tanh_forward",
 ]
 
+_ndarray = np.ndarray  # a name of this module is found sooner, and this is looked up at every call
 # Nanoseconds per element on one core, with the data in cache: decides only whether sharing the work pays.
 NS_COPY = 0.2
 NS_EXP = 1.0
@@ -269,16 +270,25 @@ def log_softmax_backward(grad_output: np.ndarray, output: np.ndarray, dim: int =
 
 
 def _map(kernel: Any, ns: float, x: np.ndarray, *scalars: float) -> np.ndarray:
-    x = dense(check_float("x", x))
+    launch = known_launch(kernel, ns, x.dtype, x.shape, x.strides) if type(x) is _ndarray else None
+    if launch is None:
+        x = dense(check_float("x", x))
+        launch = flat_launch(kernel, x.dtype, x.size, ns)
     out = empty_like(x)
-    flat_launch(kernel, x.dtype, x.size, ns)(x, out, *scalars)
+    launch(x, out, *scalars)
     return out
 
 
 def _map_gradient(kernel: Any, ns: float, grad: np.ndarray, saved: np.ndarray, *scalars: float) -> np.ndarray:
-    saved, grad = _matching(grad, saved)
+    launch = None
+    alike = type(grad) is type(saved) is _ndarray and grad.dtype is saved.dtype and grad.strides == saved.strides
+    if alike and grad.shape == saved.shape:
+        launch = known_launch(kernel, ns, saved.dtype, saved.shape, saved.strides)
+    if launch is None:
+        saved, grad = _matching(grad, saved)
+        launch = flat_launch(kernel, saved.dtype, saved.size, ns)
     out = empty_like(saved)
-    flat_launch(kernel, saved.dtype, saved.size, ns)(grad, saved, out, *scalars)
+    launch(grad, saved, out, *scalars)
     return out
 
 
