@@ -33,6 +33,7 @@ from .winograd_domain import (
     tile_start,
     transform_columns,
     transform_weights,
+    value_place,
 )
 from .winograd_transform import output_values
 
@@ -83,8 +84,8 @@ def _ask_for_values(table, rows, x_offset, run, line, like):
 def _multiply(table, row_tiles, x_offset, run, panel, panels, w_offset, zeros, accumulate, g):
     """The matrix products of all points for `panels` panels, over `run` source channels.
 
-    Rows that all blocks share come from beyond L2 and are too short for the hardware to foresee: those of the next
-    point are asked for while one is multiplied.
+    Rows that all blocks share come from beyond L2. Where what is read of them lies far apart, too short for the
+    hardware to foresee, that of the next point is asked for while one is multiplied.
     """
     points = g.points_h * g.points_w
     panel_elements = g.taps_d * points * g.weight_point
@@ -94,7 +95,7 @@ def _multiply(table, row_tiles, x_offset, run, panel, panels, w_offset, zeros, a
             for _ in range(row_tiles):
                 rows = table[slot]
                 slot += 1
-                if i == 0 and not g.own_values:
+                if i == 0 and not g.own_values and g.values_run > g.run_step:
                     following = x_offset + (point + 1) * g.values_point
                     _ask_for_values(offset(table, slot), rows, following, run, g.line, zeros)
                 gemm_tile(
@@ -210,9 +211,9 @@ def conv_winograd(
         own = offset(products, points * g.products_point)
         own_source = offset(source, group * g.run)
         transform_columns(scratch, own_source, zeros, own, tile_block, 0, g.run, g)
-        region, x_offset = own, 0
+        region, channel = own, 0
     else:
-        region, x_offset = offset(values, block * points * g.values_point), group * g.run
+        region, channel = offset(values, block * points * g.values_point), group * g.run
     table = offset(scratch, TABLES)
     own_weights = offset(products, points * g.products_point)
     row_tiles = _put_tables(table, tile_block, region, own_weights if g.own_run else weight, products, g)
@@ -226,7 +227,8 @@ def conv_winograd(
             if g.own_run:
                 transform_weights(scratch, weight, own_weights, this, r, r + run, g)
             first_panel, w_offset = (0, 0) if g.own_run else (this, r * g.width)
-            _multiply(table, row_tiles, x_offset + r, run, first_panel, panels, w_offset, zeros, r, g)
+            x_offset = value_place(0, channel + r, g)
+            _multiply(table, row_tiles, x_offset, run, first_panel, panels, w_offset, zeros, r, g)
         lane = panel * g.width
         _transform_back(
             scratch,

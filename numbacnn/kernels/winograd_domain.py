@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ._build import device, kernel
-from ._serial import SCRATCH_SLOTS
+from ._serial import MOST_SCRATCH_SLOTS, SCRATCH_SLOTS
 from .layout import copy_transposed
 from .pointer import as_integers, cast, load_pointer, offset, prefetch_read, store_pointer
-from .simd import lanes, splat, store
+from .runs import clear_run, even_part
+from .simd import lanes
 from .sources import source_at
 from .tile import MAX_ROWS
 from .winograd_transform import input_points, many_weight_points, stretch_points, weight_points
@@ -28,6 +29,8 @@ PASS_SLOTS = (MAX_POINTS + 1) * PASS_VECTORS * 64 // 8
 FIRST_PASS = -(-(TABLES + TABLE_SLOTS) // 8) * 8
 FIRST_PRODUCT = FIRST_PASS + PASS_SLOTS
 PRODUCT_SLOTS = SCRATCH_SLOTS - FIRST_PRODUCT
+# With transformed weights beside the products: everything else is read once, a little at a time.
+MOST_PRODUCT_SLOTS = MOST_SCRATCH_SLOTS - FIRST_PRODUCT
 
 
 class Winograd(NamedTuple):
@@ -93,7 +96,9 @@ class Winograd(NamedTuple):
     step_panels: int  # panels whose products are in the scratch at a time
     own_values: int  # 1: each block transforms its input; 0: it has been done
     slices: int  # otherwise: into how many parts the channels are cut for that
-    values_row: int  # elements of a row of transformed input
+    values_run: int  # source channels of transformed input that lie side by side
+    values_row: int  # elements from such a row to the next
+    values_part: int  # from rows of so many channels to those of the next
     values_point: int  # and of all rows of one point
     products_point: int
     weight_point: int  # elements of all transformed weights of one point of one panel
@@ -219,12 +224,31 @@ def _put_tile(scratch, h, w, plane, g):
 
 
 @device
+def value_place(row, channel, g):
+    """Where the transformed input of a row begins, from `channel` on: elements from there to point 0, row 0."""
+    part = channel // g.values_run
+    return part * g.values_part + row * g.values_row + channel - part * g.values_run
+
+
+@device
+def _transform_channels(scratch, image, zeros, values, row, first, end, g):
+    """Transform channels `first` to `end` of the tile at `LINES` and `PLACES`: they become row `row` of all points."""
+    most = PASS_VECTORS * lanes(values)
+    while first < end:
+        together = min(g.values_run - first % g.values_run, end - first)
+        parts = (together + most - 1) // most
+        target = offset(values, value_place(row, first, g))
+        for i in range(parts):
+            c, count = even_part(i, parts, together)
+            _transform_tile(scratch, offset(image, first + c), zeros, offset(target, c), count, g)
+        first += together
+
+
+@device
 def transform_columns(scratch, source, zeros, values, tile_block, channel, channels, g):
     """Transform the input under a block of tiles, `channels` channels from `channel` on, a few at a time."""
     column, columns, depth, depths = columns_of(tile_block, g)
     plane, planes = planes_of(depth, depths, g)
-    most = PASS_VECTORS * lanes(values)
-    parts = (channels + most - 1) // most
     n, tile_h, tile_w = tile_of(column, g)
     for i in range(columns):
         h = tile_start(tile_h, g.outputs_h, g.dilation_h)
@@ -232,19 +256,17 @@ def transform_columns(scratch, source, zeros, values, tile_block, channel, chann
         for d in range(planes):
             if d == 0 or g.shift_h + g.shift_w > 0:
                 _put_tile(scratch, h, w, d, g)
-            image = offset(source, n * g.source_n + (plane + d) * g.source_d + channel)
-            row = offset(values, (i * planes + d) * g.values_row + channel)
-            for part in range(parts):
-                c = part * channels // parts
-                count = (part + 1) * channels // parts - c
-                _transform_tile(scratch, offset(image, c), zeros, offset(row, c), count, g)
+            image = offset(source, n * g.source_n + (plane + d) * g.source_d)
+            _transform_channels(scratch, image, zeros, values, i * planes + d, channel, channel + channels, g)
         n, tile_h, tile_w = following_tile(n, tile_h, tile_w, g)
     if g.taps_d > 1:  # what padding planes read
-        zero = splat(values, 0.0)
         for point in range(g.points_h * g.points_w):
-            row = offset(values, point * g.values_point + columns * planes * g.values_row + channel)
-            for c in range(0, channels, lanes(values)):
-                store(row, min(c, channels - lanes(values)), zero)
+            first = channel
+            while first < channel + channels:
+                count = min(g.values_run - first % g.values_run, channel + channels - first)
+                row = point * g.values_point + value_place(columns * planes, first, g)
+                clear_run(offset(values, row), count)
+                first += count
 
 
 @kernel
@@ -253,10 +275,11 @@ def winograd_inputs(block, scratch, source: "T*", zeros: "T*", values: "T*", fir
     tile_block = block // g.slices
     part = block - tile_block * g.slices
     channels = g.groups * g.run
-    first = part * channels // g.slices
+    lines = channels // g.line  # cut between them, so that each slice of a row that lies in parts has whole vectors
+    first = part * lines // g.slices * g.line
+    last = channels if part + 1 == g.slices else (part + 1) * lines // g.slices * g.line
     put_between(scratch, cast(offset(scratch, FIRST_PASS), values))
     region = offset(values, tile_block * g.points_h * g.points_w * g.values_point)
-    last = (part + 1) * channels // g.slices
     transform_columns(scratch, source, zeros, region, first_block + tile_block, first, last - first, g)
 
 

@@ -157,8 +157,7 @@ def plan(g: ConvGeometry, direction: str, itemsize: int) -> Plan:
     width = full if side.lanes > full // 2 else full // 2
     panels = -(-side.lanes // width)
     cut = _cut(side, tiles.columns, tiles.points, panels * width, width, itemsize)
-    values_row = side.run if cut.own_values else odd_lines(side.source_channels, itemsize)
-    whole = record(g, side, tiles, cut, width, values_row, itemsize)
+    whole = record(g, side, tiles, cut, width, itemsize)
     portion = tile_blocks = whole.depth_blocks * -(-tiles.columns // cut.columns)
     if not cut.own_values:
         block_bytes = tiles.points * whole.values_point * itemsize
@@ -177,7 +176,7 @@ def plan(g: ConvGeometry, direction: str, itemsize: int) -> Plan:
 def _cut(side: Side, columns: int, points: int, lanes: int, width: int, itemsize: int) -> Cut:
     """The largest blocks of tiles whose intermediate results fit; `lanes` of all panels of a group."""
     line = blocking.LINE_BYTES // itemsize
-    slots = domain.PRODUCT_SLOTS * 8 // itemsize
+    slots, most_slots = (n * 8 // itemsize for n in (domain.PRODUCT_SLOTS, domain.MOST_PRODUCT_SLOTS))
     step = min(lanes // width, STEP_PANELS if points > domain.MAX_AXIS_POINTS else MORE_STEP_PANELS)
     tiles = columns * side.out[0]
     planes = side.kernel[0]
@@ -195,7 +194,7 @@ def _cut(side: Side, columns: int, points: int, lanes: int, width: int, itemsize
         most = min(most, MAX_ROWS * (domain.TABLE_SLOTS // (1 + MAX_ROWS + planes * (MAX_ROWS + 1))))
         shape = shape_of(side, columns, most)
         if planes == 1:
-            room = (slots // points - shape[0] * width - 2 * line) // (width * line)  # whole cache lines of channels
+            room = (most_slots // points - shape[0] * width - 2 * line) // (width * line)  # cache lines of channels
             run = line * blocking.split_evenly(-(-side.run // line), room)
         return Cut(*shape, 1, False, run, run)
     shape = largest_shape(side, columns, TILES, rows)

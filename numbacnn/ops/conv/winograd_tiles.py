@@ -205,7 +205,7 @@ def largest_shape(side: Side, columns: int, tiles: int, rows: int) -> tuple[int,
     return next((shape for shape in shapes if shape[2] <= rows), shape_of(side, columns, 1))
 
 
-def record(g: ConvGeometry, side: Side, tiles: Tiles, cut: Cut, width: int, values_row: int, itemsize: int) -> Winograd:
+def record(g: ConvGeometry, side: Side, tiles: Tiles, cut: Cut, width: int, itemsize: int) -> Winograd:
     """The kernels' record, all tiles in one launch."""
     line = blocking.LINE_BYTES // itemsize  # rows of different points begin in different sets of the caches
     source_n, source_d, source_h, source_w = side.source_strides
@@ -267,8 +267,7 @@ def record(g: ConvGeometry, side: Side, tiles: Tiles, cut: Cut, width: int, valu
         step_panels=cut.step_panels,
         own_values=int(cut.own_values),
         slices=1,
-        values_row=values_row,
-        values_point=-(-cut.rows * values_row // line) * line + line,
+        **_values(side, cut, itemsize),
         products_point=cut.columns * cut.depth * cut.step_panels * width + line,
         weight_point=(cut.own_run or side.run) * width + line,
         weight_run=side.weight_run,
@@ -279,6 +278,23 @@ def record(g: ConvGeometry, side: Side, tiles: Tiles, cut: Cut, width: int, valu
         own_run=cut.own_run,
         run_step=cut.run_step,
     )
+
+
+def _values(side: Side, cut: Cut, itemsize: int) -> dict[str, int]:
+    """How transformed input lies in memory: in rows of all channels, or of as many as blocks read at a time.
+
+    The latter where all blocks read it from a shared buffer: what a block reads then lies in one piece.
+    """
+    line = blocking.LINE_BYTES // itemsize
+    channels = side.run if cut.own_values else side.source_channels
+    rest = side.run % cut.own_run if cut.own_run else 0
+    if cut.own_run and (rest == 0 or (side.run == channels and rest >= tile_lanes(itemsize) // 2)):
+        run = row = cut.own_run
+    else:
+        run, row = channels, channels if cut.own_values else odd_lines(channels, itemsize)
+    part = cut.rows * row
+    point = -(-part * -(-channels // run) // line) * line + line
+    return {"values_run": run, "values_row": row, "values_part": part, "values_point": point}
 
 
 def _reaches(side: Side, tiles: Tiles) -> list[tuple[int, int]]:

@@ -69,7 +69,7 @@ def plan(g: ConvGeometry, itemsize: int) -> WeightPlan:
     row = odd_lines(side.source_channels, itemsize)
     rows = LARGEST_PORTION_BYTES // (tiles.points * row * itemsize)
     cut = Cut(*largest_shape(side, tiles.columns, TILES, rows), 1, False, 0, side.run)
-    whole = record(g, side, tiles, cut, width, row, itemsize)
+    whole = record(g, side, tiles, cut, width, itemsize)
     whole_part = Part(slice(0, g.out_channels), 0, 0, 0, whole)
     sums_bytes = _sums_bytes(whole, tiles.points * itemsize)
     once = _portions(g, whole_part, tiles.points, itemsize, min(max(AT_ONCE_BYTES, sums_bytes), MOST_AT_ONCE_BYTES))
