@@ -91,6 +91,7 @@ class Groups(NamedTuple):
     out_d: int
     out_h: int
     out_w: int
+    asks: int  # 1: what will be written is asked for in advance
 
 
 @device
@@ -173,7 +174,7 @@ def _points_of(i, segment, phases, g):
 def _ask(out, i, segment, phases, g):
     """Ask for what will be written: positions lie so far apart that nothing foresees them."""
     place, step, count = _points_of(i, segment, phases, g)
-    for k in range(count):
+    for k in range(count * g.asks):
         prefetch_write(out, place + k * step)
 
 

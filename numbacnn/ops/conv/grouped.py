@@ -42,6 +42,8 @@ GROUP_BYTES = 16 * 1024
 SHORTEST_SEGMENT = 48
 # Rows that are computed together: the weights of a group stay in L1 meanwhile.
 MOST_ROWS = 8
+# A result of so many bytes is far away, and asked for in advance.
+ASKED_BYTES = 4 << 20
 # Enough blocks for any number of cores to finish together; ranges of rows are long enough that those which two of them
 # copy do not matter.
 BLOCKS, MIN_BLOCKS = 32, 8
@@ -225,6 +227,7 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> tuple[tuple[np.nda
         out_d=out_d,
         out_h=out_h,
         out_w=out_w,
+        asks=int(g.batch * out_n * itemsize > ASKED_BYTES),
     )
     tables = (
         lists_d.table(g.kernel[1], fit.ring[0], fit.ring[1]),

@@ -65,7 +65,10 @@ def test_shapes(case):
     check(case)
 
 
-@pytest.mark.parametrize(("limit", "value"), [("GROUP_BYTES", 2048), ("PANEL_BYTES", 1), ("RING_BYTES", 1)])
+@pytest.mark.parametrize(
+    ("limit", "value"),
+    [("GROUP_BYTES", 2048), ("PANEL_BYTES", 1), ("RING_BYTES", 1), ("ASKED_BYTES", 0), ("MOST_ROWS", 1)],
+)
 @pytest.mark.parametrize("stride", [1, 2])
 def test_segments_and_panels(tune, limit, value, stride):
     """Rows cut into segments, groups copied one by one: the same bits."""
