@@ -20,7 +20,7 @@ MAX_TAPS_D = 16
 # and places on a line are that a tile reads; the tables of matrix products; rows between two passes, so many vectors
 # of channels; then products and transformed input.
 SOURCES, BETWEEN, TARGETS, LINES, PLACES, TABLES = 0, 36, 76, 112, 118, 124
-TABLE_SLOTS = 8 * (1 + MAX_ROWS + MAX_TAPS_D * (MAX_ROWS + 1))
+TABLE_SLOTS = 8 * (1 + MAX_ROWS + 7 * (MAX_ROWS + 1))
 PASS_VECTORS = 8
 # Source channels whose weights are gathered at a time: with 9 taps each, whole squares to transpose; fewer of more
 # taps. Behind them, rows between two passes over the taps of a large kernel.

@@ -180,10 +180,11 @@ def _cut(side: Side, columns: int, points: int, lanes: int, width: int, itemsize
     step = min(lanes // width, STEP_PANELS if points > domain.MAX_AXIS_POINTS else MORE_STEP_PANELS)
     tiles = columns * side.out[0]
     planes = side.kernel[0]
+    tabulated = MAX_ROWS * (domain.TABLE_SLOTS // (1 + MAX_ROWS + planes * (MAX_ROWS + 1)))  # tiles
     run = _run_at_a_time(side, points * width * itemsize, line)
     if points * planes * side.run * lanes * itemsize <= STREAMED_BYTES:
         for most in OWN_TILES:
-            cut = Cut(*shape_of(side, columns, most), step, True, 0, run)
+            cut = Cut(*shape_of(side, columns, min(most, tabulated)), step, True, 0, run)
             products = cut.columns * cut.depth * step * width
             if points * (products + cut.rows * side.run + 3 * line) <= slots and tiles >= OWN_BLOCKS * most:
                 return cut
@@ -191,13 +192,12 @@ def _cut(side: Side, columns: int, points: int, lanes: int, width: int, itemsize
     if planes == 1 or side.stretched:
         half = slots // points // (2 * width)  # the other half is for weights
         most = min(OWN_WEIGHT_TILES * domain.MAX_POINTS // points, MOST_TILES, half, rows // planes)
-        most = min(most, MAX_ROWS * (domain.TABLE_SLOTS // (1 + MAX_ROWS + planes * (MAX_ROWS + 1))))
-        shape = shape_of(side, columns, most)
+        shape = shape_of(side, columns, min(most, tabulated))
         if planes == 1:
             room = (most_slots // points - shape[0] * width - 2 * line) // (width * line)  # cache lines of channels
             run = line * blocking.split_evenly(-(-side.run // line), room)
         return Cut(*shape, 1, False, run, run)
-    shape = largest_shape(side, columns, TILES, rows)
+    shape = largest_shape(side, columns, min(TILES, tabulated), rows)
     step = max(1, min(step, (slots // points - line) // (shape[0] * shape[1] * width)))
     return Cut(*shape, step, False, 0, side.run)
 

@@ -266,9 +266,10 @@ def test_tables_fit_the_scratch():
             gathered = max(gathered, winograd_domain.MOST_GATHERED)
         vectors = gathered * 2 + (taps > winograd_domain.FEW_TAPS) * conv_winograd_weight.MOST_BETWEEN
         assert vectors * 64 // 8 <= winograd_domain.PASS_SLOTS
-    tiles = max(winograd.TILES, *winograd.OWN_TILES)
-    for most, taps in ((tiles, winograd_domain.MAX_TAPS_D), (winograd.MOST_TILES, 1)):
-        assert -(-most // MAX_ROWS) * (1 + MAX_ROWS + taps * (MAX_ROWS + 1)) <= winograd_domain.TABLE_SLOTS
+    for case in [*CUT, *STRETCHED, ConvCase(1, 16, 16, (40, 9, 9), (16, 3, 3)), ConvCase(1, 16, 16, (900,), (45,))]:
+        g = winograd.plan(checks.geometry_of(case), "forward", 4).parts[0].record
+        tables = -(-g.block_columns * g.block_depth // MAX_ROWS)
+        assert tables * (1 + MAX_ROWS + g.taps_d * (MAX_ROWS + 1)) <= winograd_domain.TABLE_SLOTS
 
 
 @pytest.mark.parametrize("case", CUT[:4], ids=str)
