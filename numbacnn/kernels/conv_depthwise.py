@@ -2,9 +2,9 @@
 
 Vectors run along the channels, so a point's taps are vectors at multiples of the distance between positions, whatever
 stride and dilation are. Along the width, destination points are of two kinds. A *zone* is a stretch of points that
-share their taps: tiles of up to six points. Taps that would read outside the source are left out, for padding by zeros
-adds nothing. A *column* is one of the few points that padding of another mode lets read elsewhere in the source: its
-taps are listed one by one, and its tile is one point of four vectors.
+share their taps: tiles of up to seven points. Taps that would read outside the source are left out, for padding by
+zeros adds nothing. A *column* is one of the few points that padding of another mode lets read elsewhere in the source:
+its taps are listed one by one, and its tile is one point of four vectors.
 
 Channels are dealt out in panels of two vectors, a cache line. The last panel of a position is moved back so that it
 ends with the channels: some are computed twice, none alone.

@@ -21,7 +21,7 @@ from ._build import device, kernel
 from ._serial import SCRATCH_SLOTS
 from .pointer import cast, load_pointer, offset, store_pointer
 from .simd import lanes, splat, store
-from .strip_tile import LONGEST_RUN, copy_positions, points_tile, spread
+from .strip_tile import LONGEST_RUN, copy_positions, deal, points_tile, repeat, spread
 
 MAX_POINTS = 12
 
@@ -105,7 +105,7 @@ def copy_lanes(strip, part_step, source, source_step, count, channel, valid, par
 def copy_vector(strip, part_step, source, source_step, count, channel, valid, parts, group):
     """As `copy_lanes`, whole vectors at a time where groups allow it."""
     n = lanes(strip)
-    if valid < n or (group % n != 0 and (parts != group or group > 4 or n % group != 0)):
+    if valid < n:
         copy_lanes(strip, part_step, source, source_step, count, channel, valid, parts, group)
     elif group % n == 0:  # one group: every lane reads the same
         first = channel // group * parts
@@ -113,8 +113,14 @@ def copy_vector(strip, part_step, source, source_step, count, channel, valid, pa
             position = offset(source, j * source_step + first)
             for part in range(parts):
                 store(strip, part * part_step + j * n, splat(strip, position[part]))
-    else:
+    elif parts == group and group <= 4 and n % group == 0:
         spread(group, strip, part_step, offset(source, channel), source_step, count)
+    elif parts == 1 and n % group == 0 and (group == 2 or group == 4):
+        repeat(group, strip, offset(source, channel // group), source_step, count)
+    elif group == 1 and (parts == 2 or parts == 4):
+        deal(parts, strip, part_step, offset(source, channel * parts), source_step, count)
+    else:
+        copy_lanes(strip, part_step, source, source_step, count, channel, valid, parts, group)
 
 
 @device

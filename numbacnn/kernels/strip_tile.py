@@ -5,6 +5,7 @@ All distances are constants of the machine, so addresses cost no instruction.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from ._build import intrinsic
@@ -233,7 +234,6 @@ def spread(typingctx, group, target, part_step, source, source_step, count):
 
     group : 4, 2 or 1
     """
-    from llvmlite import ir
     from numba.core import types
 
     i64 = types.int64
@@ -241,17 +241,13 @@ def spread(typingctx, group, target, part_step, source, source_step, count):
     def codegen(context, builder, signature, args):
         group, target, part_step, source, source_step, count = args
         e = Emitter(context, builder, signature.args[1].dtype)
-        i32 = ir.IntType(32)
-        kind = ir.VectorType(i32, e.lanes)
 
         def copy(group):
             with e.loop(count) as index:
                 value = e.load(e.at(source, builder.mul(index, source_step))).llvm
                 place = e.at(target, e.times(index, e.lanes))
                 for k in range(group):
-                    order = ir.Constant(
-                        kind, [i32(min(lane // group * group + k, e.lanes - 1)) for lane in range(e.lanes)]
-                    )
+                    order = _order([min(lane // group * group + k, e.lanes - 1) for lane in range(e.lanes)])
                     copied = builder.shuffle_vector(value, value, order)
                     e.store(Value(builder, copied), e.at(place, e.times(part_step, k)))
 
@@ -259,3 +255,89 @@ def spread(typingctx, group, target, part_step, source, source_step, count):
         return context.get_dummy_value()
 
     return types.void(i64, target, i64, source, i64, i64), codegen
+
+
+@intrinsic
+def repeat(typingctx, group, target, source, source_step, count):
+    """Fill vectors whose lanes read, `group` neighbours each, the same channel: one vector from each of some positions.
+
+    group : 4 or 2, and a divisor of the lanes
+    """
+    from llvmlite import ir
+    from numba.core import types
+
+    i64 = types.int64
+
+    def codegen(context, builder, signature, args):
+        group, target, source, source_step, count = args
+        e = Emitter(context, builder, signature.args[1].dtype)
+
+        def copy(group):
+            channels = max(1, e.lanes // group)
+            kind = ir.VectorType(e.vector.element, channels).as_pointer()
+            order = _order([min(lane // group, channels - 1) for lane in range(e.lanes)])
+            with e.loop(count) as index:
+                place = builder.bitcast(e.at(source, builder.mul(index, source_step)), kind)
+                read = builder.load(place, align=e.itemsize)
+                repeated = builder.shuffle_vector(read, read, order)
+                e.store(Value(builder, repeated), e.at(target, e.times(index, e.lanes)))
+
+        e.choose(group, (4, 2), copy)
+        return context.get_dummy_value()
+
+    return types.void(i64, target, source, i64, i64), codegen
+
+
+@intrinsic
+def deal(typingctx, parts, target, part_step, source, source_step, count):
+    """Deal out channels: of `parts` vectors from each of some positions, copy k takes every `parts`-th lane from k on.
+
+    Copy k goes to ``target + k * part_step``, position after position.
+
+    parts : 4 or 2
+    """
+    from numba.core import types
+
+    i64 = types.int64
+
+    def codegen(context, builder, signature, args):
+        parts, target, part_step, source, source_step, count = args
+        e = Emitter(context, builder, signature.args[1].dtype)
+
+        def copy(parts):
+            with e.loop(count) as index:
+                position = e.at(source, builder.mul(index, source_step))
+                vectors = [e.load(position, k).llvm for k in range(parts)]
+                place = e.at(target, e.times(index, e.lanes))
+                for k, dealt in enumerate(_dealt(builder, vectors, e.lanes)):
+                    e.store(Value(builder, dealt), e.at(place, e.times(part_step, k)))
+
+        e.choose(parts, (4, 2), copy)
+        return context.get_dummy_value()
+
+    return types.void(i64, target, i64, source, i64, i64), codegen
+
+
+def _dealt(builder: Any, vectors: list[Any], lanes: int) -> list[Any]:
+    """The lanes of 2^n vectors, side by side, dealt out to as many vectors: even and odd ones, and these again."""
+    if len(vectors) == 1:
+        return vectors
+    pairs = list(zip(vectors[::2], vectors[1::2], strict=True))
+    even, odd = (
+        _dealt(
+            builder,
+            [builder.shuffle_vector(a, b, _order(range(first, 2 * lanes, 2))) for a, b in pairs],
+            lanes,
+        )
+        for first in (0, 1)
+    )
+    return [vector for pair in zip(even, odd, strict=True) for vector in pair]
+
+
+def _order(lanes: Iterable[int]) -> Any:
+    """The mask of a shuffle."""
+    from llvmlite import ir
+
+    i32 = ir.IntType(32)
+    numbers = [i32(lane) for lane in lanes]
+    return ir.Constant(ir.VectorType(i32, len(numbers)), numbers)

@@ -71,7 +71,7 @@ def test_padding_that_wraps_repeatedly(mode):
 
 @pytest.mark.parametrize("width", [*range(1, 20), 31, 64, 65])
 def test_number_of_points(width):
-    """Every way that tiles of 8 and 4, or 6, 5 and 4, points cover a row."""
+    """Every way that tiles of 12, 8 and 4, or 7 to 4, points cover a row."""
     check(depthwise_case(18, (4, width + 2), (1, 3)))
 
 
@@ -83,7 +83,7 @@ def test_number_of_taps(taps):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    ("inputs", "outputs"), [(1, 2), (2, 1), (2, 2), (3, 3), (4, 4), (4, 8), (8, 4), (2, 16), (4, 5)]
+    ("inputs", "outputs"), [(1, 2), (2, 1), (2, 2), (3, 3), (4, 4), (4, 8), (8, 4), (2, 16), (4, 5), (1, 4), (4, 1)]
 )
 def test_groups_of_few_channels(inputs, outputs, dtype):
     """Every way that the lanes of a vector read source channels."""
