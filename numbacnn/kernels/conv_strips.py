@@ -285,7 +285,7 @@ def _phase(entries, threes, twos, ones, tile, phase, first, panel, weight, bias,
         a = 0
         while a < count:
             left = count - a
-            points = 12 if left > 8 else 8 if left > 4 else 4
+            points = 7 if left == 7 or left == 14 else 12 if left > 8 else 8 if left > 4 else 4
             if left < points <= count:
                 a = count - points  # laps over the tile before: the same values once more
             wanted = min(points, count - a)

@@ -13,6 +13,7 @@ from .emitter import Emitter
 from .simd import Value
 
 WEIGHT_TAPS = 6
+FEW_POINTS = 8  # as many positions stay in registers beside their sums
 GROUP_TILES = (12, 10, 8, 7)  # points of `group_tile`: rows of 7, 14, 28 and 56 make up whole ones, or nearly
 LONGEST_RUN = 3  # taps: with 12 accumulators, 3 weights and a position just the 16 registers of AVX2
 
@@ -29,7 +30,7 @@ def points_tile(typingctx, points, table, threes, twos, ones, x_offset, w, start
     spare. A run is three, two or one neighbouring taps. With three, each of 14 positions is loaded once for its up to 3
     multiply-adds: 17 loads per 36.
 
-    points : 12, 8 or 4
+    points : 12, 8, 7 or 4
     table : per run a pointer to the position of its first tap and an offset (in elements) into the weights; first
         all runs of three taps, then those of two, then single taps
     threes, twos, ones : how many there are of each
@@ -56,21 +57,29 @@ def points_tile(typingctx, points, table, threes, twos, ones, x_offset, w, start
             for i, place in enumerate(sums):
                 e.store(e.value(place), e.at(out, e.times(out_step, i)))
 
-        e.choose(points, (12, 8, 4), tile)
+        e.choose(points, (12, 8, 7, 4), tile)
         return context.get_dummy_value()
 
     return types.void(i64, table, i64, i64, i64, i64, w, start, out, i64), codegen
 
 
 def _add_run(e: Emitter, sums: list[Any], taps: int, table: Any, entry: Any, x_offset: Any, w: Any) -> None:
-    """Emit what a run of some taps adds to the points' sums."""
+    """Emit what a run of some taps adds to the points' sums.
+
+    Twelve points go position after position, for lack of registers, fewer of them tap after tap, so that
+    multiply-adds in flight are of as many sums as there are.
+    """
     x = e.at(e.slot(table, entry, e.pointer), x_offset)
     w_run = e.at(w, e.slot(table, e.builder.add(entry, e.i64(1))))
     weights = [e.load(w_run, t) for t in range(taps)]
-    for j in range(len(sums) + taps - 1):
-        value = e.load(x, j)
-        for i in range(max(0, j - taps + 1), min(len(sums), j + 1)):
-            e.accumulate(sums[i], value, weights[j - i])
+    pairs = [(i, t) for t in range(taps) for i in range(len(sums))]
+    if len(sums) > FEW_POINTS:
+        pairs.sort(key=sum)
+    values: dict[int, Value] = {}
+    for i, t in pairs:
+        if i + t not in values:
+            values[i + t] = e.load(x, i + t)
+        e.accumulate(sums[i], values[i + t], weights[t])
 
 
 @intrinsic
