@@ -19,8 +19,9 @@ from typing import NamedTuple
 
 from ._build import device, kernel
 from ._serial import SCRATCH_SLOTS
-from .pointer import cast, load_pointer, offset, store_pointer
-from .simd import lanes, splat, store
+from .layout import copy_transposed
+from .pointer import as_integers, cast, load_pointer, offset, store_pointer
+from .simd import lanes, load, splat, store
 from .strip_tile import LONGEST_RUN, copy_positions, deal, points_tile, repeat, spread
 
 MAX_POINTS = 12
@@ -34,6 +35,7 @@ _RUNS = _ROWS + 2 * TABLE_ROWS
 _TILE = _RUNS + 2 * TABLE_RUNS  # one vector of any machine for each point
 _RING = _TILE + MAX_POINTS * 8
 RING_SLOTS = SCRATCH_SLOTS - _RING
+TRANSPOSED_TAPS = SCRATCH_SLOTS // 8  # whose weights, of one vector of any machine, fit
 
 # Columns of the table of strips: first position in a ring row, length, source coordinate of its first position.
 STRIP_COLUMNS = 3
@@ -354,6 +356,7 @@ def conv_strips(
 @kernel
 def pack_strips(
     block,
+    scratch,
     weight: "T*",
     packed: "T*",
     order: "int64*",
@@ -370,6 +373,12 @@ def pack_strips(
     """
     n = lanes(packed)
     valid = min(n, channels - block * n)
+    if parts == 1 and group == 1 and valid == n and taps <= TRANSPOSED_TAPS:
+        out, natural = offset(packed, block * taps * n), cast(scratch, packed)
+        copy_transposed(as_integers(weight), block * n * taps, taps, as_integers(natural), 0, n, n, taps)
+        for i in range(taps):
+            store(out, i * n, load(natural, order[i] * n))
+        return
     for part in range(parts):
         out = offset(packed, (block * parts + part) * taps * n)
         for lane in range(n):
