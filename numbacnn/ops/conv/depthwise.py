@@ -37,6 +37,8 @@ finishes = ("activation",)
 # Taps along the width: with more, strips are quicker, where three taps share a load (and, in the weight gradient, a
 # position and its gradient more multiply-adds). Not forward with a stride, which leaves less to share.
 WIDEST_KERNEL = {"forward": 5, "backward_data": 5, "backward_weight": 3}
+# ... nor, up to this width, where images are hardly wider than the kernel: tiles leave out taps that read padding.
+WIDEST_NARROW_KERNEL = 13
 # Rows of a sample, which are what blocks are made of.
 FEWEST_ROWS = 4
 # Taps that columns may list altogether: 256 KiB of tables.
@@ -73,7 +75,8 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
         return large
     if strips.accepts(direction, g) is None:
         strided = direction == "forward" and g.stride[2] > 1
-        if g.kernel[2] > WIDEST_KERNEL[direction] and not strided:
+        narrow = direction != "backward_weight" and _is_narrow(g)
+        if g.kernel[2] > WIDEST_KERNEL[direction] and not (strided or narrow):
             return f"rows of {g.kernel[2]} taps are worth copying into strips"
         if g.output[0] * g.output[1] < FEWEST_ROWS:
             return f"{g.output[0] * g.output[1]} rows are too few to share out"
@@ -93,6 +96,10 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     if rows * zones.longest > TABLE_TAPS:
         return f"a point at the borders reads {rows * zones.longest} taps, more than the kernel's table holds"
     return None
+
+
+def _is_narrow(g: ConvGeometry) -> bool:
+    return g.kernel[2] <= WIDEST_NARROW_KERNEL and g.padding_mode[2] == "zeros" and 2 * g.input[2] <= 3 * g.kernel[2]
 
 
 @functools.lru_cache(maxsize=512)

@@ -81,6 +81,14 @@ def test_number_of_taps(taps):
     check(depthwise_case(4, (taps + 12,), (taps,), padding=taps // 2))
 
 
+@pytest.mark.parametrize(("taps", "dilation"), [(7, 1), (9, 1), (13, 1), (7, 2)])
+def test_kernels_hardly_narrower_than_the_image(taps, dilation):
+    """Most of their tiles read padding."""
+    case = depthwise_case(18, (5, 9), (3, taps), 1, (1, taps // 2 * dilation), (1, dilation), batch=2)
+    assert checks.directions(case, "depthwise") == ["forward", "backward_data"]
+    check(case)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     ("inputs", "outputs"), [(1, 2), (2, 1), (2, 2), (3, 3), (4, 4), (4, 8), (8, 4), (2, 16), (4, 5), (1, 4), (4, 1)]
@@ -192,7 +200,7 @@ def test_choice():
         ("depthwise", (1, 16, 9, 9), (32, 1, 3, 3), 16, "1 input and 2 output channels, not one each"),
         ("depthwise", (1, 15, 9, 9), (15, 1, 3, 3), 15, "15 channels do not fill a panel of vectors"),
         ("depthwise", (1, 16, 3, 9), (16, 1, 1, 3), 16, "3 rows are too few to share out"),
-        ("depthwise", (1, 16, 9, 9), (16, 1, 7, 7), 16, "rows of 7 taps are worth copying into strips"),
+        ("depthwise", (1, 16, 12, 12), (16, 1, 7, 7), 16, "rows of 7 taps are worth copying into strips"),
         ("strips", (1, 16, 300, 300), (16, 1, 300, 300), 16, "1440000 weights are more than it packs at a time"),
         ("strips", (1, 8, 40000, 2), (8, 1, 5, 1), 8, "199980 rows times kernel rows are more than it lists"),
         ("depthwise", (1, 16, 40000, 2), (16, 1, 5, 1), 16, "199980 rows times kernel rows are more than it lists"),
