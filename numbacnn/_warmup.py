@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import kernels
-from .kernels import _build, _cache
+from .kernels import _build
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,8 +52,7 @@ def warm_up(processes: int, on_done: Callable[[Task], None] | None = None) -> Wa
     from concurrent.futures import ProcessPoolExecutor, as_completed
 
     todo = tasks()
-    files_before = _cache.info().files
-    failed = []
+    compiled, failed = 0, []
     # Not fork: a copy of a process that has threads may deadlock.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=processes, mp_context=context) as pool:
@@ -63,16 +62,22 @@ def warm_up(processes: int, on_done: Callable[[Task], None] | None = None) -> Wa
                 task = futures[future]
                 if (error := future.exception()) is not None:
                     failed.append((task, str(error).strip().partition("\n")[0] or type(error).__name__))
+                else:
+                    compiled += future.result()
                 if on_done is not None:
                     on_done(task)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return WarmUp(len(todo), _cache.info().files - files_before, failed)
+    return WarmUp(len(todo), compiled, failed)
 
 
-def _load(task: Task) -> None:
-    _kernels()[task.kernel, task.occurrence].load(task.binding)
+def _load(task: Task) -> int:
+    """Load a kernel; 1 if it was compiled for that, 0 if the cache held it."""
+    kernel = _kernels()[task.kernel, task.occurrence]
+    before = kernel.compilations
+    kernel.load(task.binding)
+    return kernel.compilations - before
 
 
 def _kernels() -> dict[tuple[str, int], _build.Kernel]:

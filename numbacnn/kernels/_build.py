@@ -130,6 +130,7 @@ class Kernel:
         ]
         self._variants: dict[Any, _Variant] = {}
         self._entries: dict[tuple[str, ...], int] = {}
+        self.compilations = 0  # so far, in this process
         _registry.append(self)
 
     @property
@@ -186,6 +187,7 @@ class Kernel:
 
     def compile(self, key: tuple[str, ...]) -> bytes:
         """The object file that defines this kernel's entry point for the dtypes `key`."""
+        self.compilations += 1
         machine, module = self._module(key)
         return machine.emit_object(module)
 
