@@ -2,7 +2,7 @@ import pytest
 
 
 def pytest_configure(config):
-    # Cases of the shared table leave border samples unread on purpose; test_geometry.py covers the warning.
+    # Cases of the shared table leave border samples unread on purpose; test_geometry_warnings.py covers the warning.
     config.addinivalue_line("filterwarnings", "ignore::numbacnn.errors.PaddingWarning")
 
 

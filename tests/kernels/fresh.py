@@ -14,6 +14,11 @@ from numbacnn.kernels.pointer import cast, first
 
 ROOT = Path(__file__).parents[2]
 BLOCKS, STEP = 300, 2000
+BEGIN = """
+import os, sys, threading
+from numbacnn.kernels import _launch
+from tests.kernels.fresh import work
+"""  # how the code of such a process begins
 
 
 @kernel

@@ -1,16 +1,15 @@
+"""Validation, sizes and lifting of convolutions and pools: against counting windows."""
+
 import itertools
 import math
-import warnings
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numbacnn.errors import OptionError, PaddingWarning, ShapeError
-from numbacnn.ops import geometry, padding
-from numbacnn.ops._pool_geometry import _pool_geometry
-from numbacnn.ops.complexity import factored_channels, receptive_field, separable_parameter_ratio
+from numbacnn.errors import OptionError, ShapeError
+from numbacnn.ops import padding
 from numbacnn.ops.geometry import (
     collapse,
     conv_geometry,
@@ -20,35 +19,7 @@ from numbacnn.ops.geometry import (
     source_index,
 )
 from tests import naive
-
-NAMES = ("valid", "same", "same_lower", "same_size", "causal")
-axis_sizes = st.tuples(
-    st.integers(1, 20), st.integers(1, 5), st.integers(1, 4), st.integers(1, 3)
-)  # input, kernel, stride, dilation
-
-
-@st.composite
-def conv_problems(draw):
-    """Sizes, kernels, strides and dilations of 1 to 3 axes, and padding in any form."""
-    axes = draw(st.lists(axis_sizes, min_size=1, max_size=3))
-    amount = st.integers(0, 6)
-    rank = len(axes)
-    form = draw(
-        st.one_of(
-            amount,
-            st.sampled_from(NAMES),
-            st.tuples(*[st.one_of(amount, st.tuples(amount, amount))] * rank),
-        )
-    )
-    return *(tuple(axis[i] for axis in axes) for i in range(4)), form
-
-
-@pytest.fixture(autouse=True)
-def _fresh_warnings():
-    """A cached geometry does not warn again."""
-    geometry._conv_geometry.cache_clear()
-    _pool_geometry.cache_clear()
-
+from tests.ops.strategies import axis_sizes, conv_problems
 
 # ------------------------------------------------------------------------------------------------- against the oracle
 
@@ -352,97 +323,3 @@ def test_transposed_output_size_and_padding():
     assert shape == (1, 4, 14, 15)
     assert conv_transpose_input_shape((1, 4, 7, 8), (4, 2, 3, 3), 2, ((1, 0), 1), (1, 0)) == (1, 2, 15, 15)
     assert conv_transpose_input_shape((1, 4, 7), (4, 2, 3), padding="valid") == (1, 2, 9)
-
-
-# ------------------------------------------------------------------------------------------------------------ warnings
-
-
-def test_unread_border_samples_are_warned_of_at_the_callers_line():
-    with pytest.warns(
-        PaddingWarning, match=r"axis 3 \(W\): the last sample is never read \(size 8, .*stride 2\)"
-    ) as got:
-        conv_geometry((1, 1, 9, 8), (1, 1, 3, 3), 2)
-    assert [warning.filename for warning in got] == [__file__]
-    with pytest.warns(PaddingWarning, match="the last 2 samples are never read"):
-        pool_geometry((1, 1, 8), 3)
-
-
-@pytest.mark.parametrize(("padding", "kernel"), [("same", 2), ("same_lower", 4)])
-def test_even_kernels_with_same_padding_are_warned_of(padding, kernel):
-    with pytest.warns(PaddingWarning, match="shifts the output by half a sample"):
-        conv_geometry((1, 1, 9), (1, 1, kernel), padding=padding)
-
-
-@pytest.mark.parametrize(
-    ("size", "kernel", "options"),
-    [
-        (224, 7, {"stride": 2, "padding": 3}),  # the stem of a ResNet
-        (56, 3, {"stride": 2, "padding": 1}),
-        (56, 1, {"stride": 2}),  # its shortcut: gaps are what a stride beyond the kernel means
-        (224, 3, {"stride": 2, "padding": "same"}),
-        (9, 2, {"padding": "same", "dilation": 2}),  # spans 3 samples: no shift
-        (9, 4, {"padding": "same_size"}),
-    ],
-)
-def test_ordinary_networks_stay_silent(size, kernel, options):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        conv_geometry((1, 1, size), (1, 1, kernel), **options)
-
-
-def test_pools_with_ceil_mode_stay_silent():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        pool_geometry((1, 1, 112), 3, 2, 1)
-        pool_geometry((1, 1, 7), 2, ceil_mode=True)
-
-
-@given(axis_sizes, st.integers(0, 3), st.integers(0, 3))
-def test_warned_exactly_where_a_border_sample_is_lost(axis, low, high):
-    """Lost: read by no window, and by none of the next one's taps that would hang over the edge lie on it or before."""
-    size, kernel, stride, dilation = axis
-    span = dilation * (kernel - 1) + 1
-    count = naive.outputs(low + size + high, kernel, stride, dilation)
-    if count == 0:
-        return
-    next_window = range(count * stride - low, count * stride - low + span)
-    end = (count - 1) * stride - low + span
-    lost = [i for i in range(max(end, 0), size) if i in next_window]
-    geometry._conv_geometry.cache_clear()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        conv_geometry((1, 1, size), (1, 1, kernel), stride, ((low, high),), dilation)
-    assert bool(caught) == bool(lost)
-
-
-# ---------------------------------------------------------------------------------------------------------- complexity
-
-
-@given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 3)), min_size=1, max_size=4))
-def test_receptive_field_by_tracing_back(layers):
-    first, last = 0, 0
-    for kernel, stride, dilation in reversed(layers):
-        first, last = first * stride, last * stride + dilation * (kernel - 1)
-    field = receptive_field(layers, rank=1)
-    assert field.size == (last - first + 1,)
-    assert field.jump == (math.prod(stride for _, stride, _ in layers),)
-
-
-def test_receptive_field_per_axis():
-    field = receptive_field([((3, 1), 1, (2, 1)), (2, (2, 1)), ((1, 3),)])
-    assert field == ((6, 4), (2, 1))
-
-
-def test_separable_ratio_counts_both_halves():
-    dense = conv_geometry((1, 32, 8, 8), (64, 32, 3, 3)).params(bias=False)
-    depthwise = conv_geometry((1, 32, 8, 8), (32, 1, 3, 3), groups=32).params(bias=False)
-    pointwise = conv_geometry((1, 32, 8, 8), (64, 32, 1, 1)).params(bias=False)
-    assert separable_parameter_ratio(64, 3) == pytest.approx((depthwise + pointwise) / dense)
-    assert separable_parameter_ratio(8, (3, 3, 3)) == pytest.approx(1 / 8 + 1 / 27)
-
-
-@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 5), st.integers(1, 5))
-def test_factored_channels_spend_no_more_than_the_whole(c_in, c_out, t, d):
-    mid = factored_channels(c_in, c_out, t, d)
-    whole = c_in * c_out * t * d * d
-    assert mid * (c_in * d * d + c_out * t) <= whole < (mid + 1) * (c_in * d * d + c_out * t)
