@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from ._build import intrinsic
-from .tile_emitter import TileEmitter, choose, loop
+from .emitter import Emitter
+from .value import Value
 
 PART_BYTES = 16
 LINE_BYTES = 64
@@ -25,14 +26,14 @@ class ColumnReader:
     """
 
     def __init__(
-        self, e: TileEmitter, firsts: list[Any], offsets: list[Any], apart: Any, ahead: Any = None, pace: Any = None
+        self, e: Emitter, firsts: list[Any], offsets: list[Any], apart: Any, ahead: Any = None, pace: Any = None
     ) -> None:
         self.e, self.firsts, self.offsets, self.apart = e, firsts, offsets, apart
-        self.ahead = e.constant(AHEAD_BYTES // e.itemsize) if ahead is None else ahead
-        self.pace = e.constant(1) if pace is None else pace
+        self.ahead = e.i64(AHEAD_BYTES // e.itemsize) if ahead is None else ahead
+        self.pace = e.i64(1) if pace is None else pace
         self.step = PART_BYTES // e.itemsize  # columns that one reading yields
 
-    def read(self, place: Any, vector: int = 0) -> list[Any]:
+    def read(self, place: Any, vector: int = 0) -> list[Value]:
         """`step` vectors: the columns from element `place` of the rows of a vector on."""
         e, step = self.e, self.step
         part = e.ir.VectorType(e.scalar, step)
@@ -43,16 +44,16 @@ class ColumnReader:
         for _ in range(step.bit_length() - 1):
             pairs = list(zip(vectors[: step // 2], vectors[step // 2 :], strict=True))
             vectors = [e.builder.shuffle_vector(a, b, order) for a, b in pairs for order in (low, high)]
-        return vectors
+        return [Value(e.builder, vector) for vector in vectors]
 
-    def one(self, place: Any, vector: int = 0) -> Any:
+    def one(self, place: Any, vector: int = 0) -> Value:
         """The column at element `place`."""
         e = self.e
         column = e.ir.Constant(e.vector, e.ir.Undefined)
         for i, row in enumerate(self._rows_at(place, vector)):
             element = e.builder.load(row, align=e.itemsize)
             column = e.builder.insert_element(column, element, e.ir.Constant(e.i32, i))
-        return column
+        return Value(e.builder, column)
 
     def _rows_at(self, place: Any, vector: int) -> list[Any]:
         first = self.e.at(self.firsts[vector], place)
@@ -73,19 +74,19 @@ class ColumnReader:
         A cache line of each row is used up before the next: the rows may share few places of the cache.
         """
         e, builder = self.e, self.e.builder
-        step, readings = e.constant(self.step), LINE_BYTES // PART_BYTES
+        step, readings = e.i64(self.step), LINE_BYTES // PART_BYTES
         parts = builder.sdiv(count, step)
 
         def part(m, values):
             k = builder.mul(m, step)
-            with builder.if_then(builder.icmp_signed("==", builder.and_(m, e.constant(readings - 1)), e.constant(0))):
+            with builder.if_then(builder.icmp_signed("==", builder.and_(m, e.i64(readings - 1)), e.i64(0))):
                 self._prefetch(k)
             return several(k, values)
 
-        values = loop(e, "parts", parts, values, part)
+        values = e.carry(parts, values, part)
         done = builder.mul(parts, step)
         left = builder.sub(count, done)
-        return loop(e, "single", left, values, lambda n, v: single(builder.add(done, n), v))
+        return e.carry(left, values, lambda n, v: single(builder.add(done, n), v))
 
     def _join(self, parts: list[Any]) -> Any:
         while len(parts) > 1:
@@ -113,15 +114,15 @@ def pack_columns(typingctx, source, row, columns, packed, packed_row):
 
     def codegen(context, builder, signature, args):
         source, row, columns, packed, packed_row = args
-        e = TileEmitter(builder, signature.args[0].dtype)
-        group = ColumnReader(e, [source], [builder.mul(row, e.constant(i)) for i in range(e.lanes)], row)
+        e = Emitter(context, builder, signature.args[0].dtype)
+        group = ColumnReader(e, [source], [builder.mul(row, e.i64(i)) for i in range(e.lanes)], row)
 
         def put(k, column):
             e.store(column, e.at(packed, builder.mul(k, packed_row)))
 
         def several(k, _):
             for i, column in enumerate(group.read(k)):
-                put(builder.add(k, e.constant(i)), column)
+                put(builder.add(k, e.i64(i)), column)
             return []
 
         def single(k, _):
@@ -147,29 +148,29 @@ def columns_dot(typingctx, x, w, row, count, start, out, valid):
 
     def codegen(context, builder, signature, args):
         x, w, row, count, start, out, valid = args
-        e = TileEmitter(builder, signature.args[0].dtype)
-        last = builder.sub(valid, e.constant(1))  # rows that do not exist are the last one again
-        numbers = [e.constant(i) for i in range(e.lanes)]
+        e = Emitter(context, builder, signature.args[0].dtype)
+        last = builder.sub(valid, e.i64(1))  # rows that do not exist are the last one again
+        numbers = [e.i64(i) for i in range(e.lanes)]
         numbers = [builder.select(builder.icmp_signed("<", i, last), i, last) for i in numbers]
         columns = ColumnReader(e, [w], [builder.mul(row, i) for i in numbers], row)
 
         def add(k, column, total):
-            return e.multiply_add(e.broadcast(builder.load(e.at(x, k), align=e.itemsize)), column, total)
+            return e.broadcast(e.at(x, k)).fma(column, total)
 
         def several(k, totals):
             (total,) = totals
             for i, column in enumerate(columns.read(k)):
-                total = add(builder.add(k, e.constant(i)), column, total)
+                total = add(builder.add(k, e.i64(i)), column, total)
             return [total]
 
         sums = columns.walk(count, [e.load(start)], several, lambda k, totals: [add(k, columns.one(k), totals[0])])
 
         def put(mask):
-            e.store(sums[0], out, mask)
+            e.store(sums[0], out, mask=mask)
             return []
 
-        full = builder.icmp_signed(">=", valid, e.constant(e.lanes))
-        choose(e, "store", full, lambda: put(None), lambda: put(e.mask(valid, 0)))
+        full = builder.icmp_signed(">=", valid, e.i64(e.lanes))
+        e.either(full, lambda: put(None), lambda: put(e.mask(valid)))
         return context.get_dummy_value()
 
     return types.void(x, w, i64, i64, start, out, i64), codegen

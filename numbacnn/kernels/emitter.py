@@ -1,4 +1,10 @@
-"""Emitting LLVM's vector IR: what the register tiles of depthwise convolution are written with."""
+"""Emitting LLVM's vector IR: what register tiles are written with.
+
+What a tile sums up goes through loops and branches in one of two ways. `Emitter.carry` and `Emitter.either` hand it
+on as lists of Values: what the loop of a matrix product needs, whose body is one straight piece of code. Where pieces
+of code jump around the sums (`Emitter.choose`, `Emitter.each`), a sum is an `Emitter.variable`, and `Emitter.loop` a
+plain loop. Both become registers.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +12,13 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .simd import Value, vector_class
+from .simd import vector_class
+from .value import Value
 
 
-def _no_unrolling(module: Any) -> Any:
-    """Metadata that says so; by LLVM's rule a loop's metadata names itself first."""
-    loop = module.add_metadata(
-        [module.add_metadata(["llvm.loop.unroll.disable"]), module.add_metadata([str(len(module.metadata))])]
-    )
+def _unrolling(module: Any, *wish: Any) -> Any:
+    """A loop's metadata that says how it is unrolled; by LLVM's rule it names itself first."""
+    loop = module.add_metadata([module.add_metadata(list(wish)), module.add_metadata([str(len(module.metadata))])])
     loop.operands = (loop, *loop.operands[:1])
     return loop
 
@@ -26,13 +31,14 @@ class Emitter:
 
         from ._target import target
 
-        self.builder = builder
+        self.ir, self.builder = ir, builder
         self.itemsize = element.bitwidth // 8
         self.lanes = target().lanes(self.itemsize)
         self.vector = context.get_value_type(vector_class()(element, self.lanes))
-        self.pointer = context.get_value_type(element).as_pointer()
+        self.scalar = context.get_value_type(element)
+        self.pointer = self.scalar.as_pointer()
         self.zero = Value(builder, ir.Constant(self.vector, None))
-        self.i64 = ir.IntType(64)
+        self.i32, self.i64 = ir.IntType(32), ir.IntType(64)
 
     def times(self, value: Any, factor: int) -> Any:
         return self.builder.mul(value, self.i64(factor))
@@ -40,18 +46,48 @@ class Emitter:
     def at(self, pointer: Any, index: Any) -> Any:
         return self.builder.gep(pointer, [self.i64(index) if isinstance(index, int) else index])
 
-    def load(self, pointer: Any, vector: int = 0) -> Value:
-        """Vector number `vector` from `pointer` on."""
+    def load(self, pointer: Any, vector: int = 0, mask: Any = None) -> Value:
+        """Vector number `vector` from `pointer` on; zeros where `mask` is false, whose memory is not touched."""
         place = self.builder.bitcast(self.at(pointer, vector * self.lanes), self.vector.as_pointer())
-        return Value(self.builder, self.builder.load(place, align=self.itemsize))
+        if mask is None:
+            return Value(self.builder, self.builder.load(place, align=self.itemsize))
+        arguments = [place, self.i32(self.itemsize), mask, self.zero.llvm]
+        return Value(self.builder, self.call(f"llvm.masked.load.{self.zero.suffix}.p0", self.vector, arguments))
+
+    def element(self, pointer: Any) -> Value:
+        return Value(self.builder, self.builder.load(pointer, align=self.itemsize))
 
     def broadcast(self, pointer: Any) -> Value:
         """The element at `pointer`, in all lanes."""
-        return Value(self.builder, self.builder.load(pointer, align=self.itemsize)).broadcast(self.lanes)
+        return self.element(pointer).broadcast(self.lanes)
 
-    def store(self, value: Value, pointer: Any, vector: int = 0) -> None:
+    def store_element(self, value: Value, pointer: Any) -> None:
+        self.builder.store(value.llvm, pointer, align=self.itemsize)
+
+    def store(self, value: Value, pointer: Any, vector: int = 0, mask: Any = None) -> None:
         place = self.builder.bitcast(self.at(pointer, vector * self.lanes), self.vector.as_pointer())
-        self.builder.store(value.llvm, place, align=self.itemsize)
+        if mask is None:
+            self.builder.store(value.llvm, place, align=self.itemsize)
+            return
+        arguments = [value.llvm, place, self.i32(self.itemsize), mask]
+        self.call(f"llvm.masked.store.{self.zero.suffix}.p0", self.ir.VoidType(), arguments)
+
+    def mask(self, lanes: Any, vector: int = 0) -> Any:
+        """True in the lanes of vector number `vector` that lie below `lanes`."""
+        wide = self.ir.VectorType(self.i64, self.lanes)
+        numbers = self.ir.Constant(wide, [self.i64(vector * self.lanes + i) for i in range(self.lanes)])
+        return self.builder.icmp_signed("<", numbers, Value(self.builder, lanes).broadcast(self.lanes).llvm)
+
+    def call(self, name: str, result: Any, arguments: list[Any]) -> Any:
+        """LLVM's intrinsic `name`."""
+        from numba.core import cgutils
+
+        function_type = self.ir.FunctionType(result, [a.type for a in arguments])
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, function_type, name), arguments)
+
+    def keep_order(self) -> None:
+        """Load nothing in advance beyond this place, as LLVM may do until registers spill. Emits no instruction."""
+        self.builder.fence("seq_cst", targetscope="singlethread")
 
     def slot(self, table: Any, index: Any, kind: Any = None) -> Any:
         """What a table keeps at `index`: an integer, or a pointer of the type `kind`."""
@@ -72,8 +108,52 @@ class Emitter:
         builder.position_at_end(body)
         yield index
         index.add_incoming(builder.add(index, self.i64(1)), builder.block)
-        builder.branch(head).set_metadata("llvm.loop", _no_unrolling(builder.module))
+        builder.branch(head).set_metadata("llvm.loop", _unrolling(builder.module, "llvm.loop.unroll.disable"))
         builder.position_at_end(done)
+
+    def carry(self, count: Any, values: list[Any], body: Callable[[Any, list[Any]], list[Any]], unroll: int = 1) -> Any:
+        """``for index in range(count): values = body(index, values)``; `count` may be zero.
+
+        Values, or LLVM's own integers; the loop is written out `unroll` times.
+        """
+        builder = self.builder
+        head, inside, done = (builder.append_basic_block(name) for name in ("carry", "body", "done"))
+        before = builder.block
+        builder.branch(head)
+        builder.position_at_end(head)
+        index, *carried = (builder.phi(kind) for kind in (self.i64, *(_llvm(value).type for value in values)))
+        for phi, value in zip((index, *carried), (self.i64(0), *values), strict=True):
+            phi.add_incoming(_llvm(value), before)
+        builder.cbranch(builder.icmp_signed("<", index, count), inside, done)
+        builder.position_at_end(inside)
+        here = [_like(value, phi) for value, phi in zip(values, carried, strict=True)]
+        after = body(index, here)
+        for phi, value in zip((index, *carried), (builder.add(index, self.i64(1)), *after), strict=True):
+            phi.add_incoming(_llvm(value), builder.block)
+        back = builder.branch(head)
+        if unroll > 1:
+            back.set_metadata("llvm.loop", _unrolling(builder.module, "llvm.loop.unroll.count", self.i32(unroll)))
+        builder.position_at_end(done)
+        return here
+
+    def either(self, condition: Any, yes: Callable[[], list[Value]], no: Callable[[], list[Value]]) -> list[Value]:
+        """``yes() if condition else no()``."""
+        builder = self.builder
+        then, other, done = (builder.append_basic_block(name) for name in ("yes", "no", "either"))
+        builder.cbranch(condition, then, other)
+        ends = []
+        for block, make in ((then, yes), (other, no)):
+            builder.position_at_end(block)
+            ends.append((make(), builder.block))
+            builder.branch(done)
+        builder.position_at_end(done)
+        chosen = []
+        for both in zip(*(values for values, _ in ends), strict=True):
+            phi = builder.phi(both[0].llvm.type)
+            for value, (_, block) in zip(both, ends, strict=True):
+                phi.add_incoming(value.llvm, block)
+            chosen.append(Value(builder, phi))
+        return chosen
 
     def choose(self, value: Any, cases: tuple[int, ...], emit: Callable[[int], None]) -> None:
         """``emit(case)`` for the case that `value` equals, the last one if it equals none."""
@@ -122,3 +202,11 @@ class Emitter:
 
     def accumulate(self, place: Any, a: Value, b: Value) -> None:
         self.builder.store(a.fma(b, self.value(place)).llvm, place)
+
+
+def _llvm(value: Any) -> Any:
+    return value.llvm if isinstance(value, Value) else value
+
+
+def _like(value: Any, llvm: Any) -> Any:
+    return Value(value.builder, llvm) if isinstance(value, Value) else llvm

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._build import inlined, intrinsic
-from .tile_emitter import TileEmitter, loop
+from .emitter import Emitter
 
 GROUP_ROWS = 4  # output channels of a tile
 GROUP_TAPS = 3  # taps of a tile, at most
@@ -28,25 +28,25 @@ def _group_tile(taps: int) -> Any:
 
         def codegen(context, builder, signature, args):
             pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row = args
-            e = TileEmitter(builder, signature.args[4].dtype)
-            tables = [e.at(pointers, builder.mul(step, e.constant(t))) for t in range(taps)]
+            e = Emitter(context, builder, signature.args[4].dtype)
+            tables = [e.at(pointers, builder.mul(step, e.i64(t))) for t in range(taps)]
             places = []
             for t in range(taps):
                 for c in range(GROUP_ROWS):
-                    row = builder.mul(out_row, e.constant(c))
-                    places.append(e.at(out, builder.add(builder.mul(out_tap, e.constant(t)), row)))
+                    row = builder.mul(out_row, e.i64(c))
+                    places.append(e.at(out, builder.add(builder.mul(out_tap, e.i64(t)), row)))
 
             def position(p, sums):
-                x = [e.load(e.at(e.slot(table, p), x_offset)) for table in tables]
+                x = [e.load(e.at(e.slot(table, p, e.pointer), x_offset)) for table in tables]
                 y_row = e.at(y, builder.mul(p, y_stride))
                 new = list(sums)
                 for c in range(GROUP_ROWS):
-                    gradient = e.broadcast(builder.load(e.at(y_row, c), align=e.itemsize))
+                    gradient = e.broadcast(e.at(y_row, c))
                     for t in range(taps):
-                        new[t * GROUP_ROWS + c] = e.multiply_add(gradient, x[t], sums[t * GROUP_ROWS + c])
+                        new[t * GROUP_ROWS + c] = gradient.fma(x[t], sums[t * GROUP_ROWS + c])
                 return new
 
-            sums = loop(e, "positions", count, [e.load(place) for place in places], position)
+            sums = e.carry(count, [e.load(place) for place in places], position)
             for total, place in zip(sums, places, strict=True):
                 e.store(total, place)
             return context.get_dummy_value()

@@ -17,9 +17,10 @@ from __future__ import annotations
 from typing import Any
 
 from ._build import device, intrinsic
+from .emitter import Emitter
 from .pointer import offset, prefetch_read
 from .tile import MAX_ROWS
-from .tile_emitter import TileEmitter, add_products, load_rows, loop, store_rows
+from .tile_steps import add_products, load_rows, store_rows
 
 LINE_ELEMENTS = 8  # float64 values of a cache line; asking twice for one of float32 values costs nothing
 
@@ -34,20 +35,20 @@ def _offset_gemm_tile(rows: int, vectors: int) -> Any:
 
         def codegen(context, builder, signature, args):
             table, valid, offsets, count, w, w_width, bias, out, out_stride, lanes = args
-            e = TileEmitter(builder, signature.args[4].dtype)
-            last = builder.sub(valid, e.constant(1))
-            numbers = [e.constant(0)]
+            e = Emitter(context, builder, signature.args[4].dtype)
+            last = builder.sub(valid, e.i64(1))
+            numbers = [e.i64(0)]
             for i in range(1, rows):
-                exists = builder.icmp_signed("<", e.constant(i), valid)
-                numbers.append(builder.select(exists, e.constant(i), last))
-            x = [e.slot(table, number) for number in numbers]
+                exists = builder.icmp_signed("<", e.i64(i), valid)
+                numbers.append(builder.select(exists, e.i64(i), last))
+            x = [e.slot(table, number, e.pointer) for number in numbers]
 
             def step(k, sums):
                 at = builder.load(e.at(offsets, k))
                 return add_products(e, [(e.at(row, at),) for row in x], e.at(w, builder.mul(k, w_width)), sums)
 
             start = load_rows(e, [bias], vectors) * rows
-            sums = loop(e, "offsets", count, start, step)
+            sums = e.carry(count, start, step)
             out_rows = [e.at(out, builder.mul(out_stride, number)) for number in numbers]
             store_rows(e, sums, out_rows, lanes)
             return context.get_dummy_value()
@@ -67,29 +68,29 @@ def _offset_outer_tile(rows: int, vectors: int) -> Any:
 
         def codegen(context, builder, signature, args):
             table, count, offsets, y, y_stride, out, out_stride = args
-            e = TileEmitter(builder, signature.args[3].dtype)
-            out_rows = [e.at(out, builder.mul(out_stride, e.constant(i))) for i in range(rows)]
+            e = Emitter(context, builder, signature.args[3].dtype)
+            out_rows = [e.at(out, builder.mul(out_stride, e.i64(i))) for i in range(rows)]
             places = [builder.load(e.at(offsets, i)) for i in range(rows)]
 
             def position(p, sums):
-                x = e.slot(table, p)
+                x = e.slot(table, p, e.pointer)
                 return add_products(e, [(e.at(x, place),) for place in places], e.at(y, builder.mul(p, y_stride)), sums)
 
             start = load_rows(e, out_rows, vectors)
             if vectors > 1:
-                sums = loop(e, "positions", count, start, position)
+                sums = e.carry(count, start, position)
             else:  # too few chains to keep the multiply-adders busy: two sets, of the even and the odd positions
-                pairs = builder.lshr(count, e.constant(1))
-                even = builder.shl(pairs, e.constant(1))
+                pairs = builder.lshr(count, e.i64(1))
+                even = builder.shl(pairs, e.i64(1))
 
                 def pair(q, sums):
-                    p = builder.shl(q, e.constant(1))
-                    return position(p, sums[:rows]) + position(builder.add(p, e.constant(1)), sums[rows:])
+                    p = builder.shl(q, e.i64(1))
+                    return position(p, sums[:rows]) + position(builder.add(p, e.i64(1)), sums[rows:])
 
-                sums = loop(e, "pairs", pairs, start + [e.zero] * rows, pair)
-                sums = [builder.fadd(a, b) for a, b in zip(sums[:rows], sums[rows:], strict=True)]
+                sums = e.carry(pairs, start + [e.zero] * rows, pair)
+                sums = [a + b for a, b in zip(sums[:rows], sums[rows:], strict=True)]
                 last = builder.sub(count, even)
-                sums = loop(e, "last", last, sums, lambda i, sums: position(builder.add(even, i), sums))
+                sums = e.carry(last, sums, lambda i, sums: position(builder.add(even, i), sums))
             store_rows(e, sums, out_rows)
             return context.get_dummy_value()
 

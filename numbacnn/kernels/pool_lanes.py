@@ -11,7 +11,8 @@ said by a *spread*, of one of two types, so that a kernel contains the code of i
 from __future__ import annotations
 
 from ._build import intrinsic
-from .simd import Value, _first_lanes, _natural_vector, vector_class
+from .simd import _first_lanes, _natural_vector, vector_class
+from .value import Value
 
 
 def _vector(element, like):

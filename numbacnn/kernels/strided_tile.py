@@ -22,8 +22,9 @@ from typing import Any
 
 from ._build import inlined, intrinsic
 from .columns import LINE_BYTES, ColumnReader
+from .emitter import Emitter
 from .tile import MAX_ROWS, UNROLL, VECTORS
-from .tile_emitter import TileEmitter, add_products, choose, load_rows, loop, store_rows
+from .tile_steps import add_products, load_rows, store_rows
 
 FEWEST_ROWS = 4  # of a tile of two vectors or three; with fewer, the last is computed again
 WIDE_ROWS, WIDE_VECTORS = 4, 3  # twelve chains as well, and as many registers
@@ -45,17 +46,15 @@ def _strided_tile(rows: int, vectors: int) -> Any:
 
         def codegen(context, builder, signature, args):
             valid, x, x_step, run, w, w_step, out, out_step, start, held, lanes = args
-            e = TileEmitter(builder, signature.args[1].dtype)
-            numbers = [e.constant(i) for i in range(rows)]
+            e = Emitter(context, builder, signature.args[1].dtype)
+            numbers = [e.i64(i) for i in range(rows)]
             if rows == FEWEST_ROWS:
-                last = builder.sub(valid, e.constant(1))
+                last = builder.sub(valid, e.i64(1))
                 numbers = [builder.select(builder.icmp_signed("<", i, last), i, last) for i in numbers]
             x_rows = [e.at(x, builder.mul(x_step, i)) for i in numbers]
             out_rows = [e.at(out, builder.mul(out_step, i)) for i in numbers]
-            sums = choose(
-                e,
-                "start",
-                builder.icmp_signed("!=", held, e.constant(0)),
+            sums = e.either(
+                builder.icmp_signed("!=", held, e.i64(0)),
                 # Beyond the last lane `out` belongs to another row, another thread, or nobody.
                 lambda: load_rows(e, out_rows, vectors, lanes),
                 lambda: load_rows(e, [start], vectors) * rows,
@@ -64,7 +63,7 @@ def _strided_tile(rows: int, vectors: int) -> Any:
             def step(k, sums):
                 return add_products(e, [(e.at(row, k),) for row in x_rows], e.at(w, builder.mul(k, w_step)), sums)
 
-            sums = loop(e, "run", run, sums, step, UNROLL if rows * vectors > 8 else 1)
+            sums = e.carry(run, sums, step, UNROLL if rows * vectors > 8 else 1)
             store_rows(e, sums, out_rows, lanes)
             return context.get_dummy_value()
 
@@ -83,55 +82,53 @@ def _columns_tile(columns: int, vectors: int) -> Any:
 
         def codegen(context, builder, signature, args):
             x, x_step, run, ahead, w, start, out, out_row, out_lane = args
-            e = TileEmitter(builder, signature.args[0].dtype)
-            offsets = [builder.mul(x_step, e.constant(i)) for i in range(e.lanes)]
-            firsts = [e.at(x, builder.mul(x_step, e.constant(v * e.lanes))) for v in range(vectors)]
+            e = Emitter(context, builder, signature.args[0].dtype)
+            offsets = [builder.mul(x_step, e.i64(i)) for i in range(e.lanes)]
+            firsts = [e.at(x, builder.mul(x_step, e.i64(v * e.lanes))) for v in range(vectors)]
             # Rows of a tile to come that lie one after the other are asked for line by line, as memory likes it best.
-            rows = e.constant(vectors * e.lanes)
+            rows = e.i64(vectors * e.lanes)
             whole = builder.icmp_signed(">=", ahead, builder.mul(x_step, rows))
             in_order = builder.and_(builder.icmp_signed("==", x_step, run), whole)
-            apart = builder.select(in_order, e.constant(LINE_BYTES // e.itemsize), x_step)
-            pace = builder.select(in_order, rows, e.constant(1))
+            apart = builder.select(in_order, e.i64(LINE_BYTES // e.itemsize), x_step)
+            pace = builder.select(in_order, rows, e.i64(1))
             reader = ColumnReader(e, firsts, offsets, apart, ahead, pace)
             places = [(v, j) for v in range(vectors) for j in range(columns)]
 
             def add(k, sums, read):
                 new = []
-                weights = e.at(w, builder.mul(k, e.constant(columns)))
+                weights = e.at(w, builder.mul(k, e.i64(columns)))
                 for v in range(vectors):
                     mine = sums[v * columns : (v + 1) * columns]
                     for c, column in enumerate(read(k, v)):
                         for j in range(columns):
-                            weight = builder.load(e.at(weights, c * columns + j), align=e.itemsize)
-                            mine[j] = e.multiply_add(e.broadcast(weight), column, mine[j])
+                            mine[j] = e.broadcast(e.at(weights, c * columns + j)).fma(column, mine[j])
                     new += mine
                     if v + 1 < vectors:
                         e.keep_order()  # lest weights are kept for the next vector, for which there is no register
                 return new
 
-            sums = [e.load(e.at(start, (j * vectors + v) * e.lanes)) for v, j in places]
+            sums = [e.load(start, j * vectors + v) for v, j in places]
             sums = reader.walk(
                 run,
                 sums,
                 lambda k, sums: add(k, sums, reader.read),
                 lambda k, sums: add(k, sums, lambda k, v: [reader.one(k, v)]),
             )
-            columns_out = [e.at(out, builder.mul(out_lane, e.constant(j))) for j in range(columns)]
+            columns_out = [e.at(out, builder.mul(out_lane, e.i64(j))) for j in range(columns)]
 
             def store_vectors():
                 for total, (v, j) in zip(sums, places, strict=True):
-                    e.store(total, e.at(columns_out[j], v * e.lanes))
+                    e.store(total, columns_out[j], v)
                 return []
 
             def store_elements():
                 for total, (v, j) in zip(sums, places, strict=True):
                     for i in range(e.lanes):
-                        row = builder.mul(out_row, e.constant(v * e.lanes + i))
-                        element = builder.extract_element(total, e.ir.Constant(e.i32, i))
-                        builder.store(element, e.at(columns_out[j], row), align=e.itemsize)
+                        row = builder.mul(out_row, e.i64(v * e.lanes + i))
+                        e.store_element(total.lane(i), e.at(columns_out[j], row))
                 return []
 
-            choose(e, "store", builder.icmp_signed("==", out_row, e.constant(1)), store_vectors, store_elements)
+            e.either(builder.icmp_signed("==", out_row, e.i64(1)), store_vectors, store_elements)
             return context.get_dummy_value()
 
         return types.void(x, i64, i64, i64, w, start, out, i64, i64), codegen
@@ -149,20 +146,20 @@ def _streamed_tile(run: int) -> Any:
 
         def codegen(context, builder, signature, args):
             rows, x, x_step, w, w_step, out, out_step, start = args
-            e = TileEmitter(builder, signature.args[1].dtype)
-            weights = load_rows(e, [e.at(w, builder.mul(w_step, e.constant(k))) for k in range(run)], VECTORS)
+            e = Emitter(context, builder, signature.args[1].dtype)
+            weights = load_rows(e, [e.at(w, builder.mul(w_step, e.i64(k))) for k in range(run)], VECTORS)
             first = load_rows(e, [start], VECTORS)
 
             def row(i, _):
                 source, target = e.at(x, builder.mul(i, x_step)), e.at(out, builder.mul(i, out_step))
                 sums = first
                 for k in range(run):
-                    value = e.broadcast(builder.load(e.at(source, k), align=e.itemsize))
-                    sums = [e.multiply_add(value, weights[k * VECTORS + j], sums[j]) for j in range(VECTORS)]
+                    value = e.broadcast(e.at(source, k))
+                    sums = [value.fma(weights[k * VECTORS + j], sums[j]) for j in range(VECTORS)]
                 store_rows(e, sums, [target])
                 return []
 
-            loop(e, "rows", rows, [], row, UNROLL)
+            e.carry(rows, [], row, UNROLL)
             return context.get_dummy_value()
 
         return types.void(i64, x, i64, w, i64, x, i64, start), codegen

@@ -10,7 +10,7 @@ from typing import Any
 
 from ._build import intrinsic
 from .emitter import Emitter
-from .simd import Value
+from .value import Value
 
 WEIGHT_TAPS = 6
 FEW_POINTS = 8  # as many positions stay in registers beside their sums

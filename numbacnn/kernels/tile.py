@@ -18,11 +18,13 @@ ceil(n / 6) tiles. The indirect tile stops at 4 rows (a caller with fewer repeat
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 from ._build import inlined, intrinsic
 from ._target import target
-from .tile_emitter import TileEmitter, add_products, choose, load_rows, loop, store_rows
+from .emitter import Emitter
+from .tile_steps import add_products, load_rows, store_rows
 
 VECTORS = 2
 MAX_ROWS = 6
@@ -47,31 +49,29 @@ def _gemm_tile(rows: int, vectors: int, paired: bool = False) -> Any:
 
         def codegen(context, builder, signature, args):
             table, taps, x_offset, pair, run, w_offset, w_width, out_offset, bias, accumulate, lanes = args
-            e = TileEmitter(builder, signature.args[8].dtype)
-            out = [e.at(e.slot(table, i), out_offset) for i in range(rows)]
-            start = choose(
-                e,
-                "start",
-                builder.icmp_signed("!=", accumulate, e.constant(0)),
+            e = Emitter(context, builder, signature.args[8].dtype)
+            out = [e.at(e.slot(table, i, e.pointer), out_offset) for i in range(rows)]
+            start = e.either(
+                builder.icmp_signed("!=", accumulate, e.i64(0)),
                 # Beyond the last lane `out` belongs to another row, another thread, or nobody.
                 lambda: load_rows(e, out, vectors, lanes),
                 lambda: load_rows(e, [bias], vectors) * rows,
             )
 
             def tap(t, sums):
-                entry = builder.add(e.constant(rows), builder.mul(t, e.constant(rows + 1)))
-                x = [e.at(e.slot(table, builder.add(entry, e.constant(i))), x_offset) for i in range(rows)]
-                w = e.at(e.slot(table, builder.add(entry, e.constant(rows))), w_offset)
+                entry = builder.add(e.i64(rows), builder.mul(t, e.i64(rows + 1)))
+                x = [e.at(e.slot(table, builder.add(entry, e.i64(i)), e.pointer), x_offset) for i in range(rows)]
+                w = e.at(e.slot(table, builder.add(entry, e.i64(rows)), e.pointer), w_offset)
 
                 def step(k, sums):
                     *sums, other = sums  # LLVM would keep six pointers more for `k + pair` than for a count of its own
                     lefts = [tuple(e.at(row, at) for at in ((k, other) if paired else (k,))) for row in x]
                     new = add_products(e, lefts, e.at(w, builder.mul(k, w_width)), sums)
-                    return [*new, builder.add(other, e.constant(1))]
+                    return [*new, builder.add(other, e.i64(1))]
 
-                return loop(e, "run", run, [*sums, pair], step, 1 if paired else UNROLL)[:-1]
+                return e.carry(run, [*sums, pair], step, 1 if paired else UNROLL)[:-1]
 
-            sums = loop(e, "taps", taps, start, tap)
+            sums = e.carry(taps, start, tap)
             store_rows(e, sums, out, lanes)
             return context.get_dummy_value()
 
@@ -92,51 +92,46 @@ def _dot_tile(lanes: int) -> Any:
 
         def codegen(context, builder, signature, args):
             table, rows, valid, row, taps, x_offset, run, w_offset, w_stride, out_offset, bias, accumulate = args
-            e = TileEmitter(builder, signature.args[10].dtype)
-            one = e.constant(1)
+            e = Emitter(context, builder, signature.args[10].dtype)
+            one = e.i64(1)
             next_row = builder.add(row, one)  # a lone last row is computed twice
             pair = [row, builder.select(builder.icmp_signed("<", next_row, valid), next_row, row)]
-            width, step = e.constant(e.lanes), builder.add(rows, one)
+            width, step = e.i64(e.lanes), builder.add(rows, one)
 
             def tap(t, sums):
                 first = builder.add(rows, builder.mul(t, step))
-                x = [e.at(e.slot(table, builder.add(first, r)), x_offset) for r in pair]
-                w = e.at(e.slot(table, builder.add(first, rows)), w_offset)
-                w = [e.at(w, builder.mul(w_stride, e.constant(j))) for j in range(lanes)]
+                x = [e.at(e.slot(table, builder.add(first, r), e.pointer), x_offset) for r in pair]
+                w = e.at(e.slot(table, builder.add(first, rows), e.pointer), w_offset)
+                w = [e.at(w, builder.mul(w_stride, e.i64(j))) for j in range(lanes)]
 
                 def products(place, sums, mask=None):
-                    left = [e.load(e.at(p, place), mask) for p in x]
-                    right = [e.load(e.at(p, place), mask) for p in w]
-                    return [
-                        e.multiply_add(left[r], right[j], sums[r * lanes + j]) for r in range(2) for j in range(lanes)
-                    ]
+                    left = [e.load(e.at(p, place), mask=mask) for p in x]
+                    right = [e.load(e.at(p, place), mask=mask) for p in w]
+                    return [left[r].fma(right[j], sums[r * lanes + j]) for r in range(2) for j in range(lanes)]
 
                 half = len(sums) // 2  # even and odd vectors add up apart: twice the independent chains
-                pairs = builder.sdiv(run, e.constant(2 * e.lanes))
+                pairs = builder.sdiv(run, e.i64(2 * e.lanes))
 
                 def two(k, sums):
-                    place = builder.mul(k, e.constant(2 * e.lanes))
+                    place = builder.mul(k, e.i64(2 * e.lanes))
                     return products(place, sums[:half]) + products(builder.add(place, width), sums[half:])
 
-                sums = loop(e, "pairs", pairs, sums, two)
-                place = builder.mul(pairs, e.constant(2 * e.lanes))
+                sums = e.carry(pairs, sums, two)
+                place = builder.mul(pairs, e.i64(2 * e.lanes))
                 left = builder.sub(run, place)
                 even = products(place, sums[:half], e.mask(left, 0))
                 odd = products(builder.add(place, width), sums[half:], e.mask(left, 1))
                 return even + odd
 
-            sums = loop(e, "taps", taps, [e.zero] * (4 * lanes), tap)
-            sums = [builder.fadd(a, b) for a, b in zip(sums[: 2 * lanes], sums[2 * lanes :], strict=True)]
-            new = builder.icmp_signed("==", accumulate, e.constant(0))
-            rows_out = [e.at(e.slot(table, r), out_offset) for r in pair]
+            sums = e.carry(taps, [e.zero] * (4 * lanes), tap)
+            sums = [a + b for a, b in zip(sums[: 2 * lanes], sums[2 * lanes :], strict=True)]
+            new = builder.icmp_signed("==", accumulate, e.i64(0))
+            rows_out = [e.at(e.slot(table, r, e.pointer), out_offset) for r in pair]
             places = [e.at(out, j) for out in rows_out for j in range(lanes)]
             # Everything is read before anything is written: the table may name a row twice.
-            starts = [
-                builder.load(builder.select(new, e.at(bias, i % lanes), place), align=e.itemsize)
-                for i, place in enumerate(places)
-            ]
+            starts = [e.element(builder.select(new, e.at(bias, i % lanes), place)) for i, place in enumerate(places)]
             for start, total, place in zip(starts, sums, places, strict=True):
-                builder.store(builder.fadd(start, e.horizontal_sum(total)), place, align=e.itemsize)
+                e.store_element(start + total.reduce(operator.add), place)
             return context.get_dummy_value()
 
         return types.void(table, i64, i64, i64, i64, i64, i64, i64, i64, i64, bias, i64), codegen
@@ -154,11 +149,11 @@ def _outer_tile(rows: int, paired: bool) -> Any:
 
         def codegen(context, builder, signature, args):
             pointers, count, x_offset, pair, y, y_stride, out, out_stride = args
-            e = TileEmitter(builder, signature.args[4].dtype)
-            out_rows = [e.at(out, builder.mul(out_stride, e.constant(i))) for i in range(rows)]
+            e = Emitter(context, builder, signature.args[4].dtype)
+            out_rows = [e.at(out, builder.mul(out_stride, e.i64(i))) for i in range(rows)]
 
             def position(p, sums):
-                x = [e.at(e.slot(pointers, p), x_offset)]
+                x = [e.at(e.slot(pointers, p, e.pointer), x_offset)]
                 if paired:
                     x.append(e.at(x[0], pair))
                 lefts = [tuple(e.at(place, i) for place in x) for i in range(rows)]
@@ -166,7 +161,7 @@ def _outer_tile(rows: int, paired: bool) -> Any:
 
             # Twice the broadcasts of a pair leave no register free for what comes next.
             start = load_rows(e, out_rows, VECTORS)
-            sums = loop(e, "positions", count, start, position, 1 if paired else UNROLL)
+            sums = e.carry(count, start, position, 1 if paired else UNROLL)
             store_rows(e, sums, out_rows)
             return context.get_dummy_value()
 
@@ -185,23 +180,21 @@ def _copied_outer_tile(rows: int) -> Any:
 
         def codegen(context, builder, signature, args):
             x, pitch, pointers, y_offset, count, fresh, out, out_stride = args
-            e = TileEmitter(builder, signature.args[0].dtype)
-            out_rows = [e.at(out, builder.mul(out_stride, e.constant(i))) for i in range(rows)]
+            e = Emitter(context, builder, signature.args[0].dtype)
+            out_rows = [e.at(out, builder.mul(out_stride, e.i64(i))) for i in range(rows)]
 
             def position(p, sums):
                 x_row = e.at(x, builder.mul(p, pitch))
                 return add_products(
-                    e, [(e.at(x_row, i),) for i in range(rows)], e.at(e.slot(pointers, p), y_offset), sums
+                    e, [(e.at(x_row, i),) for i in range(rows)], e.at(e.slot(pointers, p, e.pointer), y_offset), sums
                 )
 
-            start = choose(
-                e,
-                "start",
-                builder.icmp_signed("!=", fresh, e.constant(0)),
+            start = e.either(
+                builder.icmp_signed("!=", fresh, e.i64(0)),
                 lambda: [e.zero] * (rows * VECTORS),
                 lambda: load_rows(e, out_rows, VECTORS),
             )
-            store_rows(e, loop(e, "positions", count, start, position, UNROLL), out_rows)
+            store_rows(e, e.carry(count, start, position, UNROLL), out_rows)
             return context.get_dummy_value()
 
         return types.void(x, i64, pointers, i64, i64, i64, out, i64), codegen

@@ -153,6 +153,12 @@ class Value:
         order = ir.Constant(ir.VectorType(i32, lanes), [ir.Constant(i32, 0)] * lanes)
         return Value(self.builder, self.builder.shuffle_vector(first, undefined, order))
 
+    def lane(self, number: int) -> Value:
+        """The scalar in a lane of this vector."""
+        from llvmlite import ir
+
+        return Value(self.builder, self.builder.extract_element(self.llvm, ir.IntType(32)(number)))
+
     def reduce(self, combine: Callable[[Value, Value], Value]) -> Value:
         """`combine` all lanes to one scalar: the upper half into the lower until one is left."""
         from llvmlite import ir
@@ -168,5 +174,5 @@ class Value:
             halves = [Value(self.builder, self.builder.shuffle_vector(value.llvm, value.llvm, m)) for m in (low, high)]
             value = combine(*halves)
             if half == 1:
-                return Value(self.builder, self.builder.extract_element(value.llvm, ir.Constant(i32, 0)))
+                return value.lane(0)
         return value

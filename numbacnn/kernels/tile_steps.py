@@ -1,0 +1,50 @@
+"""What register tiles of rows x vectors have in common: one step of their sums, and loading and storing these.
+
+A tile's sums are a list, row after row, of Values.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .emitter import Emitter
+from .value import Value
+
+
+def add_products(e: Emitter, lefts: list[tuple[Any, ...]], right: Any, sums: list[Value]) -> list[Value]:
+    """The step of a tile: each row's element times the vectors that lie at `right`.
+
+    `lefts` points to the element of each row, or to several that the vectors take in turn.
+    """
+    vectors = len(sums) // len(lefts)
+    row = [e.load(right, j) for j in range(vectors)]
+    new = []
+    for i, places in enumerate(lefts):
+        values = [e.broadcast(place) for place in places]
+        new += [values[j % len(values)].fma(row[j], sums[i * vectors + j]) for j in range(vectors)]
+        if len(places) > 1:  # so many broadcasts leave no register free for what comes next
+            e.keep_order()
+    return new
+
+
+def load_rows(e: Emitter, rows: list[Any], vectors: int, lanes: Any = None) -> list[Value]:
+    """The values at `rows`; 0 in the lanes at and beyond `lanes`, whose memory is not touched."""
+    masks = [None if lanes is None else e.mask(lanes, j) for j in range(vectors)]
+    return [e.load(row, j, masks[j]) for row in rows for j in range(vectors)]
+
+
+def store_rows(e: Emitter, values: list[Value], rows: list[Any], lanes: Any = None) -> None:
+    """Store the values to `rows`, the lanes at and beyond `lanes` left as they are."""
+    vectors = len(values) // len(rows)
+
+    def store(masks: list[Any]) -> list[Value]:
+        for i, row in enumerate(rows):
+            for j in range(vectors):
+                e.store(values[i * vectors + j], row, j, masks[j])
+        return []
+
+    if lanes is None:
+        store([None] * vectors)
+        return
+    full = e.builder.icmp_signed(">=", lanes, e.i64(vectors * e.lanes))
+    e.either(full, lambda: store([None] * vectors), lambda: store([e.mask(lanes, j) for j in range(vectors)]))
