@@ -12,7 +12,7 @@ from ...kernels.tile import MAX_ROWS, VECTORS, tile_lanes
 from .. import memory
 from . import blocking, weight_gradient_groups, weight_gradient_in_place
 from .bias import zero_row
-from .lattice import Memory, forward_phase
+from .weight_gradient_plan import SumsPlan, sums_plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ...kernels._build import Prepared
-    from ...kernels.sources import Sources
     from ..geometry import ConvGeometry
 
 
@@ -43,15 +42,6 @@ PUT_CYCLES = 25.0  # writing the sums of a row of a panel to the gradient, once 
 ADD_CYCLES = 4.0  # writing, reading and adding an element of a further chunk
 
 
-class WeightPlan(NamedTuple):
-    """Kernel arguments that do not depend on the data."""
-
-    sources: Sources
-    record: conv_weight.WeightConv
-    blocks: int
-    cost: float
-
-
 class Cut(NamedTuple):
     """How channels, taps and positions are cut; see `conv_weight.WeightConv`."""
 
@@ -62,13 +52,12 @@ class Cut(NamedTuple):
     chunks: int
 
 
-def plan(g: ConvGeometry, itemsize: int) -> WeightPlan:
+def plan(g: ConvGeometry, itemsize: int) -> SumsPlan:
     """Cut the weight gradient into blocks."""
     g = _one_row(g)
     record = _record(g, itemsize)
     blocks = g.groups * record.left_blocks * record.panel_blocks * record.tap_blocks * record.chunks
-    sources = forward_phase(g).sources(Memory(g.input, g.in_channels))
-    return WeightPlan(sources, record, blocks, g.flops / blocking.FLOPS_PER_NS)
+    return sums_plan(conv_weight.conv_weight, record, g, blocks, g.flops / blocking.FLOPS_PER_NS)
 
 
 def _one_row(g: ConvGeometry) -> ConvGeometry:
@@ -185,11 +174,10 @@ class Launches(NamedTuple):
 @functools.lru_cache(maxsize=512)
 def prepare(g: ConvGeometry, dtype: np.dtype[Any]) -> Launches:
     """The launches of `plan`."""
-    special = [m for m in (weight_gradient_groups, weight_gradient_in_place) if m.accepts(g, dtype.itemsize)]
-    p: Any = special[0].plan(g, dtype.itemsize) if special else plan(g, dtype.itemsize)
-    kernel = special[0].kernel if special else conv_weight.conv_weight
+    special = (m.plan for m in (weight_gradient_groups, weight_gradient_in_place) if m.accepts(g, dtype.itemsize))
+    p = next(special, plan)(g, dtype.itemsize)
     chunks, size = p.record.chunks, g.out_channels * g.in_per_group * g.taps
-    sum_points = kernel.prepare((dtype,), p.blocks, p.record, p.sources, cost=p.cost)
+    sum_points = p.kernel.prepare((dtype,), p.blocks, p.record, p.sources, cost=p.cost)
     if chunks == 1:
         return Launches(sum_points, 1, None)
     blocks, cost = -(-size // ADD_STEP), 0.5 * chunks * size

@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ...kernels import conv_weight_groups
 from ...kernels.tile import tile_lanes
 from . import blocking
-from .lattice import Memory, forward_phase
+from .weight_gradient_plan import SumsPlan, sums_plan
 
 if TYPE_CHECKING:
-    from ...kernels.sources import Sources
     from ..geometry import ConvGeometry
-
-kernel = conv_weight_groups.conv_weight_groups
 
 # Products per tap and position of a group: with more, full tiles have enough to do for one tap, or with many more if
 # output channels would leave half of the last tile idle.
 MOST_PRODUCTS, MOST_IDLE_PRODUCTS = 64, 1600
 GROUP_BLOCK = 8  # groups that share a list of the rows that taps read
-
-
-class GroupsPlan(NamedTuple):
-    """Kernel arguments that do not depend on the data."""
-
-    sources: Sources
-    record: conv_weight_groups.GroupsConv
-    blocks: int
-    cost: float
 
 
 def accepts(g: ConvGeometry, itemsize: int) -> bool:
@@ -50,7 +38,7 @@ def _fit(g: ConvGeometry, itemsize: int) -> int:
     return conv_weight_groups.SUM_SLOTS * 8 // (g.in_per_group * g.out_per_group * g.taps * itemsize)
 
 
-def plan(g: ConvGeometry, itemsize: int) -> GroupsPlan:
+def plan(g: ConvGeometry, itemsize: int) -> SumsPlan:
     """Cut the weight gradient into blocks of groups, and the positions where those are few."""
     points = g.batch * math.prod(g.output)
     size = g.out_channels * g.in_per_group * g.taps
@@ -67,5 +55,5 @@ def plan(g: ConvGeometry, itemsize: int) -> GroupsPlan:
         group_blocks=group_blocks,
         chunks=chunks,
     )
-    sources = forward_phase(g).sources(Memory(g.input, g.in_channels))
-    return GroupsPlan(sources, record, group_blocks * chunks, g.flops / blocking.FLOPS_PER_NS)
+    cost = g.flops / blocking.FLOPS_PER_NS
+    return sums_plan(conv_weight_groups.conv_weight_groups, record, g, group_blocks * chunks, cost)

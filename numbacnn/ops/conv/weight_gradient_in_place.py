@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ...kernels import conv_weight_in_place
 from ...kernels.tile import MIN_PAIRED_ROWS, tile_lanes
 from . import blocking
-from .lattice import Memory, forward_phase
+from .weight_gradient_plan import SumsPlan, sums_plan
 
 if TYPE_CHECKING:
-    from ...kernels.sources import Sources
     from ..geometry import ConvGeometry
 
 # Rows of x for neighbouring positions that lie so far apart fall on many pages and into few sets of the caches, the
 # sooner the more of their lines six channels take.
 FAR_BYTES = {4: 1024, 8: 512}
 FEW_CHANNELS = 32  # output channels that do not make up for copying x once for every tap
-
-kernel = conv_weight_in_place.conv_weight_in_place
-
-
-class InPlacePlan(NamedTuple):
-    """Kernel arguments that do not depend on the data."""
-
-    sources: Sources
-    record: conv_weight_in_place.InPlaceConv
-    blocks: int
-    cost: float
 
 
 def accepts(g: ConvGeometry, itemsize: int) -> bool:
@@ -40,7 +28,7 @@ def accepts(g: ConvGeometry, itemsize: int) -> bool:
     return g.taps > 1 and ((near and shared) or g.out_per_group < FEW_CHANNELS)
 
 
-def plan(g: ConvGeometry, itemsize: int) -> InPlacePlan:
+def plan(g: ConvGeometry, itemsize: int) -> SumsPlan:
     """Cut the weight gradient into blocks.
 
     Blocks first divide the gradient itself (taps, channels): each sums over all positions and nothing needs adding
@@ -83,9 +71,8 @@ def plan(g: ConvGeometry, itemsize: int) -> InPlacePlan:
         tap_blocks=tap_blocks,
         chunks=chunks,
     )
-    sources = forward_phase(g).sources(Memory(g.input, g.in_channels))
     cost = 2.0 * points * taps * run * panels * width * groups / blocking.FLOPS_PER_NS
-    return InPlacePlan(sources, record, blocks * chunks, cost)
+    return sums_plan(conv_weight_in_place.conv_weight_in_place, record, g, blocks * chunks, cost)
 
 
 def _panel_block(g: ConvGeometry, groups: int, panels: int, fit: int, most_chunks: int) -> int:

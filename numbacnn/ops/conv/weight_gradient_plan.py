@@ -1,0 +1,35 @@
+"""What every way of summing a weight gradient over the positions is ready to be launched with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from .lattice import Memory, forward_phase
+
+if TYPE_CHECKING:
+    from ...kernels._build import Kernel
+    from ...kernels.conv_weight import WeightConv
+    from ...kernels.conv_weight_groups import GroupsConv
+    from ...kernels.conv_weight_in_place import InPlaceConv
+    from ...kernels.sources import Sources
+    from ..geometry import ConvGeometry
+
+
+class SumsPlan(NamedTuple):
+    """A kernel and those of its arguments that do not depend on the data; its estimated cost, in ns on one core.
+
+    ``partial[chunk]`` receives what the positions of each of ``record.chunks`` chunks contribute.
+    """
+
+    kernel: Kernel
+    record: WeightConv | GroupsConv | InPlaceConv
+    sources: Sources
+    blocks: int
+    cost: float
+
+
+def sums_plan(
+    kernel: Kernel, record: WeightConv | GroupsConv | InPlaceConv, g: ConvGeometry, blocks: int, cost: float
+) -> SumsPlan:
+    """The plan of a kernel that lists the sources of `g` as a forward convolution does."""
+    return SumsPlan(kernel, record, forward_phase(g).sources(Memory(g.input, g.in_channels)), blocks, cost)
