@@ -21,6 +21,8 @@ A kernel that must not leave vectorisation to chance works on values of the type
 ``minimum``, ``maximum``, ``select``            NaN in either operand gives NaN; ``select(mask, yes, no)``
 ``absolute``, ``square_root``                   lane by lane
 ``reduce_add``, ``reduce_max``                  across the lanes, in a fixed tree order
+``swapped_1(v)``, ``swapped_2``, ``swapped_4``  each lane has its neighbour's value, that far away in its group of
+                                                twice as many lanes
 ==============================================  ============================================================
 
 The functions from `fma` on also take scalars, and so do those of `elementary`: LLVM then vectorises the loop around
@@ -393,6 +395,25 @@ def store_first(typingctx, memory, index, value, count):
         return context.get_dummy_value()
 
     return types.void(memory, types.int64, kind, types.int64), codegen
+
+
+def _swapped(distance: int) -> Any:
+    """An intrinsic: lane i of the result is lane ``i ^ distance`` of the vector, which has more lanes than that."""
+
+    def swapped(typingctx: Any, vector: Any) -> Any:
+        from llvmlite import ir
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            i32 = ir.IntType(32)
+            order = [i32(i ^ distance) for i in range(vector.lanes)]
+            return builder.shuffle_vector(args[0], args[0], ir.Constant(ir.VectorType(i32, vector.lanes), order))
+
+        return vector(vector), codegen
+
+    return intrinsic(swapped)
+
+
+swapped_1, swapped_2, swapped_4 = _swapped(1), _swapped(2), _swapped(4)
 
 
 @intrinsic

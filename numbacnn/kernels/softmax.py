@@ -3,7 +3,8 @@
 Memory is (outer, n, inner) with the axis of length n in the middle. Where inner is 1 the axis is contiguous: the
 ``_rows`` kernels run vectors along it, one block being `step` rows. Otherwise the ``_columns`` kernels run vectors
 across the inner axis, each lane a softmax of its own; one block is `step` columns of one outer index. They also serve
-short contiguous axes: there a block is `step` rows of all, and `TILE` rows at a time are transposed in the scratch.
+short contiguous axes: there a block is `step` rows of all, and `TILE` rows at a time are transposed in the scratch. The
+gradient of rows of 2, 4 or 8 elements is spared that, for vectors hold whole rows.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from ._build import device, inlined, kernel
 from .elementary import exp_normal as exp
 from .elementary import log
+from .flat import get, pace, put, span
 from .layout import copy_transposed
 from .pointer import as_integers, cast, offset
 from .simd import (
@@ -24,6 +26,9 @@ from .simd import (
     splat,
     store,
     store_first,
+    swapped_1,
+    swapped_2,
+    swapped_4,
     wide,
 )
 
@@ -32,6 +37,7 @@ NEGATIVE_INFINITY = float("-inf")
 # which with their results fill a good part of the first-level cache. Without an exponential per element, transposing
 # pays for fewer.
 TILE, SHORT, SHORT_PLAIN = 64, 48, 8
+GROUPS = (2, 4, 8)  # elements of rows that vectors hold several of
 
 
 @device
@@ -93,6 +99,28 @@ def log_softmax_rows(block, x: "T*", out: "T*", rows: "int64", n: "int64", step:
             store(out, i, load(x, i) - high - shift)
         if full < n:
             store_first(out, at + full, load_first(x, at + full, n - full, 0.0) - high - shift, n - full)
+
+
+@device
+def add_groups(products, n):
+    """In every lane the sum over its group of `n` lanes: 2, 4 or 8."""
+    products += swapped_1(products)
+    if n > 2:
+        products += swapped_2(products)
+    if n > 4:
+        products += swapped_4(products)
+    return products
+
+
+@kernel
+def softmax_groups_backward(
+    block, grad: "T*", y: "T*", out: "T*", size: "int64", n: "int64", step: "int64", streamed: "int64"
+):
+    """As `softmax_rows_backward` for rows of 2, 4 or 8 elements, of which vectors hold whole numbers."""
+    first, end = span(block, step, size)
+    for i in range(first, end, pace(y)):
+        slope, value = get(grad, i, end), get(y, i, end)
+        put(out, i, value * (slope - add_groups(value * slope, n)), end, streamed)
 
 
 @kernel

@@ -16,7 +16,7 @@ from ..errors import OptionError, ShapeError
 from ..kernels import activation as kernels
 from ..kernels import softmax as softmax_kernels
 from ._check import check_choice, check_float, check_same_dtype
-from ._dense import STEP, dense, empty_like, flat_launch, in_memory_of, known_launch, memory_order
+from ._dense import STEP, STREAM_BYTES, dense, empty_like, flat_launch, in_memory_of, known_launch, memory_order
 
 if TYPE_CHECKING:
     from ..kernels._build import Kernel, Prepared
@@ -330,6 +330,11 @@ def _softmax_launch(
     inner = math.prod(shape[axis] for axis in order[order.index(dim % len(shape)) + 1 :])
     cost = 3 * NS_EXP * size
     plain = rows is softmax_kernels.softmax_rows_backward
+    if plain and inner == 1 and n in softmax_kernels.GROUPS:
+        streamed = size * dtype.itemsize >= STREAM_BYTES
+        return softmax_kernels.softmax_groups_backward.prepare(
+            (dtype,), -(-size // STEP), size, n, STEP, streamed, cost=NS_COPY * size
+        )
     if inner == 1 and n > (softmax_kernels.SHORT_PLAIN if plain else softmax_kernels.SHORT):
         step = max(1, STEP // n)
         return rows.prepare((dtype,), -(-size // (n * step)), size // n, n, step, cost=cost)

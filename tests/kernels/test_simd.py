@@ -13,11 +13,13 @@ import pytest
 from numbacnn.kernels._build import kernel
 from numbacnn.kernels._target import target
 from numbacnn.kernels.simd import (
+    WIDE,
     absolute,
     fma,
     lanes,
     load,
     load_first,
+    load_like,
     maximum,
     minimum,
     reduce_add,
@@ -27,6 +29,10 @@ from numbacnn.kernels.simd import (
     square_root,
     store,
     store_first,
+    swapped_1,
+    swapped_2,
+    swapped_4,
+    wide,
 )
 
 DTYPES = (np.float32, np.float64)
@@ -84,6 +90,14 @@ def reductions(block, x: "T*", out: "T*", n: "int64"):
         top = maximum(top, load_first(x, i, min(lanes(x), n - i), float("-inf")))
     out[0] = reduce_add(total)
     out[1] = reduce_max(top)
+
+
+@kernel
+def swaps(block, x: "T*", out: "T*", n: "int64"):
+    values = load_like(wide(x), x, 0)
+    store(out, 0, swapped_1(values))
+    store(out, n, swapped_2(values))
+    store(out, 2 * n, swapped_4(values))
 
 
 @kernel
@@ -203,6 +217,15 @@ def test_reductions_of_every_length(dtype):
     x[n // 2] = np.nan
     reductions(1, x, out, n)
     assert np.isnan(out).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_lanes_are_swapped_with_their_neighbours(dtype):
+    n = WIDE * width(dtype)
+    out = np.zeros((3, n), dtype)
+    swaps(1, np.arange(n, dtype=dtype), out, n)
+    for row, distance in zip(out, (1, 2, 4), strict=True):
+        np.testing.assert_array_equal(row, np.arange(n) ^ distance)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -195,6 +195,19 @@ def test_softmax_along_every_axis_and_of_every_length(axis, n, dtype):
 
 
 @dtypes
+@pytest.mark.parametrize("rows", [1, 3, 1001])
+@pytest.mark.parametrize("n", range(1, 10))
+def test_softmax_gradient_of_short_rows(n, rows, dtype):
+    rng = np.random.default_rng(n)
+    y, grad = rng.integers(-4, 5, (2, rows, n)).astype(dtype)
+    expected = y * (grad - (grad * y).sum(1, keepdims=True))
+    np.testing.assert_array_equal(ops.softmax_backward(grad, y), expected)
+    grad[rows // 2] = np.nan
+    expected[rows // 2] = np.nan
+    np.testing.assert_array_equal(ops.softmax_backward(grad, y), expected)
+
+
+@dtypes
 @pytest.mark.parametrize("axis", [0, 1])
 def test_softmax_of_extreme_values(axis, dtype):
     row = np.array([[1e4, -1e4, 0, 1e4]], dtype)
