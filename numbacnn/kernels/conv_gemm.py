@@ -251,7 +251,7 @@ def conv_gemm(
                 if g.packs:
                     w_offset = 0
                     if tile == 0:
-                        _pack_block(weight, own, buffer, group, lane, lanes, channel, run, g)
+                        _pack(weight, own, buffer, group, lane, lanes, channel, run, g.run_block, g)
                 out_offset = group * g.lanes + lane
                 if tile + 1 < tiles:
                     new_run = run if panel == first_panel else 0
@@ -302,16 +302,14 @@ def _prefetch_tile(tables, table, like, out_offset, x_offset, run):
 
 
 @device
-def _pack_lanes(
-    weight, packed, buffer, taps, tap_order, run, packed_run, run_stride, valid, lane_stride, filled, width
-):  # fmt: skip
+def _pack_lanes(weight, packed, buffer, run, packed_run, valid, filled, g):
     """``packed[tap][r][lane] = weight[tap + r * run_stride + lane * lane_stride]``; zero from lane `valid` to `filled`.
 
     `packed` has room for `packed_run` >= `run` channels per tap, and for `width` lanes. If `tap_order` is -1, tap 0 is
     packed last.
     """
-    vector = lanes_of(weight)
-    if run_stride == taps and tap_order == 1:  # (r, tap) lie one after the other: transpose stretches of them
+    vector, taps, width, lane_stride = lanes_of(weight), g.weight_taps, g.width, g.lane_stride
+    if g.run_stride == taps and g.tap_order == 1:  # (r, tap) lie one after the other: transpose stretches of them
         for lane in range(valid, filled):
             for q in range(PACK_COLUMNS):
                 buffer[q * width + lane] = 0
@@ -326,10 +324,10 @@ def _pack_lanes(
                 if tap == taps:
                     r, tap = r + 1, 0
         return
-    row = packed_run * width * tap_order
-    start = 0 if tap_order == 1 else (taps - 1) * packed_run * width
+    row = packed_run * width * g.tap_order
+    start = 0 if g.tap_order == 1 else (taps - 1) * packed_run * width
     for r in range(run):  # (lane, tap) lie one after the other
-        source, out = offset(weight, r * run_stride), offset(packed, start + r * width)
+        source, out = offset(weight, r * g.run_stride), offset(packed, start + r * width)
         if taps == 1 and lane_stride == 1 and valid == filled:
             for lane in range(0, filled, vector):
                 store(out, lane, load(source, lane))
@@ -341,55 +339,26 @@ def _pack_lanes(
 
 
 @device
-def _pack(
-    weight, packed, buffer, taps, tap_order, run, packed_run, run_stride, valid, lane_stride, pair_stride, width
-):  # fmt: skip
-    """Pack a panel; with a `pair_stride`, half of its lanes from each of two groups. See `_pack_lanes`."""
-    if pair_stride == 0:
-        _pack_lanes(
-            weight, packed, buffer, taps, tap_order, run, packed_run, run_stride, valid, lane_stride, width, width
-        )  # fmt: skip
+def _pack(weight, packed, buffer, group, lane, valid, channel, run, packed_run, g):
+    """Pack `run` source channels from `channel` on of the panel that begins at `lane`: see `_pack_lanes`.
+
+    Of a pair of groups, each fills one half of the lanes.
+    """
+    source = offset(weight, group * g.group_stride + lane * g.lane_stride + channel * g.run_stride)
+    if g.pair_stride == 0:
+        _pack_lanes(source, packed, buffer, run, packed_run, valid, g.width, g)
         return
-    half = width // 2
+    half = g.width // 2
     for k in range(2):
         _pack_lanes(
-            offset(weight, k * pair_stride), offset(packed, k * half), buffer, taps, tap_order, run, packed_run,
-            run_stride, half, lane_stride, half, width,
+            offset(source, k * g.pair_stride), offset(packed, k * half), buffer, run, packed_run, half, half, g
         )  # fmt: skip
-
-
-@device
-def _pack_block(weight, packed, buffer, group, lane, lanes, channel, run, g):
-    """Pack what one block of `run` source channels from `channel` on needs of the panel that begins at `lane`."""
-    source = offset(weight, group * g.group_stride + lane * g.lane_stride + channel * g.run_stride)
-    _pack(
-        source, packed, buffer, g.weight_taps, g.tap_order, run, g.run_block, g.run_stride, lanes, g.lane_stride,
-        g.pair_stride, g.width,
-    )  # fmt: skip
 
 
 @kernel
-def pack_weights(
-    block,
-    scratch,
-    weight: "T*",
-    packed: "T*",
-    taps: "int64",
-    tap_order: "int64",
-    run: "int64",
-    run_stride: "int64",
-    lanes: "int64",
-    lane_stride: "int64",
-    group_stride: "int64",
-    pair_stride: "int64",
-    width: "int64",
-    panels: "int64",
-):
+def pack_weights(block, scratch, weight: "T*", packed: "T*", g: "GemmConv"):
     """One block: one panel, ``packed[panel][tap][r][lane]``; see `_pack`."""
-    group = block // panels
-    lane = (block - group * panels) * width
-    source = offset(weight, group * group_stride + lane * lane_stride)
-    out = offset(packed, block * taps * run * width)
-    valid = min(width, lanes - lane)
-    buffer = cast(scratch, weight)
-    _pack(source, out, buffer, taps, tap_order, run, run, run_stride, valid, lane_stride, pair_stride, width)
+    group = block // g.panels
+    lane = (block - group * g.panels) * g.width
+    out = offset(packed, block * g.weight_taps * g.run * g.width)
+    _pack(weight, out, cast(scratch, weight), group, lane, min(g.width, g.lanes - lane), 0, g.run, g.run, g)

@@ -68,17 +68,7 @@ def _prepare_part(part: gemm.Part, dtype: np.dtype[Any]) -> Part:
         blocks = -(-g.run // part.joined.run_block)
         pack = pack_joined_weights.prepare((dtype,), blocks, part.joined, cost=2.0 * elements)
     elif not g.packs and not g.dots:
-        layout = (
-            g.weight_taps,
-            g.tap_order,
-            g.run,
-            g.run_stride,
-            g.lanes,
-            g.lane_stride,
-            g.group_stride,
-            g.pair_stride,
-        )
-        pack = pack_weights.prepare((dtype,), panels, *layout, g.width, g.panels, cost=float(elements))
+        pack = pack_weights.prepare((dtype,), panels, g, cost=float(elements))
     phases = [
         (
             part.out_start + launch.out_start,
