@@ -1,4 +1,9 @@
+import hypothesis
 import pytest
+
+# No test asserts a time: on a busy machine, any example may take long.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 def pytest_configure(config):

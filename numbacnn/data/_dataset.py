@@ -63,8 +63,8 @@ class ArrayDataset(Dataset):
     >>> import numpy as np
     >>> from numbacnn.data import ArrayDataset
     >>> dataset = ArrayDataset(np.zeros((10, 1, 8, 8), np.float32), np.arange(10))
-    >>> len(dataset), dataset[7][1]
-    (10, np.int64(7))
+    >>> len(dataset), int(dataset[7][1])
+    (10, 7)
     """
 
     def __init__(self, *arrays: Any) -> None:

@@ -161,6 +161,8 @@ def pow(input: Any, exponent: Any) -> Tensor:
 
 def _pow_number(x: Tensor, exponent: float) -> Tensor:
     base = x.data
+    if base.ndim == 0 and base.dtype.kind == "f":  # beside no axes, NumPy 1 takes a Python number for a float64
+        exponent = base.dtype.type(exponent)
 
     def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> tuple[Gradient, ...]:
         return (grad * (exponent * base ** (exponent - 1)) if exponent else np.zeros_like(base),)
