@@ -1,6 +1,6 @@
 """Winograd convolution over channels-last memory: forward and data gradient.
 
-The output is cut into tiles of 4 or 2 positions along the axes that are transformed (H and W, or one of them). A block
+The output is cut into tiles of 2 to 5 positions along the axes that are transformed (H and W, or one of them). A block
 takes a few tiles, transforms the input under them, multiplies by the transformed weights at every point apart (one
 small matrix product per point, by the tile of indirect GEMM), and transforms the products back. Everything in between
 stays in the thread's scratch memory, or, for many channels, the transformed input in a buffer all blocks share.
@@ -154,14 +154,14 @@ def _transform_back(scratch, products, start, zeros, dummy, out, tile_block, cou
             first = TARGETS if last else BETWEEN
             for j in range(g.points_w):
                 output_values(
-                    g.points_h, g.outputs_h, scratch, SOURCES + j, g.points_w, scratch, first + j, g.points_w,
-                    start if last else zeros, count if last else padded, out,
+                    g.form_h, g.outputs_h, scratch, SOURCES + j, g.points_w, scratch, first + j, g.points_w,
+                    start if last else zeros, count if last else padded, g.adds if last else 0, out,
                 )  # fmt: skip
         if g.points_w > 1:
             for i in range(g.outputs_h):
                 output_values(
-                    g.points_w, g.outputs_w, scratch, first + i * g.points_w, 1, scratch, TARGETS + i * g.outputs_w, 1,
-                    start, count, out,
+                    g.form_w, g.outputs_w, scratch, first + i * g.points_w, 1, scratch, TARGETS + i * g.outputs_w, 1,
+                    start, count, g.adds, out,
                 )  # fmt: skip
         if residual != 0 or activation != 0:
             for i in range(g.outputs_h * g.outputs_w):

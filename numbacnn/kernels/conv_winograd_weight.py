@@ -80,7 +80,7 @@ def _transform_gradient(scratch, corner, zeros, target, point_stride, h, w, coun
         first = BETWEEN if g.points_w > 1 else TARGETS
         for j in range(g.outputs_w):
             gradient_points(
-                g.points_h,
+                g.form_h,
                 g.outputs_h,
                 scratch,
                 SOURCES + j,
@@ -95,7 +95,7 @@ def _transform_gradient(scratch, corner, zeros, target, point_stride, h, w, coun
         for i in range(g.points_h):
             row = first + i * g.outputs_w
             target_row = TARGETS + i * g.points_w
-            gradient_points(g.points_w, g.outputs_w, scratch, row, 1, scratch, target_row, 1, count, target)
+            gradient_points(g.form_w, g.outputs_w, scratch, row, 1, scratch, target_row, 1, count, target)
 
 
 @kernel
@@ -190,12 +190,12 @@ def _transform_back(scratch, sums, point_stride, out, width, valid, g):
         first = BETWEEN if g.points_w > 1 else TARGETS
         for j in range(g.points_w):
             weight_gradient(
-                g.points_h, g.taps_h, scratch, SOURCES + j, g.points_w, scratch, first + j, g.points_w, width, sums
+                g.form_h, g.taps_h, scratch, SOURCES + j, g.points_w, scratch, first + j, g.points_w, width, sums
             )
     if g.points_w > 1:
         for i in range(g.taps_h):
             source, target = first + i * g.points_w, TARGETS + i * g.taps_w
-            weight_gradient(g.points_w, g.taps_w, scratch, source, 1, scratch, target, 1, width, sums)
+            weight_gradient(g.form_w, g.taps_w, scratch, source, 1, scratch, target, 1, width, sums)
     copy_transposed(as_integers(buffer), 0, row, as_integers(out), 0, g.weight_lane, g.taps_h * g.taps_w, valid)
 
 

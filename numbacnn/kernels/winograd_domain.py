@@ -38,7 +38,9 @@ class Winograd(NamedTuple):
 
     points_h: int  # points per tile, by axis: 6, 4 or (not transformed) 1
     points_w: int
-    outputs_h: int  # outputs per tile, by axis: as many points less one are outputs and taps less one each
+    form_h: int  # whose transforms: see `winograd_transform`
+    form_w: int
+    outputs_h: int  # outputs per tile, by axis: so many points less one are outputs and taps less one each, or more
     outputs_w: int
     taps_h: int
     taps_w: int
@@ -108,6 +110,7 @@ class Winograd(NamedTuple):
     backwards: int  # 1: taps are taken in reverse
     weight_blocks: int  # into how many parts the reduction is cut when weights are transformed beforehand
     own_run: int  # else: source channels whose weights each block transforms at a time; 0: it has been done
+    adds: int  # 1: to what launches for other source channels have left in the destination
     run_step: int  # source channels that are summed over at a time: `own_run` of them, if that is not 0
 
 
@@ -199,12 +202,12 @@ def _transform_tile(scratch, image, zeros, target, count, g):
     first = SOURCES
     if g.points_h > 1:
         first = BETWEEN if g.points_w > 1 else TARGETS
-        for j in range(g.points_w):
-            input_points(g.points_h, scratch, SOURCES + j, g.points_w, scratch, first + j, g.points_w, count, target)
+        for j in range(1 if g.form_w == 3 else 0, g.points_w):
+            input_points(g.form_h, scratch, SOURCES + j, g.points_w, scratch, first + j, g.points_w, count, target)
     if g.points_w > 1:
         for i in range(g.points_h):
             row = i * g.points_w
-            input_points(g.points_w, scratch, first + row, 1, scratch, TARGETS + row, 1, count, target)
+            input_points(g.form_w, scratch, first + row, 1, scratch, TARGETS + row, 1, count, target)
 
 
 @device
@@ -334,11 +337,11 @@ def _transform_gathered(buffer, target, count, plane, g):
                 )  # fmt: skip
             elif max(g.taps_h, g.taps_w) > 3:
                 many_weight_points(
-                    g.points_h, g.points_w, g.taps_h, g.taps_w, row, g.width, g.backwards,
+                    g.form_h, g.form_w, g.taps_h, g.taps_w, row, g.width, g.backwards,
                     offset(buffer, g.gathered * taps * g.width), values, g.weight_point,
                 )  # fmt: skip
             else:
-                weight_points(g.points_h, g.points_w, row, g.width, g.backwards, values, g.weight_point)
+                weight_points(g.form_h, g.form_w, row, g.width, g.backwards, values, g.weight_point)
 
 
 @device

@@ -6,6 +6,15 @@ of six, F(2, 3). The same six points give five outputs of two taps, three of fou
 multiplications instead of ten. With the matrices of the literature, ``y = A^T [(G w) * (B^T x)]``; the gradients need A
 and G^T, too.
 
+An image of three points between zeros (as under a dilation of a third of its size) takes four multiplications, not the
+seven that are no products with zeros, or the five of F(3, 3). Its matrix is ``w1 I + (w0 + w2) / 2 (L + U) + (w0 - w2)
+/ 2 (L - U)``, where L and U shift down and up. With a fourth coordinate, zero in the input and not looked at in the
+output, matrices that agree with L and U on the three have the eigenvectors (t, 1, t, t^2) for t = +-1 / sqrt(k + 1) and
+(t, 1, -t, t^2) for t = +-1 / sqrt(k - 1) in common, for any k > 1; what the weights are multiplied by are eigenvalues.
+Errors are least about k = 2.
+
+A transform's `form` is its number of points, 6 or 4, or 3 for these.
+
 ======================  ======  =================================================================
 transform               matrix  from, to
 ======================  ======  =================================================================
@@ -31,7 +40,7 @@ from __future__ import annotations
 
 from ._build import device, inlined
 from .pointer import load_pointer, offset
-from .simd import fma, lanes, load, splat, store, store_first
+from .simd import fma, lanes, load, load_first, splat, store, store_first
 
 A, B = 0.75, 1.5
 A2, B2 = A * A, B * B
@@ -40,6 +49,7 @@ A4, B4 = A2 * A2, B2 * B2
 PRODUCT, SUM = A2 * B2, A2 + B2
 # Derivatives of the modulus at its roots, inverted: what the weights' values are divided by.
 AT_0, AT_A, AT_B = 1 / PRODUCT, 1 / (2 * A2 * (A2 - B2)), 1 / (2 * B2 * (B2 - A2))
+THIRD = 3**-0.5  # of an image of three points; the other eigenvalue is 1
 
 
 @device
@@ -55,13 +65,23 @@ def _four_pointers(table, first, step, like):
 
 
 @device
-def input_points(points, source, first, step, target, target_first, target_step, count, like):
+def input_points(form, source, first, step, target, target_first, target_step, count, like):
     """``B^T x`` for `count` channels, at least one vector of them."""
     x0, x1, x2, x3 = _four_pointers(source, first, step, like)
     y0, y1, y2, y3 = _four_pointers(target, target_first, target_step, like)
-    if points == 4:
+    if form == 3:  # the first input is a zero
         for i in range(0, count, lanes(like)):
             c = min(i, count - lanes(like))  # the last vector overlaps the one before
+            d1, d2, d3 = load(x1, c), load(x2, c), load(x3, c)
+            total, difference = d1 + d3, d1 - d3
+            store(y0, c, fma(total, THIRD, d2))
+            store(y1, c, fma(total, -THIRD, d2))
+            store(y2, c, d2 - difference)
+            store(y3, c, d2 + difference)
+        return
+    if form == 4:
+        for i in range(0, count, lanes(like)):
+            c = min(i, count - lanes(like))
             d1, d2 = load(x1, c), load(x2, c)
             store(y0, c, d2 - load(x0, c))
             store(y1, c, d2 + d1)
@@ -84,24 +104,37 @@ def input_points(points, source, first, step, target, target_first, target_step,
 
 
 @device
-def _put(row, c, value, count):
-    """Store a vector, but no channel from `count` on."""
+def _put(row, c, value, count, adds):
+    """Store a vector, or add it to what is there if `adds`, but touch no channel from `count` on."""
     if c + lanes(row) <= count:
+        if adds:
+            value = load(row, c) + value
         store(row, c, value)
     else:
+        if adds:
+            value = load_first(row, c, count - c, 0.0) + value
         store_first(row, c, value, count - c)
 
 
 @device
-def output_values(points, outputs, source, first, step, target, target_first, target_step, start, count, like):
-    """``start + A^T m`` for `count` channels; source rows are whole vectors long."""
+def output_values(form, outputs, source, first, step, target, target_first, target_step, start, count, adds, like):
+    """``start + A^T m`` for `count` channels; source rows are whole vectors long. See `_put`."""
     x0, x1, x2, x3 = _four_pointers(source, first, step, like)
     y0, y1 = _two_pointers(target, target_first, target_step, like)
-    if points == 4:
+    if form == 3:
+        y2 = load_pointer(target, target_first + 2 * target_step, like)
+        for c in range(0, count, lanes(like)):
+            m0, m1, m2, m3, base = load(x0, c), load(x1, c), load(x2, c), load(x3, c), load(start, c)
+            outer, difference = fma(m0 - m1, THIRD, base), m2 - m3
+            _put(y0, c, outer + difference, count, adds)
+            _put(y1, c, base + ((m0 + m1) + (m2 + m3)), count, adds)
+            _put(y2, c, outer - difference, count, adds)
+        return
+    if form == 4:
         for c in range(0, count, lanes(like)):
             m1, m2, base = load(x1, c), load(x2, c), load(start, c)
-            _put(y0, c, base + (load(x0, c) + (m1 + m2)), count)
-            _put(y1, c, base + (load(x3, c) + (m1 - m2)), count)
+            _put(y0, c, base + (load(x0, c) + (m1 + m2)), count, adds)
+            _put(y1, c, base + (load(x3, c) + (m1 - m2)), count, adds)
         return
     x4, x5 = _two_pointers(source, first + 4 * step, step, like)
     y2, y3 = _two_pointers(target, target_first + 2 * target_step, target_step, like)
@@ -109,29 +142,32 @@ def output_values(points, outputs, source, first, step, target, target_first, ta
     for c in range(0, count, lanes(like)):
         m1, m2, m3, m4, base = load(x1, c), load(x2, c), load(x3, c), load(x4, c), load(start, c)
         sum_a, sum_b, difference_a, difference_b = m1 + m2, m3 + m4, m1 - m2, m3 - m4
-        _put(y0, c, base + (load(x0, c) + (sum_a + sum_b)), count)
+        _put(y0, c, base + (load(x0, c) + (sum_a + sum_b)), count, adds)
         second = fma(difference_a, A, fma(difference_b, B, base))
         third = fma(sum_a, A2, fma(sum_b, B2, base))
         if outputs == 2:
-            _put(y1, c, second + load(x5, c), count)
+            _put(y1, c, second + load(x5, c), count, adds)
         elif outputs == 3:
-            _put(y1, c, second, count)
-            _put(y2, c, third + load(x5, c), count)
+            _put(y1, c, second, count, adds)
+            _put(y2, c, third + load(x5, c), count, adds)
         else:
-            _put(y1, c, second, count)
-            _put(y2, c, third, count)
+            _put(y1, c, second, count, adds)
+            _put(y2, c, third, count, adds)
             fourth = fma(difference_a, A3, fma(difference_b, B3, base))
             if outputs == 4:
-                _put(y3, c, fourth + load(x5, c), count)
+                _put(y3, c, fourth + load(x5, c), count, adds)
             else:
-                _put(y3, c, fourth, count)
-                _put(y4, c, base + fma(sum_a, A4, fma(sum_b, B4, load(x5, c))), count)
+                _put(y3, c, fourth, count, adds)
+                _put(y4, c, base + fma(sum_a, A4, fma(sum_b, B4, load(x5, c))), count, adds)
 
 
 @inlined
-def _axis_points(points, w0, w1, w2):
+def _axis_points(form, w0, w1, w2):
     """``G w`` along one axis; of four points, the last two values mean nothing."""
-    if points == 4:
+    if form == 3:
+        outer, middle, difference = (w0 + w2) * (0.75 * THIRD), w1 * 0.75, w0 - w2
+        return middle + outer, middle - outer, (w1 + difference) * -0.25, (w1 - difference) * -0.25, w2, w2
+    if form == 4:
         even, odd = (w0 + w2) * 0.5, w1 * 0.5
         return -w0, even + odd, even - odd, w2, w2, w2
     even_a, odd_a = fma(w2, A2, w0) * AT_A, w1 * (A * AT_A)
@@ -140,13 +176,13 @@ def _axis_points(points, w0, w1, w2):
 
 
 @inlined
-def _store_points(points, target, step, values):
+def _store_points(form, target, step, values):
     """Store the values at the points of one axis."""
     store(target, 0, values[0])
     store(target, step, values[1])
     store(target, 2 * step, values[2])
     store(target, 3 * step, values[3])
-    if points == 6:
+    if form == 6:
         store(target, 4 * step, values[4])
         store(target, 5 * step, values[5])
 
@@ -163,7 +199,7 @@ def _many_axis_points(taps, w0, w1, w2, w3, w4):
 
 
 @device
-def _transform_line(points, taps, source, step, target, point_step):
+def _transform_line(form, taps, source, step, target, point_step):
     """``G w`` of one vector along one axis, from taps `step` elements apart to points `point_step` apart."""
     w0 = load(source, 0)
     if taps == 1:
@@ -171,10 +207,10 @@ def _transform_line(points, taps, source, step, target, point_step):
         return
     w1, w2 = load(source, step), load(source, 2 * step)
     if taps == 3:
-        _store_points(points, target, point_step, _axis_points(points, w0, w1, w2))
+        _store_points(form, target, point_step, _axis_points(form, w0, w1, w2))
     else:
         values = _many_axis_points(taps, w0, w1, w2, load(source, 3 * step), load(source, (taps - 1) * step))
-        _store_points(points, target, point_step, values)
+        _store_points(form, target, point_step, values)
 
 
 @device
@@ -202,7 +238,7 @@ def stretch_points(taps, there, source, step, target, point_step):
 
 
 @device
-def many_weight_points(points_h, points_w, taps_h, taps_w, taps, step, backwards, buffer, target, point_step):
+def many_weight_points(form_h, form_w, taps_h, taps_w, taps, step, backwards, buffer, target, point_step):
     """`weight_points` for kernels of any size, a line at a time; rows between the two passes lie in `buffer`."""
     first = 0
     if backwards:
@@ -210,10 +246,11 @@ def many_weight_points(points_h, points_w, taps_h, taps_w, taps, step, backwards
     n = lanes(target)
     for j in range(taps_w):
         line = offset(taps, first + j * step)
-        _transform_line(points_h, taps_h, line, taps_w * step, offset(buffer, j * n), taps_w * n)
-    for i in range(points_h):
+        _transform_line(form_h, taps_h, line, taps_w * step, offset(buffer, j * n), taps_w * n)
+    points_w = max(form_w, 4) if taps_w > 1 else 1
+    for i in range(max(form_h, 4) if taps_h > 1 else 1):
         line = offset(buffer, i * taps_w * n)
-        _transform_line(points_w, taps_w, line, n, offset(target, i * points_w * point_step), point_step)
+        _transform_line(form_w, taps_w, line, n, offset(target, i * points_w * point_step), point_step)
 
 
 @inlined
@@ -222,42 +259,53 @@ def _three(row, first, step):
 
 
 @device
-def weight_points(points_h, points_w, taps, step, backwards, target, point_step):
+def weight_points(form_h, form_w, taps, step, backwards, target, point_step):
     """``G w G^T`` of one vector, with three taps per axis or one.
 
     They lie `step` elements apart in `taps`, in reverse if `backwards`.
     """
-    count = min(points_h, 3) * min(points_w, 3)
+    count = min(form_h, 3) * min(form_w, 3)
     first = 0
     if backwards:
         first, step = (count - 1) * step, -step
     if count == 3:
         w0, w1, w2 = _three(taps, first, step)
-        points = max(points_h, points_w)
-        _store_points(points, target, point_step, _axis_points(points, w0, w1, w2))
+        form = max(form_h, form_w)
+        _store_points(form, target, point_step, _axis_points(form, w0, w1, w2))
         return
     w00, w01, w02 = _three(taps, first, step)
     w10, w11, w12 = _three(taps, first + 3 * step, step)
     w20, w21, w22 = _three(taps, first + 6 * step, step)
-    x = _axis_points(points_h, w00, w10, w20)
-    y = _axis_points(points_h, w01, w11, w21)
-    z = _axis_points(points_h, w02, w12, w22)
-    row = points_w * point_step
-    _store_points(points_w, target, point_step, _axis_points(points_w, x[0], y[0], z[0]))
-    _store_points(points_w, offset(target, row), point_step, _axis_points(points_w, x[1], y[1], z[1]))
-    _store_points(points_w, offset(target, 2 * row), point_step, _axis_points(points_w, x[2], y[2], z[2]))
-    _store_points(points_w, offset(target, 3 * row), point_step, _axis_points(points_w, x[3], y[3], z[3]))
-    if points_h == 6:
-        _store_points(points_w, offset(target, 4 * row), point_step, _axis_points(points_w, x[4], y[4], z[4]))
-        _store_points(points_w, offset(target, 5 * row), point_step, _axis_points(points_w, x[5], y[5], z[5]))
+    x = _axis_points(form_h, w00, w10, w20)
+    y = _axis_points(form_h, w01, w11, w21)
+    z = _axis_points(form_h, w02, w12, w22)
+    row = max(form_w, 4) * point_step
+    _store_points(form_w, target, point_step, _axis_points(form_w, x[0], y[0], z[0]))
+    _store_points(form_w, offset(target, row), point_step, _axis_points(form_w, x[1], y[1], z[1]))
+    _store_points(form_w, offset(target, 2 * row), point_step, _axis_points(form_w, x[2], y[2], z[2]))
+    _store_points(form_w, offset(target, 3 * row), point_step, _axis_points(form_w, x[3], y[3], z[3]))
+    if form_h == 6:
+        _store_points(form_w, offset(target, 4 * row), point_step, _axis_points(form_w, x[4], y[4], z[4]))
+        _store_points(form_w, offset(target, 5 * row), point_step, _axis_points(form_w, x[5], y[5], z[5]))
 
 
 @device
-def gradient_points(points, outputs, source, first, step, target, target_first, target_step, count, like):
+def gradient_points(form, outputs, source, first, step, target, target_first, target_step, count, like):
     """``A y`` for `count` channels, at least one vector of them."""
     x0, x1 = _two_pointers(source, first, step, like)
     y0, y1, y2, y3 = _four_pointers(target, target_first, target_step, like)
-    if points == 4:
+    if form == 3:
+        x2 = load_pointer(source, first + 2 * step, like)
+        for i in range(0, count, lanes(like)):
+            c = min(i, count - lanes(like))
+            d0, d1, d2 = load(x0, c), load(x1, c), load(x2, c)
+            total, difference = d0 + d2, d0 - d2
+            store(y0, c, fma(total, THIRD, d1))
+            store(y1, c, fma(total, -THIRD, d1))
+            store(y2, c, d1 + difference)
+            store(y3, c, d1 - difference)
+        return
+    if form == 4:
         for i in range(0, count, lanes(like)):
             c = min(i, count - lanes(like))
             d0, d1 = load(x0, c), load(x1, c)
@@ -289,12 +337,20 @@ def gradient_points(points, outputs, source, first, step, target, target_first, 
 
 
 @device
-def weight_gradient(points, taps, source, first, step, target, target_first, target_step, count, like):
+def weight_gradient(form, taps, source, first, step, target, target_first, target_step, count, like):
     """``G^T m`` for `count` channels; rows are whole vectors long."""
     x0, x1, x2, x3 = _four_pointers(source, first, step, like)
     y0, y1, y2, y3 = _four_pointers(target, target_first, target_step, like)
     y4 = load_pointer(target, target_first + 4 * target_step, like)
-    if points == 4:
+    if form == 3:
+        for c in range(0, count, lanes(like)):
+            m0, m1, m2, m3 = load(x0, c), load(x1, c), load(x2, c), load(x3, c)
+            outer, difference = (m0 - m1) * (0.75 * THIRD), (m2 - m3) * 0.25
+            store(y0, c, outer - difference)
+            store(y1, c, fma(m0 + m1, 0.75, (m2 + m3) * -0.25))
+            store(y2, c, outer + difference)
+        return
+    if form == 4:
         for c in range(0, count, lanes(like)):
             m0, m1, m2 = load(x0, c), load(x1, c), load(x2, c)
             half = (m1 + m2) * 0.5

@@ -25,7 +25,6 @@ from .winograd_tiles import (
     largest_shape,
     odd_lines,
     parts_of,
-    points_of,
     record,
     shape_of,
     side_of,
@@ -33,9 +32,12 @@ from .winograd_tiles import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
 
     from ...kernels._build import Prepared
+    from ...kernels.winograd_domain import Winograd
     from ..geometry import ConvGeometry
 
 name = "winograd"
@@ -46,6 +48,11 @@ exact = False  # rounding errors are several times those of a sum of products
 # call stays below 16 MB of extra memory. Smaller blocks are launched together until there are enough of them, or as
 # long as all their input stays in a last-level cache that others use as well.
 VALUES_BYTES, PORTION_BYTES = 4 << 20, 2 << 20
+# Source channels, in bytes, whose products are summed, and put down, before the next ones: one sample decides it. All
+# panels pass by the transformed input, which so stays in the caches though there are many tiles to reuse the weights.
+MOST_RUN_BYTES, RUN_BYTES = 3 << 10, 2 << 10
+# The same as `VALUES_BYTES` where no transformed weights are in memory.
+VALUES_ALONE_BYTES = 6 << 20
 # Where a block keeps its transformed input to itself, in scratch memory: the fewest tiles for which that is faster, how
 # many blocks there must be, and the transformed weights that all of them stream from the last-level cache.
 OWN_TILES, OWN_BLOCKS, STREAMED_BYTES = (36, 24, 18, 12, 11, 10), 8, 5 << 19
@@ -98,7 +105,7 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
         return f"{side.run} channels to sum over do not fill a vector"
     if direction == "backward_weight" and side.lanes < tile_lanes(4) // 2:
         return f"{side.lanes} channels do not fill a vector"
-    points = math.prod(points_of(side))
+    points = tiles_of(side).points
     panel_bytes = points * side.kernel[0] * (side.run + 1) * tile_lanes(4) * 4
     if direction == "backward_weight":
         panel_bytes *= 2  # so that no part is a ragged panel alone
@@ -143,7 +150,7 @@ def passes(direction: str, geometry: ConvGeometry) -> winograd_choice.Passes:
     g = p.parts[0].record
     return winograd_choice.Passes(
         where="own input" if g.own_values else "own weights" if g.own_run else "shared",
-        source=g.panel_blocks if g.own_values else len(p.parts),
+        source=g.panel_blocks if g.own_values else sum(not part.record.adds for part in p.parts),
         weights=p.tile_blocks if g.own_run else 1,
     )
 
@@ -156,8 +163,10 @@ def plan(g: ConvGeometry, direction: str, itemsize: int) -> Plan:
     full = tile_lanes(itemsize)
     width = full if side.lanes > full // 2 else full // 2
     panels = -(-side.lanes // width)
-    cut = _cut(side, tiles.columns, tiles.points, panels * width, width, itemsize)
-    whole = record(g, side, tiles, cut, width, itemsize)
+    run = _run_of_part(side, g.groups, itemsize)
+    some = side if run == side.run else side._replace(run=run, source_channels=run)
+    cut = _cut(some, tiles.columns, tiles.points, panels * width, width, itemsize)
+    whole = record(g, some, tiles, cut, width, itemsize)
     portion = tile_blocks = whole.depth_blocks * -(-tiles.columns // cut.columns)
     if not cut.own_values:
         block_bytes = tiles.points * whole.values_point * itemsize
@@ -165,12 +174,32 @@ def plan(g: ConvGeometry, direction: str, itemsize: int) -> Plan:
         portion = blocking.split_evenly(tile_blocks, max(enough, PORTION_BYTES // block_bytes))
     whole = whole._replace(
         panel_blocks=-(-BLOCKS // (portion * g.groups)),
-        slices=max(1, min(side.source_channels // full, -(-BLOCKS // portion))),
+        slices=max(1, min(some.source_channels // full, -(-BLOCKS // portion))),
     )
     zeros = max(side.source_channels, g.groups * panels * width)
-    cost = 2.0 * tiles.points * cut.columns * cut.depth * side.kernel[0] * side.run * g.groups * panels * width
-    parts = tuple(parts_of(whole, itemsize))
+    cost = 2.0 * tiles.points * cut.columns * cut.depth * side.kernel[0] * run * g.groups * panels * width
+    parts = tuple(_parts(side, whole, itemsize))
     return Plan(parts, tile_blocks, portion, zeros, cost / blocking.FLOPS_PER_NS)
+
+
+def _run_of_part(side: Side, groups: int, itemsize: int) -> int:
+    """Source channels of a launch: all of them, or some whole cache lines."""
+    if groups > 1 or side.run * itemsize <= MOST_RUN_BYTES:
+        return side.run
+    line = blocking.LINE_BYTES // itemsize
+    return line * blocking.split_evenly(-(-side.run // line), RUN_BYTES // blocking.LINE_BYTES)
+
+
+def _parts(side: Side, whole: Winograd, itemsize: int) -> Iterator[Part]:
+    """All parts of a record that is made for the first source channels; the others add to what those have left."""
+    for channel in range(0, side.run, whole.run):
+        run = min(whole.run, side.run - channel)
+        for part in parts_of(whole._replace(run=run, adds=int(channel > 0)), itemsize):
+            yield part._replace(
+                source_start=part.source_start + channel,
+                weight_start=part.weight_start + channel * whole.weight_run,
+                complete=channel + run == side.run,
+            )
 
 
 def _cut(side: Side, columns: int, points: int, lanes: int, width: int, itemsize: int) -> Cut:
@@ -188,16 +217,17 @@ def _cut(side: Side, columns: int, points: int, lanes: int, width: int, itemsize
             products = cut.columns * cut.depth * step * width
             if points * (products + cut.rows * side.run + 3 * line) <= slots and tiles >= OWN_BLOCKS * most:
                 return cut
-    rows = VALUES_BYTES // (points * odd_lines(side.source_channels, itemsize) * itemsize) - 1  # in the shared buffer
+    row_bytes = points * odd_lines(side.source_channels, itemsize) * itemsize
     if planes == 1 or side.stretched:
         half = slots // points // (2 * width)  # the other half is for weights
+        rows = VALUES_ALONE_BYTES // row_bytes - 1  # in the shared buffer
         most = min(OWN_WEIGHT_TILES * domain.MAX_POINTS // points, MOST_TILES, half, rows // planes)
         shape = shape_of(side, columns, min(most, tabulated))
         if planes == 1:
             room = (most_slots // points - shape[0] * width - 2 * line) // (width * line)  # cache lines of channels
             run = line * blocking.split_evenly(-(-side.run // line), room)
         return Cut(*shape, 1, False, run, run)
-    shape = largest_shape(side, columns, min(TILES, tabulated), rows)
+    shape = largest_shape(side, columns, min(TILES, tabulated), VALUES_BYTES // row_bytes - 1)
     step = max(1, min(step, (slots // points - line) // (shape[0] * shape[1] * width)))
     return Cut(*shape, step, False, 0, side.run)
 
@@ -300,13 +330,15 @@ def _run_part(
         jobs.append(launches.weights.job(weight, packed))
         weight = packed
     g = part.record
-    start = zeros if bias is None else padded_bias(bias[part.channels], g.groups, g.lanes, g.panels * g.width)
+    start = zeros if bias is None or g.adds else padded_bias(bias[part.channels], g.groups, g.lanes, g.panels * g.width)
     values = memory.empty((launches.values_elements,), source.dtype) if launches.values_elements else zeros
     for first in range(0, p.tile_blocks, p.portion):
         whole = first + p.portion <= p.tile_blocks
         inputs, products = launches.portion if whole else launches.last_portion
         if inputs:
             jobs.append(inputs.job(source, zeros, values, first))
-        jobs.append(products.job(source, values, weight, start, zeros, out, first, *finish))
+        jobs.append(
+            products.job(source, values, weight, start, zeros, out, first, *(finish if part.complete else (0, 0)))
+        )
         run_jobs(*jobs)
         jobs.clear()

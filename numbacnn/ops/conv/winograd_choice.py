@@ -21,6 +21,7 @@ from .winograd_tiles import side_of, tiles_of
 
 if TYPE_CHECKING:
     from ..geometry import ConvGeometry
+    from .winograd_tiles import Side
 
 # What forward and data gradient are judged by.
 BATCHES = (1, 8)
@@ -126,6 +127,7 @@ def work_of(direction: str, g: ConvGeometry, passes: Passes) -> Work:
     weights = side.run * lanes
     tiles = tiles_of(side)
     other: float = g.batch * math.prod(g.output if direction != "backward_data" else g.input) * g.taps * weights
+    other *= math.prod(_share_inside(side, axis) for axis in range(3) if g.padding_mode[axis] == "zeros")
     if row_runs.accepts(direction, g) is None:
         other /= 1 + ROW_RUNS / side.run
     return Work(
@@ -136,3 +138,16 @@ def work_of(direction: str, g: ConvGeometry, passes: Passes) -> Work:
         destination=tiles.points * tiles.columns * side.out[0] * side.out_channels,
         weights=tiles.points * side.kernel[0] * weights * passes.weights,
     )
+
+
+def _share_inside(side: Side, axis: int) -> float:
+    """How many taps along an axis read no padding, of all taps of all outputs, if these are so far apart that the
+    general algorithm leaves the others out."""
+    dilation, taps, outputs = side.dilation[axis], side.kernel[axis], side.out[axis]
+    if dilation == 1 or taps == 1 or outputs == 0:
+        return 1.0
+    inside = 0
+    for tap in range(taps):
+        shift = tap * dilation - side.pad[axis]
+        inside += max(0, min(outputs, side.source[axis] - shift) - max(0, -shift))
+    return inside / (taps * outputs)

@@ -44,6 +44,7 @@ class Side(NamedTuple):
     weight_run: int
     weight_lane: int
     backwards: bool
+    small: tuple[bool, bool, bool]  # axes along which images are three points between zeros, under their dilation
     stretched: int = 0  # the axis whose taps are cut into stretches, or 0
     taps: int = 0  # and how many it has
 
@@ -61,13 +62,14 @@ class Cut(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Some groups, or some panels of one group, whose transformed weights fit the limit on extra memory."""
+    """Some source channels of some groups, or panels of a group, whose transformed weights fit the limit on memory."""
 
     channels: slice  # of the destination
     source_start: int  # elements to skip in a sample of the source, the weights and the destination
     weight_start: int
     out_start: int
     record: Winograd
+    complete: bool = True  # whether all is summed, after this part and those before
 
 
 def side_of(g: ConvGeometry, direction: str) -> Side:
@@ -94,9 +96,17 @@ def side_of(g: ConvGeometry, direction: str) -> Side:
         weight_run=weight[back],
         weight_lane=weight[not back],
         backwards=back,
+        small=(False, _is_small(g, source[0], out[0], pads, 1), _is_small(g, source[0], out[0], pads, 2)),
     )
     axis = stretched_axis(g)
     return _stretch(side, axis) if axis else side
+
+
+def _is_small(g: ConvGeometry, source: Triple, out: Triple, pads: list[int], axis: int) -> bool:
+    """Whether three taps meet at most three inputs and outputs, which lie opposite to each other."""
+    most = 3 * g.dilation[axis]
+    plain = g.kernel[axis] == 3 and g.stride[axis] == 1 and g.padding_mode[axis] == "zeros"
+    return plain and pads[axis] == g.dilation[axis] and source[axis] <= most and out[axis] <= most
 
 
 def stretched_axis(g: ConvGeometry) -> int:
@@ -140,18 +150,15 @@ def stretches_of(taps: int, stride: int, stretch: int) -> int:
     return sum(-(-len(range(phase, taps, stride)) // stretch) for phase in range(stride))
 
 
-def points_of(side: Side) -> tuple[int, int]:
-    """Points of a tile along H and W: 6; or, for 3 taps, 4 where that takes no more multiplications."""
-    if side.stretched:
-        return (6, 1) if side.stretched == 1 else (1, 6)
-    h, w = (_points(*axis) for axis in zip(side.out[1:], side.kernel[1:], side.dilation[1:], strict=True))
-    return h, w
-
-
-def _points(size: int, taps: int, dilation: int) -> int:
+def _tile(side: Side, axis: int) -> tuple[int, int]:
+    """Points and outputs of a tile along one axis: for 3 taps those that take the fewest multiplications."""
+    taps, size, dilation = side.kernel[axis], side.out[axis], side.dilation[axis]
     if taps == 1:
-        return 1
-    return 4 if taps == 3 and _tiles(size, 2, dilation) * 4 <= _tiles(size, 4, dilation) * 6 else 6
+        return 1, 1
+    if taps != 3 or side.stretched:
+        return 6, 7 - taps
+    tiles = [(4, 2), *[(4, 3)] * side.small[axis], (6, 4)]
+    return min(tiles, key=lambda tile: tile[0] * _tiles(size, tile[1], dilation))
 
 
 def _tiles(size: int, outputs: int, dilation: int) -> int:
@@ -175,11 +182,16 @@ class Tiles(NamedTuple):
     def points(self) -> int:
         return self.points_h * self.points_w
 
+    @property
+    def forms(self) -> tuple[int, int]:
+        """Whose transforms serve H and W: see `winograd_transform`."""
+        h, w = (self.points_h, self.outputs_h), (self.points_w, self.outputs_w)
+        return (3 if h == (4, 3) else h[0]), (3 if w == (4, 3) else w[0])
+
 
 def tiles_of(side: Side) -> Tiles:
     """The tiles of a direction."""
-    points_h, points_w = points_of(side)
-    outputs_h, outputs_w = points_h - side.kernel[1] + 1, points_w - side.kernel[2] + 1
+    (points_h, outputs_h), (points_w, outputs_w) = _tile(side, 1), _tile(side, 2)
     tiles_h = _tiles(side.out[1], outputs_h, side.dilation[1])
     tiles_w = _tiles(side.out[2], outputs_w, side.dilation[2])
     return Tiles(points_h, points_w, outputs_h, outputs_w, tiles_h, tiles_w, side.batch * tiles_h * tiles_w)
@@ -209,11 +221,14 @@ def record(g: ConvGeometry, side: Side, tiles: Tiles, cut: Cut, width: int, item
     """The kernels' record, all tiles in one launch."""
     line = blocking.LINE_BYTES // itemsize  # rows of different points begin in different sets of the caches
     source_n, source_d, source_h, source_w = side.source_strides
-    reaches, shifts = _reaches(side, tiles), [side.dilation[axis] * (axis == side.stretched) for axis in range(3)]
+    reaches = _reach(side, 1), _reach(side, 2)
+    shifts = [side.dilation[axis] * (axis == side.stretched) for axis in range(3)]
     phases, taps = side.stride[side.stretched], side.taps or side.kernel[1] * side.kernel[2]
     return Winograd(
         points_h=tiles.points_h,
         points_w=tiles.points_w,
+        form_h=tiles.forms[0],
+        form_w=tiles.forms[1],
         outputs_h=tiles.outputs_h,
         outputs_w=tiles.outputs_w,
         taps_h=side.kernel[1],
@@ -277,6 +292,7 @@ def record(g: ConvGeometry, side: Side, tiles: Tiles, cut: Cut, width: int, item
         weight_blocks=1,
         own_run=cut.own_run,
         run_step=cut.run_step,
+        adds=0,
     )
 
 
@@ -297,16 +313,11 @@ def _values(side: Side, cut: Cut, itemsize: int) -> dict[str, int]:
     return {"values_run": run, "values_row": row, "values_part": part, "values_point": point}
 
 
-def _reaches(side: Side, tiles: Tiles) -> list[tuple[int, int]]:
-    """Along H and W: how many coordinates the outputs read through a stretch of taps, and how many through all taps."""
-    found = []
-    for axis, points, outputs in ((1, tiles.points_h, tiles.outputs_h), (2, tiles.points_w, tiles.outputs_w)):
-        step = side.stride[axis] * side.dilation[axis]
-        last = (side.out[axis] - 1) * side.stride[axis] + 1
-        needed = last + (points - outputs) * step
-        whole = last + (side.taps - 1) * side.dilation[axis] if axis == side.stretched else needed
-        found.append((needed, whole))
-    return found
+def _reach(side: Side, axis: int) -> tuple[int, int]:
+    """Along an axis: how many coordinates the outputs read through a stretch of taps, and how many through all taps."""
+    last = (side.out[axis] - 1) * side.stride[axis] + 1
+    needed = last + (side.kernel[axis] - 1) * side.stride[axis] * side.dilation[axis]
+    return needed, last + (side.taps - 1) * side.dilation[axis] if axis == side.stretched else needed
 
 
 def parts_of(g: Winograd, itemsize: int) -> list[Part]:

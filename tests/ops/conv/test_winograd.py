@@ -109,6 +109,40 @@ def test_dilation(size, dilation, dtype):
     check(ConvCase(2, 24, 20, size, kernel, padding=dilation, dilation=dilation, dtype=dtype))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("size", "dilation", "padding"),
+    [
+        ((3, 3), 1, 1),
+        ((2, 3), 1, 1),
+        ((33, 33), 12, 12),
+        ((11, 25), (4, 9), (4, 9)),
+        ((11, 25), (4, 2), (4, 2)),
+        ((11, 25), (4, 9), ((4, 1), (9, 11))),
+        ((3, 20), (1, 7), (1, 7)),
+        ((2, 8, 7), (1, 3, 3), (1, 3, 3)),
+        ((20,), 7, 7),
+    ],
+    ids=str,
+)
+def test_images_of_three_points(size, dilation, padding, dtype):
+    """Between zeros: four points for three outputs."""
+    case = ConvCase(2, 24, 20, size, (3,) * len(size), padding=padding, dilation=dilation, dtype=dtype)
+    g = winograd.plan(checks.geometry_of(case), "forward", 4).parts[0].record
+    assert 3 in (g.form_h, g.form_w)
+    check(case)
+
+
+@pytest.mark.parametrize(
+    ("size", "padding", "mode"),
+    [(10, 3, "zeros"), (9, 2, "zeros"), (9, 3, "circular"), (9, ((3, 4),), "zeros"), (6, 3, "zeros")],
+)
+def test_other_images_of_few_points(size, padding, mode):
+    case = ConvCase(2, 24, 20, (size,), (3,), padding=padding, dilation=3, padding_mode=mode)
+    assert winograd.plan(checks.geometry_of(case), "forward", 4).parts[0].record.form_w != 3
+    check(case)
+
+
 @pytest.mark.parametrize("size", [11, 12, 13, 14, 15, 16, 17, 18])
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "circular"])
 def test_dilation_with_any_padding(size, mode):
@@ -184,6 +218,8 @@ CUT = [
     ConvCase(1, 600, 900, (50, 18), (3, 3), padding=1, groups=3, name="groups of gradients in parts"),
     ConvCase(1, 130, 70, (9, 24, 13), (3, 3, 3), padding=(0, 2, 3), dilation=(4, 2, 3), name="dilated"),
     ConvCase(1, 70, 130, (33, 31), (5, 5), padding=2, name="five taps"),
+    ConvCase(1, 1030, 40, (9, 13), (3, 3), padding=1, name="source channels in parts"),
+    ConvCase(1, 900, 70, (2, 8, 10), (3, 3, 3), padding=(1, 3, 4), dilation=(1, 3, 4), name="planes of parts"),
 ]
 
 
@@ -224,10 +260,17 @@ def test_the_cases_meet_every_cut():
     assert len(plans[6].parts) > 1
     assert len(plans[7].parts) > 1
     assert plans[7].parts[0].record.groups < 3
+    assert [(part.record.run, part.record.adds, part.complete) for part in plans[12].parts] == [
+        (352, 0, False),
+        (352, 1, False),
+        (326, 1, True),
+    ]
+    assert [part.record.own_run > 0 for part in plans[12].parts] == [True] * 3
+    assert {(part.record.own_run, part.record.adds) for part in plans[13].parts} == {(0, 0), (0, 1)}
     plans = [winograd_weight.plan(checks.geometry_of(case), np.dtype(case.dtype).itemsize) for case in CUT]
     at_once = [plan.parts[0].sums.point_blocks == 0 for plan in plans]
     portions = [len(plan.parts[0].portions) for plan in plans]
-    assert at_once == [False, False, True, True, False, False, True, True, False, False, True, False]
+    assert at_once[:12] == [False, False, True, True, False, False, True, True, False, False, True, False]
     assert portions[8] > 1
     assert len(plans[8].parts) > 1
     assert len(plans[9].parts) > 1
@@ -291,6 +334,16 @@ def test_float32_error(channels, taps):
     exact = checks.results(case, double, taken, "indirect")
     for got, want in zip(checks.results(case, operands, taken, ALGORITHM), exact, strict=True):
         assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max()
+
+
+@pytest.mark.parametrize("channels", [64, 1024])
+def test_float32_error_of_three_points(channels):
+    case = ConvCase(1, channels, 16, (17, 18), (3, 3), padding=6, dilation=6)
+    operands, taken = checks.normal_operands(case), directions(case)
+    double = checks.Operands(*(array.astype(float) for array in operands))
+    exact = checks.results(case, double, taken, "indirect")
+    for got, want in zip(checks.results(case, operands, taken, ALGORITHM), exact, strict=True):
+        assert np.abs(got - want).max() <= 4e-6 * np.abs(want).max()
 
 
 def test_nan_stays_in_the_tiles_that_read_it():
@@ -398,6 +451,15 @@ def test_which_weight_gradients_pay(input_shape, weight_shape, pays):
 @pytest.mark.parametrize("direction", ["forward", "backward_data"])
 def test_what_pays(input_shape, weight_shape, direction):
     assert explain(input_shape, weight_shape, padding=1, direction=direction).algorithm == ALGORITHM
+
+
+@pytest.mark.parametrize(("dilation", "pays"), [(12, True), (24, False)])
+@pytest.mark.parametrize("direction", plan.DIRECTIONS)
+def test_what_pays_under_large_dilations(dilation, pays, direction):
+    """Up to three points an image of its own; the general algorithm leaves out what lies in the padding."""
+    options = {"padding": dilation, "dilation": dilation, "direction": direction}
+    choice = explain((1, 512, 33, 33), (256, 512, 3, 3), **options)
+    assert choice.algorithm == (ALGORITHM if pays else "indirect")
 
 
 # ----------------------------------------------------------------------------------------------------------- precision
