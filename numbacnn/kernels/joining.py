@@ -22,11 +22,11 @@ def copy_narrow(target, target_row, source, source_row, rows, width):
             copy_ends(offset(target, row * target_row), offset(source, row * source_row), width, eighth(target))
 
 
-@kernel(I=("uint32", "uint64"))
+@kernel
 def copy_columns(
     block,
-    src: "I*",
-    dst: "I*",
+    src: "T*",
+    dst: "T*",
     rows: "int64",
     width: "int64",
     src_first: "int64",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..kernels._launch import run
+from ..kernels._together import in_step
 from ..kernels.joining import copy_columns
 from . import memory
 from ._dense import STREAM_BYTES, memory_order
@@ -22,14 +23,19 @@ if TYPE_CHECKING:
     from ..kernels._build import Prepared
     from ..kernels._launch import Job
 
-    Layout = tuple[tuple[int, ...], tuple[int, ...]]  # shape and strides
+    Layout = tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]]  # shape, strides, dtype
 
 __all__ = ["concatenate", "split"]
 
-# Below this, NumPy's copy is done before other cores have woken up; where arrays lie alike, before ours has begun.
-LARGE_BYTES, LARGE_BYTES_ALIKE = 1 << 18, 1 << 13
-# Elements of one block, and its nanoseconds on one core: each, and each row of a matrix.
-STEP, NS_PER_ELEMENT, NS_PER_ROW = 16384, 0.25, 2.0
+# NumPy's copy is done before other cores have woken up; before ours has begun.
+LARGE_BYTES, SMALL_BYTES = 1 << 18, 1 << 13
+# Nanoseconds: what NumPy takes for each run of elements that lie side by side, and for a byte; what a call takes here.
+NUMPY_NS_PER_RUN, NUMPY_NS_PER_BYTE, CALL_NS = 10.0, 0.1, 15_000.0
+# Elements of the pieces that long rows are cut into.
+STEP = 16384
+# Nanoseconds on one core: of an element, of a row of a matrix, and of a block, beside which handing it out is little.
+NS_PER_ELEMENT, NS_PER_ROW, BLOCK_NS = 0.25, 1.0, 4000.0
+_FLOATS: dict[int, np.dtype[Any]] = {4: np.dtype(np.float32), 8: np.dtype(np.float64)}
 
 
 def concatenate(arrays: Sequence[np.ndarray], axis: int) -> np.ndarray:
@@ -44,12 +50,11 @@ def concatenate(arrays: Sequence[np.ndarray], axis: int) -> np.ndarray:
     >>> concatenate([np.ones((1, 2)), np.zeros((1, 1))], 1)
     array([[1., 1., 0.]])
     """
-    first = arrays[0]
-    nbytes = sum([x.nbytes for x in arrays])
-    if nbytes >= LARGE_BYTES_ALIKE and first.dtype.kind in "fiu" and first.itemsize in (4, 8):
-        columns = _plan_columns(tuple([(x.shape, x.strides) for x in arrays]), first.itemsize, axis)
-        if columns is not None and all(x.dtype == first.dtype and x.flags.aligned for x in arrays):
-            return columns.join(arrays, first.dtype)
+    first, nbytes = arrays[0], sum([x.nbytes for x in arrays])
+    if nbytes >= SMALL_BYTES:
+        columns = _known_columns(tuple([(x.shape, x.strides, x.dtype) for x in arrays]), axis)
+        if columns is not None and all(x.flags.aligned for x in arrays):
+            return columns.join(arrays)
     if nbytes < LARGE_BYTES or not 3 <= first.ndim <= 5 or first.dtype.hasobject:
         return np.concatenate(arrays, axis)
     shape = (*first.shape[:axis], sum([x.shape[axis] for x in arrays]), *first.shape[axis + 1 :])
@@ -76,14 +81,14 @@ def split(x: np.ndarray, extents: Sequence[int], axis: int, wanted: Sequence[boo
     ends = np.cumsum(extents).tolist()
     if (
         3 <= x.ndim <= 5
-        and x.nbytes >= LARGE_BYTES_ALIKE
+        and x.nbytes >= SMALL_BYTES
         and x.dtype.kind in "fiu"
         and x.itemsize in (4, 8)
         and x.flags.aligned
     ):
         order = memory_order(x)
         if order is not None and math.prod(x.shape[a] for a in order[: order.index(axis)]) > 1:
-            columns = _plan_pieces(x.shape, order, tuple(extents), x.itemsize, axis)
+            columns = _plan_pieces(x.shape, order, tuple(extents), x.dtype, axis)
             return columns.split(x, wanted)
     pieces = [
         x[_range(axis, end - extent, end)] if want else None
@@ -108,43 +113,58 @@ class _Columns(NamedTuple):
     shape: tuple[int, ...]  # of the matrix, in the order of memory
     shapes: tuple[tuple[int, ...], ...]  # of the arrays, likewise
     axes: tuple[int, ...]  # from the order of memory to that of the arrays
-    bits: np.dtype[Any]
+    dtype: np.dtype[Any]
+    copied: np.dtype[Any]  # floats of the same size, as which the elements are copied
     joining: tuple[Prepared | None, ...]  # the launches that copy each array to the matrix; None: nothing to copy
     splitting: tuple[Prepared | None, ...]
 
-    def join(self, arrays: Sequence[np.ndarray], dtype: np.dtype[Any]) -> np.ndarray:
-        out = memory.empty(self.shape, dtype)
-        target = out.view(self.bits)
-        run(*[p.job(x.view(self.bits), target) for p, x in zip(self.joining, arrays, strict=True) if p is not None])
+    def join(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        out = target = memory.empty(self.shape, self.dtype)
+        if self.dtype is not self.copied:
+            target, arrays = out.view(self.copied), [x.view(self.copied) for x in arrays]
+        jobs = [p.job(x, target) for p, x in zip(self.joining, arrays, strict=True) if p is not None]
+        if jobs:
+            run(in_step(jobs))
         return out.transpose(self.axes)
 
     def split(self, x: np.ndarray, wanted: Sequence[bool]) -> list[np.ndarray | None]:
-        source = x.view(self.bits)
+        source = x.view(self.copied)
         jobs: list[Job] = []
         out: list[np.ndarray | None] = []
         for shape, launch, want in zip(self.shapes, self.splitting, wanted, strict=True):
-            piece = memory.empty(shape, x.dtype) if want else None
+            piece = memory.empty(shape, self.dtype) if want else None
             out.append(None if piece is None else piece.transpose(self.axes))
             if piece is not None and launch is not None:
-                jobs.append(launch.job(source, piece.view(self.bits)))
-        run(*jobs)
+                jobs.append(launch.job(source, piece.view(self.copied)))
+        if jobs:
+            run(in_step(jobs))
         return out
 
 
 @functools.lru_cache(maxsize=256)
-def _plan_columns(layouts: tuple[Layout, ...], itemsize: int, axis: int) -> _Columns | None:
-    """How arrays of these layouts are joined if they lie in one order without gaps; None if they do not, or cannot."""
-    ranks = {len(shape) for shape, _ in layouts}
-    others = {(*shape[:axis], *shape[axis + 1 :]) for shape, _ in layouts}
+def _known_columns(layouts: tuple[Layout, ...], axis: int) -> _Columns | None:
+    """How arrays of these layouts are joined if they are of one dtype and lie in one order without gaps.
+
+    None if they do not, cannot be joined, or are so small that NumPy has done it before our launch is ready. What there
+    is to check takes longer than joining small arrays.
+    """
+    dtypes = {dtype for _, _, dtype in layouts}
+    (dtype,) = dtypes if len(dtypes) == 1 else (np.dtype(object),)
+    if dtype.kind not in "fiu" or dtype.itemsize not in _FLOATS:
+        return None
+    ranks = {len(shape) for shape, _, _ in layouts}
+    others = {(*shape[:axis], *shape[axis + 1 :]) for shape, _, _ in layouts}
     if len(ranks) != 1 or not 0 <= axis < min(ranks) or len(others) != 1:
         return None
-    filled = [layout for layout in layouts if math.prod(layout[0])]
+    filled = [(shape, strides) for shape, strides, _ in layouts if math.prod(shape)]
+    nbytes = sum([math.prod(shape) for shape, _, _ in layouts]) * dtype.itemsize
     for order in dict.fromkeys(_strides_order(strides) for _, strides in filled):
-        if all(_is_dense(shape, strides, order, itemsize) for shape, strides in filled):
-            extents = tuple(shape[axis] for shape, _ in layouts)
-            return _plan_pieces(
-                (*layouts[0][0][:axis], sum(extents), *layouts[0][0][axis + 1 :]), order, extents, itemsize, axis
-            )
+        if all(_is_dense(shape, strides, order, dtype.itemsize) for shape, strides in filled):
+            runs = len(layouts) * math.prod([layouts[0][0][a] for a in order[: order.index(axis)]])
+            if NUMPY_NS_PER_RUN * runs + NUMPY_NS_PER_BYTE * nbytes < CALL_NS:
+                return None
+            extents, first = tuple([shape[axis] for shape, _, _ in layouts]), layouts[0][0]
+            return _plan_pieces((*first[:axis], sum(extents), *first[axis + 1 :]), order, extents, dtype, axis)
     return None
 
 
@@ -165,29 +185,29 @@ def _is_dense(shape: tuple[int, ...], strides: tuple[int, ...], order: tuple[int
 
 @functools.lru_cache(maxsize=256)
 def _plan_pieces(
-    shape: tuple[int, ...], order: tuple[int, ...], extents: tuple[int, ...], itemsize: int, axis: int
+    shape: tuple[int, ...], order: tuple[int, ...], extents: tuple[int, ...], dtype: np.dtype[Any], axis: int
 ) -> _Columns:
     """Pieces of `extents` along an axis of an array of `shape` that lies in memory in this order."""
     place = order.index(axis)
     matrix = tuple(shape[a] for a in order)
     rows, inner = math.prod(matrix[:place]), math.prod(matrix[place + 1 :])
-    bits = np.dtype(f"u{itemsize}")
+    itemsize = dtype.itemsize
+    copied = _FLOATS[itemsize]
     joining: list[Prepared | None] = []
     splitting: list[Prepared | None] = []
     first, pitch, line = 0, sum(extents) * inner, ALIGNMENT_BYTES // itemsize
+    cost = rows * (NS_PER_ROW * len(extents) + NS_PER_ELEMENT * pitch)
+    blocks = math.ceil(cost / BLOCK_NS)
     for extent in extents:
         width = extent * inner
         pieces = max(1, width // STEP)
-        units = max(1, STEP * pieces // max(width, 1))
-        cost = rows * (NS_PER_ROW + NS_PER_ELEMENT * width)
+        units = -(-rows * pieces // max(blocks, 1))
         for launches, ends in ((joining, (0, width, first, pitch)), (splitting, (first, pitch, 0, width))):
             whole_lines = not any(n % line for n in (width, *ends))
             streamed = whole_lines and rows * ends[3] * itemsize >= STREAM_BYTES
-            launch = copy_columns.prepare(
-                (bits,), -(-rows * pieces // units), rows, width, *ends, pieces, units, streamed, cost=cost
-            )
+            launch = copy_columns.prepare((copied,), blocks, rows, width, *ends, pieces, units, streamed, cost=cost)
             launches.append(launch if rows * width else None)
         first += width
     axes = tuple(sorted(range(len(order)), key=order.__getitem__))
     shapes = tuple((*matrix[:place], extent, *matrix[place + 1 :]) for extent in extents)
-    return _Columns(matrix, shapes, axes, bits, tuple(joining), tuple(splitting))
+    return _Columns(matrix, shapes, axes, dtype, copied, tuple(joining), tuple(splitting))

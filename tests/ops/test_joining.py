@@ -31,7 +31,7 @@ def pieces(axis, dtype=np.float32):
 
 
 @orders
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16, np.int32, np.int64])
 @pytest.mark.parametrize("axis", range(4))
 def test_concatenate(axis, dtype, order):
     arrays = list(pieces(axis, dtype))
@@ -41,6 +41,16 @@ def test_concatenate(axis, dtype, order):
         assert out.dtype == dtype
         if dtype != np.int16:  # some of which are small
             assert is_channels_last(out) == (order == "channels_last")
+
+
+@pytest.mark.parametrize("width", [4, 200], ids=["by NumPy", "by a kernel"])
+@pytest.mark.parametrize("axis", range(4))
+def test_arrays_that_lie_alike_keep_their_order(axis, width):
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal((2, width, 5, 6)).transpose(0, 3, 1, 2) for _ in range(3)]
+    out = joining.concatenate(arrays, axis)
+    np.testing.assert_array_equal(out, np.concatenate(arrays, axis))
+    assert out.transpose(0, 2, 3, 1).flags.c_contiguous
 
 
 def test_one_channels_last_array_decides():
