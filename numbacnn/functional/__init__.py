@@ -8,35 +8,25 @@ from typing import TYPE_CHECKING
 from .. import _lazy
 from . import _operators  # noqa: F401 - for its effect
 from .arithmetic import (
-    abs,
     add,
-    astype,
-    clip,
     div,
-    exp,
-    log,
     matmul,
-    maximum,
-    minimum,
     mul,
-    neg,
     pow,
-    sqrt,
     sub,
-    where,
 )
+from .elementwise import abs, astype, clip, exp, log, neg, sqrt
+from .joining import concatenate, split, stack
 from .reduction import max, mean, min, sum
+from .selection import maximum, minimum, where
 from .shape import (
     broadcast_to,
-    concatenate,
     flatten,
     getitem,
     pad,
     permute,
     reshape,
-    split,
     squeeze,
-    stack,
     transpose,
     unsqueeze,
 )

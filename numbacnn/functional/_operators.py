@@ -15,7 +15,7 @@ import numpy as np
 from .. import ops
 from ..autograd import Tensor, is_grad_enabled, tape
 from ..errors import GradientError
-from . import arithmetic, reduction, shape
+from . import arithmetic, elementwise, reduction, shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,16 +68,16 @@ Tensor.install(
     __rpow__=_reflected(arithmetic.pow),
     __matmul__=arithmetic.matmul,
     __rmatmul__=_reflected(arithmetic.matmul),
-    __neg__=arithmetic.neg,
-    __abs__=arithmetic.abs,
+    __neg__=elementwise.neg,
+    __abs__=elementwise.abs,
     __getitem__=shape.getitem,
     T=property(lambda self: shape.permute(self, *reversed(range(self.ndim))), doc="The axes in reverse order."),
-    exp=arithmetic.exp,
-    log=arithmetic.log,
-    sqrt=arithmetic.sqrt,
-    abs=arithmetic.abs,
-    clip=arithmetic.clip,
-    astype=arithmetic.astype,
+    exp=elementwise.exp,
+    log=elementwise.log,
+    sqrt=elementwise.sqrt,
+    abs=elementwise.abs,
+    clip=elementwise.clip,
+    astype=elementwise.astype,
     sum=reduction.sum,
     mean=reduction.mean,
     max=reduction.max,

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..autograd import Tensor, apply, as_tensor
 from ..errors import ShapeError
-from .arithmetic import float_operand, same_values
+from .elementwise import float_operand
+from .selection import same_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable

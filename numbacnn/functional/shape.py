@@ -1,4 +1,4 @@
-"""Shape, order and selection of elements: reshape, permute, concatenate, pad, indexing and their like.
+"""Shape, order and selection of elements: reshape, permute, pad, indexing and their like.
 
 Elements are ordered as in NumPy (row-major, last axis fastest) whatever the memory layout: flattening an image whose
 memory is channels-last copies it. Results share memory with the input where NumPy can do so.
@@ -10,27 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import ops
 from ..autograd import Tensor, apply, as_tensor
 from ..errors import OptionError, ShapeError
-from ..ops._check import check_choice, check_integer, check_same_dtype, is_sequence
+from ..ops._check import check_choice, check_integer, is_sequence
 from ..ops.padding import source_index
 from .arithmetic import unbroadcast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 __all__ = [
     "broadcast_to",
-    "concatenate",
     "flatten",
     "getitem",
     "pad",
     "permute",
     "reshape",
-    "split",
     "squeeze",
-    "stack",
     "transpose",
     "unsqueeze",
 ]
@@ -70,6 +66,22 @@ def reshape(input: Any, *shape: Any) -> Tensor:
 def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Axes `start_dim` to `end_dim` (included) merged into one.
 
+    Parameters
+    ----------
+    input : Tensor or array_like
+    start_dim : int, default 0
+    end_dim : int, default -1
+
+    Returns
+    -------
+    Tensor
+        A view where memory allows it.
+
+    Raises
+    ------
+    OptionError
+        There is no such axis, or `start_dim` lies after `end_dim`.
+
     Examples
     --------
     >>> flatten(np.zeros((8, 16, 4, 4)), start_dim=1).shape
@@ -78,7 +90,7 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     x = as_tensor(input)
     if not x.ndim:
         return reshape(x, 1)
-    first, last = _axis("start_dim", start_dim, x.ndim), _axis("end_dim", end_dim, x.ndim)
+    first, last = check_axis("start_dim", start_dim, x.ndim), check_axis("end_dim", end_dim, x.ndim)
     if first > last:
         raise OptionError(f"flatten: start_dim={start_dim} is after end_dim={end_dim} in a tensor of {x.ndim} axes")
     merged = int(np.prod(x.shape[first : last + 1]))  # not -1, which is ambiguous for an empty batch
@@ -94,13 +106,18 @@ def permute(input: Any, *axes: Any) -> Tensor:
     *axes : int, or one tuple of int
         Axis ``axes[i]`` of the input becomes axis ``i``.
 
+    Raises
+    ------
+    OptionError
+        The axes are not a permutation of the input's.
+
     Examples
     --------
     >>> permute(np.zeros((8, 32, 32, 3)), 0, 3, 1, 2).shape
     (8, 3, 32, 32)
     """
     x = as_tensor(input)
-    order = tuple(_axis("axes", axis, x.ndim) for axis in _unpack(axes))
+    order = tuple(check_axis("axes", axis, x.ndim) for axis in _unpack(axes))
     if sorted(order) != list(range(x.ndim)):
         raise OptionError(f"permute: axes {_unpack(axes)} are not a permutation of the {x.ndim} axes of {x.shape}")
     inverse = tuple(np.argsort(order))
@@ -110,19 +127,47 @@ def permute(input: Any, *axes: Any) -> Tensor:
 def transpose(input: Any, axis0: int, axis1: int) -> Tensor:
     """Two axes exchanged; no copy.
 
+    Parameters
+    ----------
+    input : Tensor or array_like
+    axis0, axis1 : int
+
+    Returns
+    -------
+    Tensor
+
+    Raises
+    ------
+    OptionError
+        There is no such axis.
+
     Examples
     --------
     >>> transpose(np.zeros((2, 3, 5)), 1, 2).shape
     (2, 5, 3)
     """
     x = as_tensor(input)
-    first, second = _axis("axis0", axis0, x.ndim), _axis("axis1", axis1, x.ndim)
+    first, second = check_axis("axis0", axis0, x.ndim), check_axis("axis1", axis1, x.ndim)
     value = x.data.swapaxes(first, second)
     return apply("transpose", (x,), value, lambda grad, needs: (grad.swapaxes(first, second),))
 
 
 def squeeze(input: Any, axis: int | tuple[int, ...] | None = None) -> Tensor:
     """Without axes of extent 1: all of them, or those given (an axis of another extent is left alone, as in PyTorch).
+
+    Parameters
+    ----------
+    input : Tensor or array_like
+    axis : int or tuple of int, optional
+
+    Returns
+    -------
+    Tensor
+
+    Raises
+    ------
+    OptionError
+        There is no such axis.
 
     Examples
     --------
@@ -133,12 +178,27 @@ def squeeze(input: Any, axis: int | tuple[int, ...] | None = None) -> Tensor:
     """
     x = as_tensor(input)
     given = range(x.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    dropped = {_axis("axis", candidate, x.ndim) for candidate in given}
+    dropped = {check_axis("axis", candidate, x.ndim) for candidate in given}
     return reshape(x, tuple(extent for at, extent in enumerate(x.shape) if extent != 1 or at not in dropped))
 
 
 def unsqueeze(input: Any, axis: int) -> Tensor:
     """With a new axis of extent 1 at position `axis`.
+
+    Parameters
+    ----------
+    input : Tensor or array_like
+    axis : int
+        From ``-ndim - 1`` to ``ndim``.
+
+    Returns
+    -------
+    Tensor
+
+    Raises
+    ------
+    OptionError
+        There is no such place for an axis.
 
     Examples
     --------
@@ -146,12 +206,26 @@ def unsqueeze(input: Any, axis: int) -> Tensor:
     (1, 2)
     """
     x = as_tensor(input)
-    at = _axis("axis", axis, x.ndim + 1)
+    at = check_axis("axis", axis, x.ndim + 1)
     return reshape(x, *x.shape[:at], 1, *x.shape[at:])
 
 
 def broadcast_to(input: Any, shape: Sequence[int]) -> Tensor:
     """The input repeated to `shape` by NumPy's rules, without a copy; the values are read-only.
+
+    Parameters
+    ----------
+    input : Tensor or array_like
+    shape : sequence of int
+
+    Returns
+    -------
+    Tensor
+
+    Raises
+    ------
+    ShapeError
+        The input does not broadcast to `shape`.
 
     Examples
     --------
@@ -168,86 +242,17 @@ def broadcast_to(input: Any, shape: Sequence[int]) -> Tensor:
     return apply("broadcast_to", (x,), value, lambda grad, needs: (unbroadcast(grad, original),))
 
 
-def concatenate(tensors: Iterable[Any], axis: int = 0) -> Tensor:
-    """Tensors joined along an existing axis.
-
-    Parameters
-    ----------
-    tensors : iterable of Tensor or array_like
-        Equal in dtype, and in shape but for `axis`.
-    axis : int, default 0
-
-    Examples
-    --------
-    >>> concatenate([[1.0, 2.0], [3.0]])
-    Tensor([1., 2., 3.], dtype=float32)
-    """
-    operands = _operands("concatenate", tensors)
-    shapes = [x.shape for x in operands]
-    at = _axis("axis", axis, operands[0].ndim)
-    if len({(*shape[:at], *shape[at + 1 :]) if len(shape) > at else None for shape in shapes}) > 1:
-        raise ShapeError(f"concatenate along axis {axis}: shapes {shapes} differ in another axis")
-    extents = [shape[at] for shape in shapes]
-
-    def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> list[np.ndarray | None]:
-        return ops.joining.split(grad, extents, at, needs)
-
-    return apply("concatenate", operands, ops.joining.concatenate([x.data for x in operands], at), backward)
-
-
-def stack(tensors: Iterable[Any], axis: int = 0) -> Tensor:
-    """Tensors of one shape joined along a new axis.
-
-    Examples
-    --------
-    >>> stack([[1.0, 2.0], [3.0, 4.0]], axis=1)
-    Tensor([[1., 3.],
-            [2., 4.]], dtype=float32)
-    """
-    operands = _operands("stack", tensors)
-    shapes = [x.shape for x in operands]
-    if len(set(shapes)) > 1:
-        raise ShapeError(f"stack: shapes {shapes} differ")
-    at = _axis("axis", axis, operands[0].ndim + 1)
-
-    def backward(grad: np.ndarray, needs: tuple[bool, ...]) -> tuple[np.ndarray, ...]:
-        return tuple(np.moveaxis(grad, at, 0))
-
-    return apply("stack", operands, np.stack([x.data for x in operands], axis=at), backward)
-
-
-def split(input: Any, split_size_or_sections: int | Sequence[int], axis: int = 0) -> tuple[Tensor, ...]:
-    """The input cut along an axis.
+def getitem(input: Any, index: Any) -> Tensor:
+    """``input[index]``, with NumPy's basic and advanced indexing; also by tensors of integers or bools.
 
     Parameters
     ----------
     input : Tensor or array_like
-    split_size_or_sections : int or sequence of int
-        The extent of every piece (the last may be smaller), or of each.
-    axis : int, default 0
+    index : int, slice, None, Ellipsis, array_like, Tensor, or a tuple of these
 
-    Examples
-    --------
-    >>> [piece.shape for piece in split(np.zeros(5), 2)]
-    [(2,), (2,), (1,)]
-    """
-    x = as_tensor(input)
-    at = _axis("axis", axis, x.ndim)
-    extent = x.shape[at]
-    if is_sequence(split_size_or_sections):
-        sections = [check_integer("split_size_or_sections", size, 0) for size in split_size_or_sections]  # type: ignore[union-attr]
-        if sum(sections) != extent:
-            raise ShapeError(f"split: sections {sections} do not add up to the {extent} elements of axis {axis}")
-    else:
-        size = check_integer("split_size_or_sections", split_size_or_sections, 1)
-        sections = [min(size, extent - start) for start in range(0, extent, size)]
-    ends = np.cumsum(sections).tolist()
-    before = (slice(None),) * at
-    return tuple(getitem(x, (*before, slice(end - size, end))) for size, end in zip(sections, ends, strict=True))
-
-
-def getitem(input: Any, index: Any) -> Tensor:
-    """``input[index]``, with NumPy's basic and advanced indexing; also by tensors of integers or bools.
+    Returns
+    -------
+    Tensor
 
     Examples
     --------
@@ -352,14 +357,6 @@ def _pad_widths(pad: Sequence[Any], ndim: int) -> list[tuple[int, int]]:
     return list(zip(sides[::2], sides[1::2], strict=True))
 
 
-def _operands(name: str, tensors: Iterable[Any]) -> tuple[Tensor, ...]:
-    operands = tuple(as_tensor(item) for item in tensors)
-    if not operands:
-        raise ShapeError(f"{name} needs at least one tensor")
-    check_same_dtype(**{f"tensors[{position}]": x.data for position, x in enumerate(operands)})
-    return operands
-
-
 def _memory_order(array: np.ndarray) -> list[int]:
     """The axes from the slowest to the fastest in memory."""
     return sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
@@ -378,7 +375,7 @@ def _unpack(arguments: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(arguments[0]) if len(arguments) == 1 and is_sequence(arguments[0]) else arguments
 
 
-def _axis(name: str, axis: Any, ndim: int) -> int:
+def check_axis(name: str, axis: Any, ndim: int) -> int:
     """An axis as a non-negative index."""
     at = check_integer(name, axis, -ndim)
     if at >= ndim:

@@ -41,6 +41,15 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     param : float, optional
         The negative slope of "leaky_relu", 0.01 unless given.
 
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    OptionError
+        The activation is unknown.
+
     Examples
     --------
     >>> round(calculate_gain("relu"), 4)
@@ -53,7 +62,25 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
 
 def uniform_(tensor: Any, a: float = 0.0, b: float = 1.0, generator: np.random.Generator | None = None) -> Any:
-    """Uniform between `a` and `b`.
+    """Uniform from `a` to below `b`.
+
+    Parameters
+    ----------
+    tensor : Tensor or ndarray
+        Filled in place.
+    a, b : float, default 0 and 1
+    generator : numpy.random.Generator, optional
+        The package's own unless given: see `numbacnn.manual_seed`.
+
+    Returns
+    -------
+    Tensor or ndarray
+        `tensor` itself.
+
+    Raises
+    ------
+    OptionError
+        The values are not floating-point ones.
 
     Examples
     --------
@@ -69,6 +96,24 @@ def uniform_(tensor: Any, a: float = 0.0, b: float = 1.0, generator: np.random.G
 def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0, generator: np.random.Generator | None = None) -> Any:
     """Normally distributed.
 
+    Parameters
+    ----------
+    tensor : Tensor or ndarray
+        Filled in place.
+    mean, std : float, default 0 and 1
+    generator : numpy.random.Generator, optional
+        The package's own unless given: see `numbacnn.manual_seed`.
+
+    Returns
+    -------
+    Tensor or ndarray
+        `tensor` itself.
+
+    Raises
+    ------
+    OptionError
+        The values are not floating-point ones.
+
     Examples
     --------
     >>> bool(abs(normal_(np.empty(1000), mean=5.0, std=0.1).mean() - 5) < 0.05)
@@ -82,6 +127,22 @@ def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0, generator: np.rand
 def constant_(tensor: Any, value: float) -> Any:
     """All equal to `value`.
 
+    Parameters
+    ----------
+    tensor : Tensor or ndarray
+        Filled in place.
+    value : float
+
+    Returns
+    -------
+    Tensor or ndarray
+        `tensor` itself.
+
+    Raises
+    ------
+    OptionError
+        The values are not floating-point ones.
+
     Examples
     --------
     >>> constant_(np.empty(2), 3)
@@ -93,6 +154,21 @@ def constant_(tensor: Any, value: float) -> Any:
 def zeros_(tensor: Any) -> Any:
     """All 0.
 
+    Parameters
+    ----------
+    tensor : Tensor or ndarray
+        Filled in place.
+
+    Returns
+    -------
+    Tensor or ndarray
+        `tensor` itself.
+
+    Raises
+    ------
+    OptionError
+        The values are not floating-point ones.
+
     Examples
     --------
     >>> zeros_(np.empty(2))
@@ -103,6 +179,21 @@ def zeros_(tensor: Any) -> Any:
 
 def ones_(tensor: Any) -> Any:
     """All 1.
+
+    Parameters
+    ----------
+    tensor : Tensor or ndarray
+        Filled in place.
+
+    Returns
+    -------
+    Tensor or ndarray
+        `tensor` itself.
+
+    Raises
+    ------
+    OptionError
+        The values are not floating-point ones.
 
     Examples
     --------
@@ -134,6 +225,19 @@ def kaiming_uniform_(
     nonlinearity : str, default "leaky_relu"
         See `calculate_gain`.
     generator : numpy.random.Generator, optional
+        The package's own unless given: see `numbacnn.manual_seed`.
+
+    Returns
+    -------
+    Tensor or ndarray
+        `tensor` itself.
+
+    Raises
+    ------
+    OptionError
+        The mode or the activation is unknown.
+    ShapeError
+        The weight has fewer than two axes.
 
     References
     ----------
@@ -158,6 +262,11 @@ def kaiming_normal_(
 ) -> Any:
     """As `kaiming_uniform_`, normally distributed with standard deviation ``gain / sqrt(fan)``.
 
+    Returns
+    -------
+    Tensor or ndarray
+        `tensor` itself.
+
     Examples
     --------
     >>> weight = kaiming_normal_(np.empty((64, 32, 5, 5)))
@@ -169,6 +278,25 @@ def kaiming_normal_(
 
 def xavier_uniform_(tensor: Any, gain: float = 1.0, generator: np.random.Generator | None = None) -> Any:
     """Uniform, a compromise between the variances forward and backward: bound ``gain * sqrt(6 / (fan_in + fan_out))``.
+
+    Parameters
+    ----------
+    tensor : Tensor or ndarray
+        A weight: (out, in / groups, *kernel).
+    gain : float, default 1
+        See `calculate_gain`.
+    generator : numpy.random.Generator, optional
+        The package's own unless given: see `numbacnn.manual_seed`.
+
+    Returns
+    -------
+    Tensor or ndarray
+        `tensor` itself.
+
+    Raises
+    ------
+    ShapeError
+        The weight has fewer than two axes.
 
     References
     ----------
@@ -187,6 +315,20 @@ def xavier_uniform_(tensor: Any, gain: float = 1.0, generator: np.random.Generat
 def xavier_normal_(tensor: Any, gain: float = 1.0, generator: np.random.Generator | None = None) -> Any:
     """As `xavier_uniform_`, normal with standard deviation ``gain * sqrt(2 / (fan_in + fan_out))``.
 
+    Parameters
+    ----------
+    tensor : Tensor or ndarray
+        A weight: (out, in / groups, *kernel).
+    gain : float, default 1
+        See `calculate_gain`.
+    generator : numpy.random.Generator, optional
+        The package's own unless given: see `numbacnn.manual_seed`.
+
+    Returns
+    -------
+    Tensor or ndarray
+        `tensor` itself.
+
     Examples
     --------
     >>> weight = xavier_normal_(np.empty((300, 200)))
@@ -198,6 +340,20 @@ def xavier_normal_(tensor: Any, gain: float = 1.0, generator: np.random.Generato
 
 def fans(tensor: Any) -> tuple[int, int]:
     """How many inputs each output of a weight sees, and how many outputs each input reaches.
+
+    Parameters
+    ----------
+    tensor : Tensor or ndarray
+        A weight: (out, in / groups, *kernel).
+
+    Returns
+    -------
+    fan_in, fan_out : int
+
+    Raises
+    ------
+    ShapeError
+        It has fewer than two axes.
 
     Examples
     --------

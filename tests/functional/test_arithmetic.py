@@ -164,6 +164,8 @@ def test_shapes_that_do_not_broadcast():
     for function in (F.add, F.mul, F.div, F.maximum):
         with pytest.raises(ShapeError, match=r"\(2,\) and \(3,\) do not broadcast"):
             function(np.zeros(2), np.zeros(3))
+    with pytest.raises(ShapeError, match=r"where: shapes \(2,\), \(3,\) and \(\) do not broadcast"):
+        F.where(np.ones(2, bool), np.zeros(3), 0)
 
 
 # ----------------------------------------------------------------------------------------------------------- dtypes
