@@ -20,6 +20,7 @@ from .layout import copy_transposed
 from .line_tile import FEWEST_POINTS, LINE_POINTS, LINE_VECTORS, clipped_line_tile, line_tile
 from .pointer import as_integers, load_pointer, offset, store_pointer
 from .simd import fma, lanes, load, store
+from .window_tile import LEFT, RIGHT, WHOLE, WINDOW, WINDOW_POINTS, row_tile, window_tile
 
 # How a thread's scratch memory is divided, in slots.
 TABLE_ROWS = 2048  # source rows that one destination row reads: pairs of slots
@@ -31,6 +32,9 @@ _TAPS = 2 * TABLE_ROWS
 # INSIDE .. INSIDE_END. Of the table of columns: destination, picks.
 START, STEP, POINTS, SOURCE, ALPHA, BETA, TAP, TAP_STEP, TAPS, INSIDE, INSIDE_END, ZONE_FIELDS = range(12)
 COLUMN, FIRST_PICK, PICKS, COLUMN_FIELDS = range(4)
+
+# How the points of a zone are computed: see `Direct.shared`.
+LINES, ROWS, PAIRS = range(3)
 
 
 class Direct(NamedTuple):
@@ -50,6 +54,7 @@ class Direct(NamedTuple):
     row_taps: int
     zones: int
     columns: int
+    shared: int  # which tiles: LINES (one tap at a time), ROWS (a kernel row), PAIRS (two rows of points)
     width: int  # positions of a source row
     source_n: int  # source elements between samples, planes, rows, positions
     source_d: int
@@ -110,8 +115,9 @@ def _zone(table, inside, rows, zone, first, last, weight, bias, out, g):
         a = tile * zone[POINTS] // tiles
         points = (tile + 1) * zone[POINTS] // tiles - a
         source = zone[SOURCE] + zone[ALPHA] * a
+        shares = g.shared == ROWS and points >= FEWEST_POINTS
         clipped = points < FEWEST_POINTS or a < zone[INSIDE] or a + points > zone[INSIDE_END]
-        if clipped:
+        if clipped and not shares:
             _put_inside(inside, source, zone, points, g.width)
         target = offset(out, (zone[START] + zone[STEP] * a) * g.out_w)
         out_step = zone[STEP] * g.out_w
@@ -121,7 +127,14 @@ def _zone(table, inside, rows, zone, first, last, weight, bias, out, g):
             c = g.channels - n if lone else first * n
             x, w = source * g.source_w + c, offset(weight, (panel * g.taps + zone[TAP]) * n)
             start, place = offset(bias, c), offset(target, c)
-            if clipped:
+            if shares:
+                begin = max(0, -source)
+                end = min(points + zone[TAPS] - 1, g.width - source)
+                row_tile(
+                    points, zone[TAPS], begin, end, table, rows, panels, x, x_step, w, w_tap, w_panel,
+                    start, place, out_step,
+                )  # fmt: skip
+            elif clipped:
                 clipped_line_tile(
                     points, inside, table, rows, zone[TAPS], panels, x, x_step, x_tap, w, w_tap, w_panel,
                     start, place, out_step,
@@ -131,6 +144,29 @@ def _zone(table, inside, rows, zone, first, last, weight, bias, out, g):
                     points, table, rows, zone[TAPS], panels, x, x_step, x_tap, w, w_tap, w_panel,
                     start, place, out_step,
                 )  # fmt: skip
+
+
+@device
+def _pair(table, planes, x_row, zone, first, last, weight, bias, out, out_row, g):
+    """The points of the only zone in two rows, for some panels of channels.
+
+    out, out_row : the row that reads first what is in the table, elements from it to the other
+    """
+    n = LINE_VECTORS * lanes(out)
+    moved = int(last * n > g.channels)
+    points = zone[POINTS]
+    for tile in range((points + WINDOW_POINTS - 1) // WINDOW_POINTS):
+        a = min(tile * WINDOW_POINTS, points - WINDOW_POINTS)  # the last laps over the one before: the same values
+        side = LEFT if a < zone[INSIDE] else RIGHT if a + WINDOW_POINTS > zone[INSIDE_END] else WHOLE
+        for lone in range(1 + moved):
+            panel = last - 1 if lone else first
+            panels = 1 if lone else last - first - moved
+            c = g.channels - n if lone else first * n
+            window_tile(
+                side, table, planes, panels, (zone[SOURCE] + a) * g.source_w + c, x_row, g.source_w,
+                offset(weight, (panel * g.taps + zone[TAP]) * n), zone[TAP_STEP] * n, g.taps * n, offset(bias, c),
+                offset(out, a * g.out_w + c), out_row, g.out_w,
+            )  # fmt: skip
 
 
 @device
@@ -198,12 +234,28 @@ def conv_depthwise(
     width = g.row_taps * LINE_VECTORS * lanes(out)
     for first in range(panel_block * g.panels // g.panel_blocks, end, g.pass_panels):
         last = min(first + g.pass_panels, end)
-        for unit in range(block * g.units // g.unit_blocks, (block + 1) * g.units // g.unit_blocks):
+        unit, stop = _first_unit(block, g), _first_unit(block + 1, g)
+        while unit < stop:
             sample, d, h = place_of(unit, g)
             if h >= g.rows:
+                unit += 1
                 continue
             row = offset(out, sample * g.out_n + d * g.out_d + h * g.out_h)
-            rows = put_rows(table, offset(source, sample * g.source_n), d, h, width, lists_d, lists_h, g)
+            image = offset(source, sample * g.source_n)
+            if g.shared == PAIRS and _is_pair(unit, stop, h, lists_h, g):
+                entry = 3 * lists_h[h]
+                step = lists_h[entry + 4] - lists_h[entry + 1]  # 1, or -1 where later taps read earlier rows
+                later = int(step < 0)
+                planes = put_rows(table, image, d, h + later, width, lists_d, lists_h, g) // WINDOW
+                _pair(
+                    table, planes, step * g.source_h, zones, first, last, weight, bias, offset(row, later * g.out_h),
+                    step * g.out_h, g,
+                )  # fmt: skip
+                _finish_points(row, first, last, activation, g)
+                _finish_points(offset(row, g.out_h), first, last, activation, g)
+                unit += 2
+                continue
+            rows = put_rows(table, image, d, h, width, lists_d, lists_h, g)
             for i in range(g.zones):
                 _zone(table, entries, rows, offset(zones, i * ZONE_FIELDS), first, last, weight, bias, row, g)
             for i in range(g.columns):
@@ -211,6 +263,22 @@ def conv_depthwise(
                 count = _put_picks(entries, table, rows, column, picks, out, g)
                 _column(entries, count, first, last, weight, bias, offset(row, column[COLUMN] * g.out_w), g)
             _finish_points(row, first, last, activation, g)
+            unit += 1
+
+
+@device
+def _first_unit(block, g):
+    """Where a block of rows begins. With pairs an odd row, as the first and last of an image have no partner."""
+    unit = block * g.units // g.unit_blocks
+    return unit | 1 if g.shared == PAIRS and 0 < unit < g.units else unit
+
+
+@device
+def _is_pair(unit, stop, h, lists_h, g):
+    """Whether a row and the next one, in the same plane and block, both read all rows of the kernel."""
+    if unit + 1 >= stop or unit % g.band + 1 >= g.band or h + 1 >= g.rows:
+        return False
+    return lists_h[h + 1] - lists_h[h] == WINDOW and lists_h[h + 2] - lists_h[h + 1] == WINDOW
 
 
 @device

@@ -7,6 +7,8 @@ either.
 
 from __future__ import annotations
 
+import math
+
 from ...kernels.conv_gemm import FIRST_TABLE, MAX_TAPS, MAX_TILES, TABLE_SLOTS
 from ...kernels.tile import MAX_ROWS
 
@@ -30,6 +32,8 @@ MANY_READS = 4096
 
 # A cache line: rows that are so much longer than a power of two begin in different sets of the caches.
 LINE_BYTES = 64
+# Places for lines in L1.
+L1_SETS, L1_WAYS = 64, 8
 
 # Enough blocks that two to eight cores finish together; more would only split panels further.
 MIN_BLOCKS = 16
@@ -109,3 +113,12 @@ def packs_itself(points: int, taps: int) -> bool:
     a few hundred points that took longer than each block's source rows, which all blocks now read: 1 to 1.3 times.
     """
     return points <= MAX_POINTS and taps <= TAP_BLOCK and points * (taps * 7 // 6 + 3) <= TABLES
+
+
+def l1_keeps(lines: int, step_bytes: int) -> bool:
+    """Whether L1 has places for cache lines that are multiples of `step_bytes` apart, and as many others.
+
+    The lower bits of its address tell a line's set; lines a power of two apart share a few sets.
+    """
+    sets = min(L1_SETS, L1_SETS * LINE_BYTES // math.gcd(step_bytes, L1_SETS * LINE_BYTES))
+    return 2 * lines <= sets * L1_WAYS

@@ -10,17 +10,27 @@ import numpy as np
 
 from ...kernels._launch import run
 from ...kernels.conv_depthwise import (
+    INSIDE,
+    INSIDE_END,
+    LINES,
+    PAIRS,
+    POINTS,
+    ROWS,
     TABLE_ROWS,
     TABLE_TAPS,
+    TAPS,
+    ZONE_FIELDS,
     Direct,
     conv_depthwise,
     pack_channels,
 )
+from ...kernels.line_tile import LINE_POINTS
 from ...kernels.tile import tile_lanes
+from ...kernels.window_tile import ROW_TAPS, WINDOW, WINDOW_POINTS
 from .. import memory
 from . import blocking, depthwise_weight, strips
 from .bias import zero_row
-from .depthwise_zones import plan_zones, weight_zones
+from .depthwise_zones import Zones, plan_zones, weight_zones
 from .finish import NOTHING, Finish
 from .lattice import strides
 from .strip_tables import large_plane_lists, plane_lists
@@ -46,6 +56,8 @@ MOST_PICKS = 16 * 1024
 # What the rows under a kernel take of L1 (32 KiB) while a panel of vectors passes over them.
 PANEL_BYTES = 16 * 1024
 FEWEST_PANELS = 12
+# Rows of a block in which rows are computed in pairs.
+FEWEST_PAIRED = 4
 # Enough blocks for any number of cores to finish together.
 BLOCKS = 32
 MIN_BLOCKS = 8
@@ -114,7 +126,8 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> Plan:
     band = blocking.row_band(lists_d.longest, lists_h.longest, math.prod(source[2:]) * channels * itemsize, out)
     bands = -(-out[1] // band)
     units = g.batch * bands * out[0] * band
-    unit_blocks = min(units, BLOCKS)
+    shared = _shared(g, zones, itemsize)
+    unit_blocks = max(1, min(units // FEWEST_PAIRED, BLOCKS)) if shared == PAIRS else min(units, BLOCKS)
     panel_blocks = 1 if unit_blocks >= MIN_BLOCKS else min(-(-MIN_BLOCKS // unit_blocks), panels)
     row_bytes = max(1, lists_d.longest * lists_h.longest) * source[2] * width * itemsize
     pass_panels = blocking.split_evenly(-(-panels // panel_blocks), max(FEWEST_PANELS, PANEL_BYTES // row_bytes))
@@ -136,6 +149,7 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> Plan:
         row_taps=g.kernel[2],
         zones=zone_count,
         columns=column_count,
+        shared=shared,
         width=source[2],
         source_n=source_n,
         source_d=source_d,
@@ -155,6 +169,20 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> Plan:
     )
     cost = g.flops / blocking.FLOPS_PER_NS + g.elements * itemsize / 20
     return Plan(tables, record, unit_blocks * panel_blocks, cost, max(1, 4096 // (g.taps * width)))
+
+
+def _shared(g: ConvGeometry, zones: Zones, itemsize: int) -> int:
+    """Which tiles compute the points: those that share what they read, where L1 keeps it for the next vector."""
+    if len(zones.zones) != ZONE_FIELDS or zones.counts[1] or g.stride[2] > 1 or g.dilation[2] > 1:
+        return LINES
+    points, taps = zones.zones[POINTS], zones.zones[TAPS]
+    near_borders = zones.zones[INSIDE] <= 1 and points - zones.zones[INSIDE_END] <= 1
+    regular_rows = g.kernel[1] == WINDOW and g.stride[1] == g.dilation[1] == 1 and g.padding_mode[1] == "zeros"
+    if taps == WINDOW and points > WINDOW_POINTS and near_borders and regular_rows:
+        return PAIRS if blocking.l1_keeps((WINDOW + 1) * (WINDOW_POINTS + 2) + 8, g.groups * itemsize) else LINES
+    if taps in ROW_TAPS and blocking.l1_keeps(g.kernel[1] * (LINE_POINTS + taps - 1), g.groups * itemsize):
+        return ROWS
+    return LINES
 
 
 def forward(

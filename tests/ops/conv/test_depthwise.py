@@ -7,6 +7,7 @@ import pytest
 
 from numbacnn.errors import OptionError
 from numbacnn.kernels._target import target
+from numbacnn.kernels.conv_depthwise import LINES, PAIRS, ROWS
 from numbacnn.ops import conv_backward_data, conv_backward_weight, conv_forward, explain
 from numbacnn.ops.conv import blocking, depthwise, depthwise_weight, plan, strip_tables, strips
 from numbacnn.ops.geometry import conv_geometry
@@ -105,6 +106,57 @@ def test_planes_in_bands(tune):
     for rows in (1, 2, 3, 100):
         tune(blocking, BAND_BYTES=3 * (rows + 2) * 6 * 16 * 4)
         check(case, ["depthwise"])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("size", "kernel", "padding"),
+    [
+        *(((height, width), (3, 3), 1) for height, width in itertools.product((2, 3, 4, 7), (4, 5, 6, 8, 13))),
+        *(((9, width), (3, 3), padding) for width, padding in itertools.product((8, 9), (0, (1, 0), (0, 1), 2))),
+        *(((5, width), (3, 5), (1, 2)) for width in (4, 5, 6, 7, 10, 17)),
+        ((9, 12), (5, 5), (2, 0)),
+        ((9, 12), (5, 5), 4),
+        ((4, 9, 10), (3, 3, 3), 1),
+        ((5, 9, 10), (2, 3, 3), (0, 1, 1)),
+        ((2, 5, 9), (1, 5, 5), (0, 2, 2)),
+    ],
+)
+def test_tiles_that_share_what_they_read(size, kernel, padding, dtype, tune):
+    """Neighbouring points, and rows in pairs: what the oracle says, and the bits of tiles that share nothing."""
+    tune(depthwise, FEWEST_ROWS=1)
+    case = depthwise_case(18, size, kernel, 1, padding, batch=3, dtype=dtype)
+    check(case, ["depthwise"])
+    rng = np.random.default_rng(0)
+    x, weight = (rng.standard_normal(shape).astype(dtype) for shape in (case.input_shape, case.weight_shape))
+    options = {**case.options, "algorithm": "depthwise"}
+    grad = rng.standard_normal(conv_forward(x, weight, **options).shape).astype(dtype)
+
+    def both():
+        return conv_forward(x, weight, **options), conv_backward_data(grad, weight, x.shape, **options)
+
+    shared, one_image = both(), conv_forward(x[1:2], weight, **options)
+    np.testing.assert_array_equal(one_image, shared[0][1:2])
+    tune(depthwise, _shared=lambda *_: LINES)
+    for shares, alone in zip(shared, both(), strict=True):
+        np.testing.assert_array_equal(shares, alone)
+
+
+@pytest.mark.parametrize(
+    ("channels", "kernel", "padding", "mode", "stride", "tiles"),
+    [
+        (144, 3, 1, "zeros", 1, PAIRS),
+        (512, 3, 1, "zeros", 1, LINES),  # L1 has too few places for positions 2 KiB apart
+        (144, 3, 2, "zeros", 1, LINES),
+        (144, 3, 1, "reflect", 1, LINES),
+        (144, 3, 1, "zeros", 2, LINES),
+        (240, 5, 2, "zeros", 1, ROWS),
+    ],
+)
+def test_choice_of_tiles(channels, kernel, padding, mode, stride, tiles):
+    shapes = (1, channels, 14, 14), (channels, 1, kernel, kernel)
+    geometry = conv_geometry(*shapes, stride=stride, padding=padding, groups=channels, padding_mode=mode)
+    assert depthwise.plan(geometry, 4, False).record.shared == tiles
 
 
 def test_passes_over_panels(tune):

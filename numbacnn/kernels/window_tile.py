@@ -1,0 +1,147 @@
+"""Register tiles of depthwise convolution whose points share what they read: neighbours, without a stride.
+
+`line_tile` loads a position anew for each of its multiply-adds, which leaves the loads no time to fetch lines into L1.
+Here the weights stay in registers and a position serves all points and taps that meet in it. One vector of channels at
+a time, so a cache line is read twice: where positions are so far apart that L1 has few places for them, `line_tile`
+is quicker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from ._build import intrinsic
+from .emitter import Emitter
+from .line_tile import FEWEST_POINTS, LINE_POINTS, LINE_VECTORS
+
+WINDOW = 3  # rows and taps of the kernel of `window_tile`
+WINDOW_POINTS = 4
+ROW_TAPS = (5,)  # of `row_tile`
+WHOLE, LEFT, RIGHT = range(3)  # whether a point's first, or last, column lies outside the source
+
+
+@intrinsic
+def window_tile(
+    typingctx, side, table, planes, panels, x_offset, x_row, x_step, w, w_tap, w_panel, start,
+    out, out_row, out_step,
+):  # fmt: skip
+    """Two rows of `WINDOW_POINTS` neighbours under 3 x 3 taps, for panels of `LINE_VECTORS` vectors of channels.
+
+    The rows read four source rows and each position of these up to six times: 33 loads for 72 multiply-adds.
+
+    side : WHOLE; LEFT or RIGHT where the first or last column that they read lies outside the source
+    table, planes : of every source plane WINDOW entries of two slots; the first is a pointer to the first row that the
+        first row of points reads, and an offset (in elements) into the weights
+    panels : how many; they lie side by side
+    x_offset, x_row, x_step : elements from the pointer to what the first tap of the first point reads, from each source
+        row to the next that the rows read, from each position to the next
+    w, w_tap, w_panel : weights, elements from those of a tap to those of the next, from each panel's to the next's
+    start : what every sum begins with
+    out, out_row, out_step : first point of the destination, elements between the rows, between points
+    """
+    from numba.core import types
+
+    i64 = types.int64
+
+    def codegen(context, builder, signature, args):
+        side, *rest = args
+        e = Emitter(context, builder, signature.args[7].dtype)
+        e.choose(side, (WHOLE, LEFT, RIGHT), lambda side: _window(e, side, *rest))
+        return context.get_dummy_value()
+
+    return types.void(i64, table, *[i64] * 5, w, i64, i64, start, out, i64, i64), codegen
+
+
+def _window(
+    e: Emitter, side: int, table: Any, planes: Any, panels: Any, x_offset: Any, x_row: Any, x_step: Any, w: Any,
+    w_tap: Any, w_panel: Any, start: Any, out: Any, out_row: Any, out_step: Any,
+) -> None:  # fmt: skip
+    """Emit the tile for a side."""
+    builder, points, taps = e.builder, WINDOW_POINTS, range(WINDOW)
+    columns = range(int(side == LEFT), points + WINDOW - 1 - int(side == RIGHT))
+    with _each_vector(e, panels, w, w_panel) as (channel, weight):
+        first = e.load(e.at(start, channel))
+        sums = [[e.variable(first) for _ in range(points)] for _ in range(2)]
+        with e.loop(planes) as plane:
+            entry = e.times(plane, 2 * WINDOW)
+            x = e.at(e.slot(table, entry, e.pointer), builder.add(x_offset, channel))
+            place = e.at(weight, e.slot(table, builder.add(entry, e.i64(1))))
+            rows = [e.at(place, r * WINDOW * LINE_VECTORS * e.lanes) for r in taps]
+            weights = [[e.load(e.at(row, e.times(w_tap, t))) for t in taps] for row in rows]
+            for r in range(WINDOW + 1):
+                source = e.at(x, e.times(x_row, r))
+                for column in columns:
+                    value = e.load(e.at(source, e.times(x_step, column)))
+                    for row, kernel_row in ((0, r), (1, r - 1)):
+                        for t in taps if kernel_row in taps else ():
+                            if 0 <= column - t < points:
+                                e.accumulate(sums[row][column - t], value, weights[kernel_row][t])
+                e.keep_order()
+        for row in range(2):
+            place = e.at(e.at(out, e.times(out_row, row)), channel)
+            for i, total in enumerate(sums[row]):
+                e.store(e.value(total), e.at(place, e.times(out_step, i)))
+
+
+@intrinsic
+def row_tile(
+    typingctx, points, taps, first, end, table, rows, panels, x_offset, x_step, w, w_tap, w_panel, start, out, out_step
+):  # fmt: skip
+    """As `line_tile`, where each tap of a point reads what the tap before it of the next point reads.
+
+    All taps of a row at a time: its weights stay in registers, and each position serves up to as many points.
+
+    points : `FEWEST_POINTS` to `LINE_POINTS`
+    taps : of every row, one of `ROW_TAPS`
+    first, end : the first of the ``points + taps - 1`` columns that lies inside the source, and one beyond the last
+    """
+    from numba.core import types
+
+    i64 = types.int64
+
+    def codegen(context, builder, signature, args):
+        points, taps, *rest = args
+        e = Emitter(context, builder, signature.args[9].dtype)
+        every = tuple(range(LINE_POINTS, FEWEST_POINTS - 1, -1))
+        e.choose(taps, ROW_TAPS, lambda taps: e.choose(points, every, lambda points: _row(e, points, taps, *rest)))
+        return context.get_dummy_value()
+
+    return types.void(i64, i64, i64, i64, table, *[i64] * 4, w, i64, i64, start, out, i64), codegen
+
+
+def _row(
+    e: Emitter, points: int, taps: int, first: Any, end: Any, table: Any, rows: Any, panels: Any, x_offset: Any,
+    x_step: Any, w: Any, w_tap: Any, w_panel: Any, start: Any, out: Any, out_step: Any,
+) -> None:  # fmt: skip
+    """Emit the tile for some points and taps."""
+    builder = e.builder
+    with _each_vector(e, panels, w, w_panel) as (channel, weight):
+        begin = e.load(e.at(start, channel))
+        sums = [e.variable(begin) for _ in range(points)]
+        with e.loop(rows) as row:
+            entry = e.times(row, 2)
+            x = e.at(e.slot(table, entry, e.pointer), builder.add(x_offset, channel))
+            place = e.at(weight, e.slot(table, builder.add(entry, e.i64(1))))
+            weights = [e.load(e.at(place, e.times(w_tap, t))) for t in range(taps)]
+
+            def add_column(column, x=x, weights=weights):
+                value = e.load(e.at(x, e.times(x_step, column)))
+                for t in range(max(0, column - points + 1), min(taps, column + 1)):
+                    e.accumulate(sums[column - t], value, weights[t])
+
+            e.each(first, end, points + taps - 1, add_column)
+        place = e.at(out, channel)
+        for i, total in enumerate(sums):
+            e.store(e.value(total), e.at(place, e.times(out_step, i)))
+
+
+@contextlib.contextmanager
+def _each_vector(e: Emitter, panels: Any, w: Any, w_panel: Any) -> Iterator[tuple[Any, Any]]:
+    """Loop over the vectors of some panels; yields how far on its channels are, and its weights."""
+    builder = e.builder
+    with e.loop(e.times(panels, LINE_VECTORS)) as vector:
+        panel, number = builder.udiv(vector, e.i64(LINE_VECTORS)), builder.urem(vector, e.i64(LINE_VECTORS))
+        weight = e.at(e.at(w, builder.mul(panel, w_panel)), e.times(number, e.lanes))
+        yield e.times(vector, e.lanes), weight
