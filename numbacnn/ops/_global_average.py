@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["average_everything"]
 
 # The size of a segment, and of a row at least: a row of a few vectors keeps the loop around it short.
-SEGMENT_BYTES = 1 << 17
+SEGMENT_BYTES = 1 << 18
 ROW_BYTES = 256
 # What one core adds up in a nanosecond when an earlier operation has left its result in the caches: below a megabyte
 # or so, fetching half of it from there to another core takes longer than it saves.
@@ -29,7 +29,7 @@ BYTES_PER_NS = 60.0
 
 
 class _Launches(NamedTuple):
-    partial: tuple[int, int]  # the shape of the partial sums
+    partial: tuple[int, int] | None  # the shape of the partial sums; None: each is a row of the result
     segments: Prepared
     combine: Prepared | None
 
@@ -50,16 +50,17 @@ def _plan(shape: tuple[int, ...], dtype: np.dtype[Any]) -> _Launches:
         combine = kernels.combine_segments.prepare(
             (dtype,), batch, positions, channels, width, segments, cost=batch * segments * width * itemsize
         )
-    return _Launches((batch * segments, width), sums, combine)
+    partial = None if segments == 1 and width == channels else (batch * segments, width)
+    return _Launches(partial, sums, combine)
 
 
 def average_everything(x: np.ndarray) -> np.ndarray:
     """The average over all spatial axes, which are kept."""
     plan = _plan(x.shape, x.dtype)
-    partial = empty(plan.partial, x.dtype)
     out = empty_channels_last((*x.shape[:2], *(1,) * (x.ndim - 2)), x.dtype)
-    jobs = [plan.segments.job(channels_last(x), partial, out)]
-    if plan.combine is not None:
-        jobs.append(plan.combine.job(partial, out))
-    run(*jobs)
+    partial = out if plan.partial is None else empty(plan.partial, x.dtype)
+    if plan.combine is None:
+        plan.segments(channels_last(x), partial, out)
+    else:
+        run(plan.segments.job(channels_last(x), partial, out), plan.combine.job(partial, out))
     return out
