@@ -20,11 +20,28 @@ def test_examples(page):
     assert result.attempted > 0 or page.name not in ("README.md", "training.md", "running.md")
 
 
+def anchors(page):
+    """The anchors of a page's headings, formed as GitHub and MkDocs form them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links(page):
-    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
-        if "://" not in target:
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", page.read_text()):
+        if "://" in target:
+            continue
+        there = page.parent / target if target else page
+        assert there.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(there), f"{page.name} links to {target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
+def test_files_that_are_named_exist(page):
+    for name in re.findall(r"`([\w./*-]+\.(?:py|txt|toml))`", page.read_text()):
+        places = [ROOT / part for part in ("numbacnn", "tests", "bench", "examples")]
+        found = any(ROOT.glob(name)) or any(any(place.glob(f"**/{name}")) for place in places)
+        assert found, f"{page.name} names {name}"
 
 
 def test_readme_has_the_two_commands_and_the_place_for_measurements():

@@ -47,6 +47,16 @@ def test_conv_sizes_by_counting_windows(problem):
     assert g.flops == 2 * math.prod(g.output_shape) * 3 * g.taps
 
 
+@pytest.mark.parametrize(
+    ("name", "sides"),
+    [("valid", (0, 0)), ("same", (1, 2)), ("same_lower", (2, 1)), ("same_size", (4, 5)), ("causal", (4, 0))],
+)
+def test_the_odd_sample_of_named_padding(name, sides):
+    """A kernel that spans 5 of 6 samples, at every other one: 3 samples of padding give 3 outputs, 9 give 6."""
+    g = conv_geometry((1, 1, 6), (1, 1, 3), 2, name, 2)
+    assert (g.pad_low[2], g.pad_high[2]) == sides
+
+
 @given(axis_sizes, st.integers(0, 3), st.booleans())
 def test_pool_sizes_by_walking_windows(axis, pad, ceil_mode):
     size, kernel, stride, dilation = axis
