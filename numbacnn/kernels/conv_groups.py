@@ -37,7 +37,7 @@ from .layout import copy_transposed
 from .pointer import as_integers, cast, offset, prefetch_read, prefetch_write, store_pointer
 from .runs import clear_run, copy_run
 from .simd import lanes, splat, store
-from .strip_tile import group_tile
+from .strip_tile import LONGEST_RUN, group_tile
 
 # Positions that are asked for in advance: more latency than instructions in flight cover.
 AHEAD = 12
@@ -156,7 +156,9 @@ def _put_band(
         listed[0] = count
         for taps in range(3, 0, -1):
             place = offset(entries, 2 * count)
-            found = put_runs(place, table, kernel_rows, taps, begin, end, runs, g.run, g.tap_step * lanes(ring), ring)
+            found = put_runs(
+                place, table, kernel_rows, taps, LONGEST_RUN, begin, end, runs, g.run, g.tap_step * lanes(ring), ring
+            )
             listed[4 - taps] = found
             count += found
 

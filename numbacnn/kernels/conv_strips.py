@@ -22,7 +22,7 @@ from ._serial import SCRATCH_SLOTS
 from .layout import copy_transposed
 from .pointer import as_integers, cast, load_pointer, offset, store_pointer
 from .simd import lanes, load, splat, store
-from .strip_tile import LONGEST_RUN, copy_positions, deal, points_tile, repeat, spread
+from .strip_tile import LONG_RUN, LONGEST_RUN, copy_positions, deal, points_tile, repeat, spread
 
 MAX_POINTS = 12
 
@@ -250,17 +250,24 @@ def put_tile(out, out_step, tile, points, valid):
 
 
 @device
-def put_runs(entries, table, rows, taps, first, last, runs, x_step, w_step, like):
+def put_runs(entries, table, rows, taps, longest, first, last, runs, x_step, w_step, like):
     """List the runs of `taps` taps in all source rows: pointer to the first position, offset of the weights.
 
+    Stretches of taps are cut into runs of LONG_RUN, if that is the `longest`, then of LONGEST_RUN, and what is left.
     Positions lie `x_step` elements apart, the weights of a run's taps `w_step`.
     """
     width = lanes(like)
     count = 0
     for i in range(first, last):
         place, weight, left = runs[RUN_COLUMNS * i], runs[RUN_COLUMNS * i + 1], runs[RUN_COLUMNS * i + 2]
-        wanted = left // LONGEST_RUN if taps == LONGEST_RUN else int(left % LONGEST_RUN == taps)
-        skip = 0 if taps == LONGEST_RUN else left - taps
+        long_runs = left // LONG_RUN if longest == LONG_RUN else 0
+        rest = left - long_runs * LONG_RUN
+        if taps == LONG_RUN:
+            wanted, skip = long_runs, 0
+        elif taps == LONGEST_RUN:
+            wanted, skip = rest // LONGEST_RUN, left - rest
+        else:
+            wanted, skip = int(rest % LONGEST_RUN == taps), left - taps
         for k in range(wanted):
             shift = skip + k * taps
             for r in range(rows):
@@ -272,7 +279,17 @@ def put_runs(entries, table, rows, taps, first, last, runs, x_step, w_step, like
 
 
 @device
-def _phase(entries, threes, twos, ones, tile, phase, first, panel, weight, bias, out, s, g):
+def _points(left, long_runs):
+    """Points of the next tile of a row."""
+    if left == 7 or left == 14 or (long_runs and left % 7 == 0 and left % 8 > 0):
+        return 7
+    if left > 8 and not long_runs:
+        return 12
+    return 8 if left > 4 else 4
+
+
+@device
+def _phase(entries, sevens, threes, twos, ones, tile, phase, first, panel, weight, bias, out, s, g):
     """The points of one phase from point `first` on, one segment of them, all vectors of a panel."""
     n = lanes(out)
     count = min(s.segment, phase[POINTS] - first)
@@ -287,14 +304,14 @@ def _phase(entries, threes, twos, ones, tile, phase, first, panel, weight, bias,
         a = 0
         while a < count:
             left = count - a
-            points = 7 if left == 7 or left == 14 else 12 if left > 8 else 8 if left > 4 else 4
+            points = _points(left, sevens)
             if left < points <= count:
                 a = count - points  # laps over the tile before: the same values once more
             wanted = min(points, count - a)
             target = offset(column, a * out_step)
             direct = valid == n and wanted == points
             place, step = (target, out_step) if direct else (tile, n)
-            points_tile(points, entries, threes, twos, ones, (a + strip) * n, weights, start, place, step)
+            points_tile(points, entries, sevens, threes, twos, ones, (a + strip) * n, weights, start, place, step)
             if not direct:
                 put_tile(target, out_step, tile, wanted, valid)
             a += points
@@ -343,13 +360,15 @@ def conv_strips(
                 phase = offset(phases, i * PHASE_COLUMNS)
                 if phase[SEGMENT] < 0 or phase[SEGMENT] == segment:
                     begin, end = phase[FIRST_RUN], phase[FIRST_RUN] + phase[RUNS]
-                    threes = put_runs(entries, table, rows, 3, begin, end, runs, width, width, ring)
-                    rest = offset(entries, 2 * threes)
-                    twos = put_runs(rest, table, rows, 2, begin, end, runs, width, width, ring)
+                    sevens = put_runs(entries, table, rows, LONG_RUN, LONG_RUN, begin, end, runs, width, width, ring)
+                    rest = offset(entries, 2 * sevens)
+                    threes = put_runs(rest, table, rows, LONGEST_RUN, LONG_RUN, begin, end, runs, width, width, ring)
+                    rest = offset(rest, 2 * threes)
+                    twos = put_runs(rest, table, rows, 2, LONG_RUN, begin, end, runs, width, width, ring)
                     rest = offset(rest, 2 * twos)
-                    ones = put_runs(rest, table, rows, 1, begin, end, runs, width, width, ring)
+                    ones = put_runs(rest, table, rows, 1, LONG_RUN, begin, end, runs, width, width, ring)
                     first = segment * s.segment if phase[SEGMENT] < 0 else 0
-                    _phase(entries, threes, twos, ones, tile, phase, first, panel, weight, bias, target, s, g)
+                    _phase(entries, sevens, threes, twos, ones, tile, phase, first, panel, weight, bias, target, s, g)
             n, segment, d, h = next_place(n, segment, d, h, s)
 
 

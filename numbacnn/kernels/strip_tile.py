@@ -16,10 +16,12 @@ WEIGHT_TAPS = 6
 FEW_POINTS = 8  # as many positions stay in registers beside their sums
 GROUP_TILES = (12, 10, 8, 7)  # points of `group_tile`: rows of 7, 14, 28 and 56 make up whole ones, or nearly
 LONGEST_RUN = 3  # taps: with 12 accumulators, 3 weights and a position just the 16 registers of AVX2
+MOST_PRODUCTS = 56  # of a run and the points of a tile, for the same reason
+LONG_RUN = 7  # taps of the runs of long kernel rows: with 8 accumulators just as many
 
 
 @intrinsic
-def points_tile(typingctx, points, table, threes, twos, ones, x_offset, w, start, out, out_step):
+def points_tile(typingctx, points, table, sevens, threes, twos, ones, x_offset, w, start, out, out_step):
     """Neighbouring points of one vector of channels (forward, data gradient).
 
     ::
@@ -27,13 +29,13 @@ def points_tile(typingctx, points, table, threes, twos, ones, x_offset, w, start
         out[i] = start + sum over runs r, taps t of  x[r][i + t] * w[r][t]
 
     One accumulator per point: eight cover the latency of the multiply-add (4 cycles x 2 pipes), twelve with time to
-    spare. A run is three, two or one neighbouring taps. With three, each of 14 positions is loaded once for its up to 3
-    multiply-adds: 17 loads per 36.
+    spare. A run is seven, three, two or one neighbouring taps. With three, each of 14 positions is loaded once for its
+    up to 3 multiply-adds: 17 loads per 36; with seven and eight points 21 per 56.
 
-    points : 12, 8, 7 or 4
+    points : 12, if there are no runs of seven; 8, 7 or 4
     table : per run a pointer to the position of its first tap and an offset (in elements) into the weights; first
-        all runs of three taps, then those of two, then single taps
-    threes, twos, ones : how many there are of each
+        all runs of seven taps, then those of three, of two, and single taps
+    sevens, threes, twos, ones : how many there are of each
     x_offset : elements from there to the position of the first point
     w, start : weights of this vector; the vector that every sum begins with
     out, out_step : first point of the destination, elements between points
@@ -43,14 +45,16 @@ def points_tile(typingctx, points, table, threes, twos, ones, x_offset, w, start
     i64 = types.int64
 
     def codegen(context, builder, signature, args):
-        points, table, threes, twos, ones, x_offset, w, start, out, out_step = args
-        e = Emitter(context, builder, signature.args[6].dtype)
+        points, table, *counts, x_offset, w, start, out, out_step = args
+        e = Emitter(context, builder, signature.args[7].dtype)
 
         def tile(points):
             first = e.load(start)
             sums = [e.variable(first) for _ in range(points)]
             entry = e.i64(0)
-            for taps, count in ((3, threes), (2, twos), (1, ones)):
+            for taps, count in zip((LONG_RUN, LONGEST_RUN, 2, 1), counts, strict=True):
+                if taps * points > MOST_PRODUCTS:
+                    continue
                 with e.loop(count) as index:
                     _add_run(e, sums, taps, table, builder.add(entry, e.times(index, 2)), x_offset, w)
                 entry = builder.add(entry, e.times(count, 2))
@@ -60,7 +64,7 @@ def points_tile(typingctx, points, table, threes, twos, ones, x_offset, w, start
         e.choose(points, (12, 8, 7, 4), tile)
         return context.get_dummy_value()
 
-    return types.void(i64, table, i64, i64, i64, i64, w, start, out, i64), codegen
+    return types.void(i64, table, i64, i64, i64, i64, i64, w, start, out, i64), codegen
 
 
 def _add_run(e: Emitter, sums: list[Any], taps: int, table: Any, entry: Any, x_offset: Any, w: Any) -> None:
