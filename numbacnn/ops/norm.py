@@ -225,7 +225,8 @@ def _plan_forward(
                 f"got shape {vector[0]}"
             )
     if (named["running_mean"] is None) != (named["running_var"] is None):
-        raise OptionError("running_mean and running_var must be given together")
+        missing = "running_mean" if named["running_mean"] is None else "running_var"
+        raise OptionError(f"running_mean and running_var must be given together; {missing} is None")
     if not training and named["running_mean"] is None:
         raise OptionError("without running_mean and running_var there is nothing to normalise by; use training=True")
     if training and size == channels and channels:

@@ -62,7 +62,9 @@ class Optimizer:
             raise OptionError(f"params must be an iterable of tensors or of groups, got a {type(params).__name__}")
         groups = list(params)
         if not groups:
-            raise OptionError("the optimiser got no parameters")
+            raise OptionError(
+                "the optimiser got no parameters; model.parameters() is used up by one pass, so keep list(...) of it"
+            )
         for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
             self.add_param_group(group)
 
@@ -75,7 +77,10 @@ class Optimizer:
             Something is not a leaf tensor, is there twice, or an option is unknown or out of range.
         """
         if not isinstance(param_group, dict) or "params" not in param_group:
-            raise OptionError('a parameter group must be a dict with the key "params"')
+            given = (
+                f"the keys {list(param_group)}" if isinstance(param_group, dict) else f"a {type(param_group).__name__}"
+            )
+            raise OptionError(f'a parameter group must be a dict with the key "params", got {given}')
         unknown = param_group.keys() - self.defaults.keys() - {"params"}
         if unknown:
             raise OptionError(f"unknown option {', '.join(sorted(unknown))}; known: {', '.join(self.defaults)}")
@@ -86,7 +91,10 @@ class Optimizer:
             if not isinstance(p, Tensor):
                 raise OptionError(f"an optimiser updates tensors, got a {type(p).__name__}")
             if not p.is_leaf:
-                raise OptionError("an optimiser updates tensors made by the user, not computed ones")
+                raise OptionError(
+                    f"an optimiser updates tensors made by the user; one of shape {p.shape} was computed from others "
+                    "(use .detach() where it is made)"
+                )
             if id(p) in present:
                 raise OptionError(f"a tensor of shape {p.shape} appears twice among the parameters")
             present.add(id(p))
@@ -151,17 +159,26 @@ class Optimizer:
         Raises
         ------
         StateDictError
-            Groups or shapes do not match; nothing has been changed then.
+            Groups or shapes do not match, or it is of another kind of optimiser; nothing has been changed then.
         """
         try:
             groups, states = state_dict["param_groups"], state_dict["state"]
         except (KeyError, TypeError):
-            raise StateDictError('an optimiser\'s state dict has the keys "state" and "param_groups"') from None
+            given = f"the keys {list(state_dict)}" if isinstance(state_dict, dict) else f"a {type(state_dict).__name__}"
+            raise StateDictError(
+                f'an optimiser\'s state dict has the keys "state" and "param_groups", got {given}'
+            ) from None
         sizes = [len(group["params"]) for group in groups]
         own_sizes = [len(group["params"]) for group in self.param_groups]
         if sizes != own_sizes:
             raise StateDictError(
                 f"the state dict has groups of {sizes} parameters, the optimiser has groups of {own_sizes}"
+            )
+        missing = sorted({name for group in groups for name in self.defaults.keys() - group.keys()})
+        if missing:  # more of them than here are no harm: PyTorch has some
+            raise StateDictError(
+                f"the state dict is of another kind of optimiser: {type(self).__name__} has the options "
+                f"{', '.join(missing)}, too"
             )
         tensors = dict(zip((n for group in groups for n in group["params"]), self._parameters(), strict=True))
         loaded: dict[Tensor, dict[str, Any]] = {}

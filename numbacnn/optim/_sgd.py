@@ -84,7 +84,10 @@ class SGD(Optimizer):
     def _check(self, group: dict[str, Any]) -> None:
         check_not_negative(group, "lr", "momentum", "weight_decay")
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
-            raise OptionError("nesterov=True needs momentum > 0 and dampening = 0")
+            raise OptionError(
+                f"nesterov=True needs momentum > 0 and dampening = 0, got momentum={group['momentum']} and "
+                f"dampening={group['dampening']}"
+            )
 
     def _update(self, group: dict[str, Any], p: Tensor) -> tuple[Any, Update]:
         momentum = group["momentum"]
