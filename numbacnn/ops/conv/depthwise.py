@@ -129,6 +129,8 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> Plan:
     shared = _shared(g, zones, itemsize)
     unit_blocks = max(1, min(units // FEWEST_PAIRED, BLOCKS)) if shared == PAIRS else min(units, BLOCKS)
     panel_blocks = 1 if unit_blocks >= MIN_BLOCKS else min(-(-MIN_BLOCKS // unit_blocks), panels)
+    if unit_blocks * panel_blocks % 2 and panel_blocks < panels:
+        panel_blocks += 1
     row_bytes = max(1, lists_d.longest * lists_h.longest) * source[2] * width * itemsize
     pass_panels = blocking.split_evenly(-(-panels // panel_blocks), max(FEWEST_PANELS, PANEL_BYTES // row_bytes))
     source_n, source_d, source_h, source_w = strides(source, channels)
