@@ -141,7 +141,10 @@ def _peaks(peak: dict[str, list[float]]) -> str:
     if not peak:
         return ""
     values = ", ".join(f"{max(v):.0f} in {dtype} (median {median(v):.0f})" for dtype, v in peak.items())
-    return f" Multiply-add peak of the machine in GFLOP/s, measured in registers: {values}."
+    return (
+        f" Multiply-add peak of the machine in GFLOP/s, measured in registers: {values}. Rates count the operations of "
+        "the definition, of which fast algorithms (Winograd's, Fourier transforms) need fewer: hence shares over 100 %."
+    )
 
 
 def _bandwidth(report: Report) -> str:
