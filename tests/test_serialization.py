@@ -199,9 +199,10 @@ def rewrite_index(path, change):
         archive.writestr("index.json", json.dumps(index))
 
 
-def test_newer_version(path, good):
-    rewrite_index(path, lambda index: index.update(version=99))
-    refused(path, "version 99, this numbacnn reads up to 1; upgrade numbacnn")
+@pytest.mark.parametrize("version", [2, 99])
+def test_newer_version(path, good, version):
+    rewrite_index(path, lambda index: index.update(version=version))
+    refused(path, f"version {version}, this numbacnn reads up to 1; upgrade numbacnn")
 
 
 @pytest.mark.parametrize("tree", [{"array": 7}, {"unknown": 1}, {"dict": 3}, {"float": "x"}, {}, {"array": "../x"}])
