@@ -27,8 +27,8 @@ __all__ = ["matmul"]
 MANY_BLOCKS, OPERATIONS_PER_BLOCK = 16, 1 << 20
 # Beginning and ending a tile takes as long as so many operations.
 TILE_OPERATIONS = 3000
-# A block copies its rows and its columns, which costs least where it is as high as it is wide; this is low.
-FEW_ROWS = 48
+# A block copies its rows and its columns, which costs least where it is as high as it is wide; this is low, and narrow.
+FEW_ROWS = FEW_COLUMNS = 48
 # Few rows are multiplied as fast as `b` is read: elements of it per block, and panels, where they lie along rows of
 # memory (short stretches are read slowly, above all where nothing is computed meanwhile).
 ELEMENTS_PER_BLOCK, PANELS_PER_STREAM, PANELS_OF_ONE_ROW = 1 << 16, 16, 24
@@ -222,8 +222,9 @@ def _plan(
     wanted = -(-(1 << min(MANY_BLOCKS, wanted).bit_length() - 1) // count)
     fewest = -(-panels // most)
     stretch = PANELS_OF_ONE_ROW if direct else PANELS_PER_STREAM
-    row_blocks = max(1, min(round(math.sqrt(max(wanted, fewest) * rows / columns)), rows // FEW_ROWS))
-    column_blocks = min(-(-wanted // row_blocks), panels // stretch if streams else panels)
+    row_blocks = max(1, round(math.sqrt(max(wanted, fewest) * rows / columns)))
+    row_blocks = min(row_blocks, wanted, -(-rows // FEW_ROWS))
+    column_blocks = min(-(-wanted // row_blocks), panels // stretch if streams else -(-columns // FEW_COLUMNS))
     column_blocks = max(column_blocks, fewest)
     conflict = a_row * itemsize % CONFLICT_BYTES == 0
     record = gemm.Gemm(
