@@ -37,6 +37,7 @@ from . import _cache, _entry, _launch
 from ._device import device, inlined, intrinsic
 from ._packing import Rule, address, write_packer
 from ._parameters import SPECIAL, Parameter
+from ._program import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,26 +81,35 @@ class Prepared:
 
     def __init__(self, variant: _Variant, blocks: int, constants: tuple[Any, ...], cost: float) -> None:
         self._count = len(variant.rules) - len(constants)
-        open_rules, rules = variant.rules[: self._count], variant.rules[self._count :]
+        self._rules, rules = variant.rules[: self._count], variant.rules[self._count :]
         self._name = variant.name
         self._constants = constants  # the arrays among them must live as long as their addresses
-        constant_layout = struct.Struct("=" + "".join(rule.format for rule in rules))
-        parts = {
-            "head": struct.pack(
-                "=" + _launch.HEADER, variant.entry, blocks, variant.size, _launch.is_worth_sharing(blocks, cost)
-            ),
-            "tail": write_packer(variant.name, rules, constant_layout.pack)(*constants),
-        }
-        layout = struct.Struct(
-            f"={len(parts['head'])}s{''.join(rule.format for rule in open_rules)}{len(parts['tail'])}s"
-        )
-        self._record = write_packer(variant.name, open_rules, layout.pack, ("head",), ("tail",), (), parts)
+        self._blocks, self._shared = blocks, _launch.is_worth_sharing(blocks, cost)
+        self._head = struct.pack("=" + _launch.HEADER, variant.entry, blocks, variant.size, self._shared)
+        parts = [part for rule, c in zip(rules, constants, strict=True) for part in rule.parts(variant.name, c)]
+        self._tail = b"".join(parts)
+
+    @functools.cached_property
+    def _record(self) -> Callable[..., bytes]:
+        layout = struct.Struct(f"={len(self._head)}s{''.join(rule.format for rule in self._rules)}{len(self._tail)}s")
+        ends = {"head": self._head, "tail": self._tail}
+        return write_packer(self._name, self._rules, layout.pack, ("head",), ("tail",), (), ends)
+
+    def _check_count(self, arguments: tuple[Any, ...]) -> None:
+        if len(arguments) != self._count:
+            raise TypeError(f"{self._name}, as prepared, takes {self._count} arguments, got {len(arguments)}")
 
     def job(self, *arguments: Any) -> _launch.Job:
         """The launch with its first arguments, for `_launch.run`."""
-        if len(arguments) != self._count:
-            raise TypeError(f"{self._name}, as prepared, takes {self._count} arguments, got {len(arguments)}")
+        self._check_count(arguments)
         return self._record(*arguments), arguments
+
+    def on(self, *arguments: Any) -> Step:
+        """The launch with its first arguments, among them operands of a program, as a step of that."""
+        self._check_count(arguments)
+        parts = [part for rule, a in zip(self._rules, arguments, strict=True) for part in rule.parts(self._name, a)]
+        kept = [argument for argument in arguments if isinstance(argument, np.ndarray)]
+        return Step(self._blocks, self._shared, (self._head, *parts, self._tail), (*kept, *self._constants))
 
     def __call__(self, *arguments: Any) -> None:
         """Run all blocks."""
@@ -165,6 +175,10 @@ class Kernel:
             Nanoseconds that all blocks together take one core, roughly.
         """
         return Prepared(self._variant(dtypes), blocks, constants, cost)
+
+    def on(self, blocks: int, *arguments: Any, cost: float = float("inf")) -> Step:
+        """The launch as a step of a program, of whose operands some are among the arguments."""
+        return self.prepare(tuple([arguments[i].dtype for i in self._binders]), blocks, cost=cost).on(*arguments)
 
     def _variant(self, dtypes: tuple[np.dtype[Any], ...]) -> _Variant:
         variant = self._variants.get(dtypes)

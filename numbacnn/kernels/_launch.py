@@ -23,6 +23,7 @@ import importlib
 import os
 import struct
 import threading
+from threading import get_ident as _get_ident
 from typing import TYPE_CHECKING, Any
 
 from . import _cache
@@ -39,7 +40,7 @@ MAX_THREADS = 256
 
 # What a job's record begins with: kernel entry, blocks, slots of the whole record, whether to share the blocks. The
 # kernel's slots follow.
-HEADER = "qqqb7x"
+HEADER = "qqq?7x"
 HEADER_SLOTS = 4
 _SHARED_BYTE = 24
 
@@ -50,32 +51,39 @@ if TYPE_CHECKING:
     # A record, and the arrays whose addresses are in it: they must live until it has run.
     Job = tuple[bytes, tuple[Any, ...]]
 
-_drivers: dict[str, Any] = {}
+_serial: Any = None
+_pools: dict[str, Any] = {}
 
-_scoped_threads: contextvars.ContextVar[int | None] = contextvars.ContextVar("numbacnn_threads", default=None)
-_scoped_driver: contextvars.ContextVar[str | None] = contextvars.ContextVar("numbacnn_driver", default=None)
+_threads: contextvars.ContextVar[int | None] = contextvars.ContextVar("numbacnn_threads", default=None)
+_driver: contextvars.ContextVar[str | None] = contextvars.ContextVar("numbacnn_driver", default=None)
+_scoped_threads, _scoped_driver = _threads.get, _driver.get
 _global_threads: int | None = None
+_main_thread = threading.main_thread().ident
 
 
 def run(*jobs: Job) -> None:
     """Run jobs, one after the other; return when the last is done."""
+    records = b"".join([record for record, _ in jobs])
     for record, _ in jobs:
-        if record[_SHARED_BYTE] and _run_shared(jobs):
-            return
-    run_alone(b"".join([record for record, _ in jobs]) if len(jobs) > 1 else jobs[0][0])
+        if record[_SHARED_BYTE]:
+            return run_shared(records)
+    return run_alone(records)
 
 
-def _run_shared(jobs: tuple[Job, ...]) -> bool:
-    """Run jobs on several threads; False, and nothing done, if there is one thread only or no pool to be had."""
+def run_shared(records: bytes) -> None:
+    """Run jobs, whose records follow each other, on several threads if there are several and a pool is to be had."""
     threads = get_num_threads()
-    driver = _scoped_driver.get() or DEFAULT_DRIVER
-    if threads == 1 or driver == "serial":
-        return False
-    pool = _drivers.get(driver)
-    if pool is None:
-        with _cache.lock:  # no fork in the midst of an import: its child could never import the module
-            pool = _drivers[driver] = importlib.import_module(f"._{driver}_pool", __package__)
-    return pool.run([record for record, _ in jobs], threads)
+    if threads != 1:
+        driver = _scoped_driver() or DEFAULT_DRIVER
+        if driver != "serial" and (_pools.get(driver) or _load(driver)).run(records, threads):
+            return
+    run_alone(records)
+
+
+def _load(driver: str) -> Any:
+    with _cache.lock:  # no fork in the midst of an import: its child could never import the module
+        pool = _pools[driver] = importlib.import_module(f"._{driver}_pool", __package__)
+    return pool
 
 
 def is_worth_sharing(blocks: int, cost: float) -> bool:
@@ -83,25 +91,26 @@ def is_worth_sharing(blocks: int, cost: float) -> bool:
     return blocks > 1 and cost >= SERIAL_BELOW_NS
 
 
-def is_shared(record: bytes) -> bool:
-    """Whether a job's blocks are worth sharing among threads."""
-    return bool(record[_SHARED_BYTE])
+def split(records: bytes) -> Iterator[tuple[bytes, int, bool]]:
+    """The record of each job, how many blocks it has, and whether they are worth sharing."""
+    while records:
+        _, blocks, slots, shared = struct.unpack_from("=" + HEADER, records)
+        yield records[: 8 * slots], blocks, shared
+        records = records[8 * slots :]
 
 
-def job_blocks(record: bytes) -> int:
-    """How many blocks a job has."""
-    return struct.unpack_from(HEADER, record)[1]
+def run_alone(records: bytes) -> None:
+    """Run jobs, whose records follow each other, in the calling thread."""
+    (_serial or _load_serial())(records, len(records) >> 3)
 
 
-def run_alone(record: bytes) -> None:
-    """Run the jobs whose records these are in the calling thread."""
-    serial = _drivers.get("serial")
-    if serial is None:
-        with _cache.lock:
-            from . import _serial
+def _load_serial() -> Any:
+    global _serial
+    with _cache.lock:
+        from ._serial import run_serial
 
-            serial = _drivers["serial"] = _SERIAL_TYPE(_serial.run_serial.load(()))
-    serial(record, len(record) >> 3)
+        _serial = _SERIAL_TYPE(run_serial.load(()))
+    return _serial
 
 
 def get_num_threads() -> int:
@@ -116,10 +125,10 @@ def get_num_threads() -> int:
     ...     get_num_threads()
     1
     """
-    scoped = _scoped_threads.get()
+    scoped = _scoped_threads()
     if scoped is not None:
         return scoped
-    if threading.current_thread() is not threading.main_thread():
+    if _get_ident() != _main_thread:
         return 1
     return _global_threads or default_num_threads()
 
@@ -156,11 +165,11 @@ def threads(n: int) -> Iterator[None]:
     ...     get_num_threads()
     3
     """
-    token = _scoped_threads.set(_check_threads(n))
+    token = _threads.set(_check_threads(n))
     try:
         yield
     finally:
-        _scoped_threads.reset(token)
+        _threads.reset(token)
 
 
 @contextlib.contextmanager
@@ -168,11 +177,11 @@ def driver(name: str) -> Iterator[None]:
     """Run kernels on the driver `name` ("serial", "own" or "numba") inside a ``with`` block."""
     if name not in DRIVERS:
         raise ValueError(f"driver must be one of {', '.join(DRIVERS)}; got {name!r}")
-    token = _scoped_driver.set(name)
+    token = _driver.set(name)
     try:
         yield
     finally:
-        _scoped_driver.reset(token)
+        _driver.reset(token)
 
 
 def _check_threads(n: int) -> int:
@@ -182,6 +191,16 @@ def _check_threads(n: int) -> int:
     if not 1 <= n <= MAX_THREADS:
         raise ValueError(f"number of threads must be from 1 to {MAX_THREADS}, got {n}")
     return n
+
+
+def _after_fork() -> None:
+    """The thread that forked is the child's main thread."""
+    global _main_thread
+    _main_thread = threading.main_thread().ident
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 _default: int | None = None

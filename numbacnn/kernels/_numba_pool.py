@@ -11,7 +11,7 @@ import threading
 from typing import Any
 
 from ._build import kernel
-from ._launch import HEADER_SLOTS, is_shared, job_blocks, run_alone
+from ._launch import HEADER_SLOTS, run_alone, split
 from ._serial import JOB_BLOCKS, JOB_ENTRY, TICKET_SLOTS, TICKETS, take_blocks, thread_scratch
 from .pointer import load_pointer, offset
 
@@ -34,22 +34,21 @@ def run_share(block, row: "int64*"):
     take_blocks(state, entry, record, job[JOB_BLOCKS], worker, worker, row[THREADS], thread_scratch())
 
 
-def run(records: list[bytes], threads: int) -> bool:
-    """Run jobs on `threads` threads of Numba's pool; False where that would not be safe."""
+def run(records: bytes, threads: int) -> bool:
+    """Run jobs on `threads` threads of Numba's pool; False where that would not be safe. Records follow each other."""
     with _lock:
         parallel_for = _start()
     if parallel_for is None:
         return False
-    for record in records:
-        if is_shared(record):
-            _run_one(parallel_for, record, threads)
+    for record, blocks, shared in split(records):
+        if shared:
+            _run_one(parallel_for, record, min(threads, blocks))
         else:
             run_alone(record)
     return True
 
 
 def _run_one(parallel_for: Any, record: bytes, threads: int) -> None:
-    threads = min(threads, job_blocks(record))
     state = (ctypes.c_int64 * (TICKETS + TICKET_SLOTS * threads))()
     job = ctypes.create_string_buffer(record)
     rows = (ctypes.c_int64 * (ROW_SLOTS * threads))()

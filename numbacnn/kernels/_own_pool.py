@@ -184,8 +184,11 @@ _workers: _Workers | None = None
 _busy = threading.Lock()
 
 
-def run(records: list[bytes], threads: int) -> bool:
-    """Run jobs on `threads` threads; False, and nothing done, if the pool works for another caller."""
+def run(records: bytes, threads: int) -> bool:
+    """Run jobs, whose records follow each other, on `threads` threads.
+
+    False, and nothing done, if the pool works for another caller.
+    """
     global _workers
     if not _busy.acquire(blocking=False):
         return False
@@ -194,8 +197,7 @@ def run(records: list[bytes], threads: int) -> bool:
             _workers = keep_forever(_Workers())
         if _workers.count < threads - 1:
             _workers.grow(threads - 1)
-        jobs = b"".join(records)
-        _workers.run(jobs, len(jobs) >> 3, threads - 1, _workers.state)
+        _workers.run(records, len(records) >> 3, threads - 1, _workers.state)
     finally:
         _busy.release()
     return True

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from ._operands import Distance, Operand
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 # The address of an array's first element is read from the array object, seven times quicker than by `ndarray.ctypes`:
 # PyArrayObject is the object header, then `char *data`.
-_size_at = ctypes.c_size_t.from_address
+size_at = ctypes.c_size_t.from_address
 _DATA_OFFSET = object.__basicsize__
-_ADDRESS = f"size_at(id({{0}}) + {_DATA_OFFSET}).value"
+# As an expression, for functions that are written out.
+ADDRESS_OF = f"size_at(id({{0}}) + {_DATA_OFFSET}).value"
 
 
 def address(array: np.ndarray) -> int:
     """The address of an array's first element."""
-    return _size_at(id(array) + _DATA_OFFSET).value
+    return size_at(id(array) + _DATA_OFFSET).value
 
 
 _probe = np.zeros(2)[1:]
 if address(_probe) != _probe.ctypes.data:  # an implementation that lays its arrays out otherwise
-    _ADDRESS = "{0}.ctypes.data"
+    ADDRESS_OF = "{0}.ctypes.data"
 
     def address(array: np.ndarray) -> int:
         """The address of an array's first element."""
@@ -40,6 +44,23 @@ class Rule(NamedTuple):
     ndim: int  # axes of an array that must be C-contiguous; 0: any strides
     is_record: bool
     format: str  # `struct` format of its slots
+
+    def parts(self, kernel: str, argument: Any) -> list[Any]:
+        """Its slots as bytes, but an operand of a program or a distance of two as itself."""
+        if isinstance(argument, Distance):
+            return [argument]
+        if self.dtype is None:
+            return [struct.pack("=" + self.format, *(argument if self.is_record else (argument,)))]
+        shape = struct.pack(f"={self.ndim}q", *argument.shape[: self.ndim])
+        if not isinstance(argument, Operand):
+            check(kernel, self, argument)
+            return [struct.pack("=q", address(argument)) + shape]
+        if argument.dtype != self.dtype or self.ndim not in (0, argument.ndim):
+            rank = f"{self.ndim}-D" if self.ndim else "of any rank"
+            raise TypeError(
+                f"{kernel}: {self.name} must be {rank} and {self.dtype}, got {argument.ndim}-D and {argument.dtype}"
+            )
+        return [argument, shape]
 
 
 def write_packer(
@@ -62,7 +83,7 @@ def write_packer(
             return pack(size_at(id(a0) + 16).value, *a1, a2)
     """
     names = [f"a{i}" for i in range(len(rules))]
-    scope = {"pack": pack, "size_at": _size_at, "check": functools.partial(_check, kernel, rules), **(values or {})}
+    scope = {"pack": pack, "size_at": size_at, "check": functools.partial(_check_all, kernel, rules), **(values or {})}
     doubts, slots = [], []
     for name, rule in zip(names, rules, strict=True):
         if rule.dtype is None:
@@ -70,7 +91,7 @@ def write_packer(
             continue
         scope[f"dtype_{name}"] = rule.dtype
         doubts.append(f"{name}.dtype is not dtype_{name}")
-        slots.append(_ADDRESS.format(name))
+        slots.append(ADDRESS_OF.format(name))
         if rule.ndim:
             doubts.append(f"not ({name}.ndim == {rule.ndim} and {name}.flags.c_contiguous)")
             slots.append(f"*{name}.shape")
@@ -84,13 +105,18 @@ def packed({", ".join([*parameters, *names])}):
     return scope["packed"]
 
 
-def _check(kernel: str, rules: list[Rule], *arguments: Any) -> None:
-    """Raise if an array is not what its annotation says."""
+def _check_all(kernel: str, rules: list[Rule], *arguments: Any) -> None:
     for argument, rule in zip(arguments, rules, strict=True):
-        if rule.dtype is not None and argument.dtype != rule.dtype:
-            raise TypeError(f"{kernel}: {rule.name} must be {rule.dtype}, got {argument.dtype}")
-        if rule.ndim and not (argument.ndim == rule.ndim and argument.flags.c_contiguous):
-            raise ValueError(
-                f"{kernel}: {rule.name} must be a C-contiguous {rule.ndim}-D array, got shape {argument.shape} "
-                f"with strides {argument.strides}"
-            )
+        if rule.dtype is not None:
+            check(kernel, rule, argument)
+
+
+def check(kernel: str, rule: Rule, array: np.ndarray) -> None:
+    """Raise if an array is not what its annotation says."""
+    if array.dtype != rule.dtype:
+        raise TypeError(f"{kernel}: {rule.name} must be {rule.dtype}, got {array.dtype}")
+    if rule.ndim and not (array.ndim == rule.ndim and array.flags.c_contiguous):
+        raise ValueError(
+            f"{kernel}: {rule.name} must be a C-contiguous {rule.ndim}-D array, got shape {array.shape} "
+            f"with strides {array.strides}"
+        )

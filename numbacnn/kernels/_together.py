@@ -1,4 +1,4 @@
-"""Several jobs as one, with nothing to wait for in between: `together` and `in_step`.
+"""Several steps as one, with nothing to wait for in between: `together` and `in_step`.
 
 Four launches of two blocks each keep two cores waiting for each other four times; one of eight does so once.
 """
@@ -6,16 +6,13 @@ Four launches of two blocks each keep two cores waiting for each other four time
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
 
 from ._atomic import call_entry
 from ._build import kernel
-from ._launch import HEADER, HEADER_SLOTS, is_shared, job_blocks
+from ._launch import HEADER, HEADER_SLOTS
+from ._program import Step
 from ._serial import JOB_BLOCKS, JOB_ENTRY, JOB_SIZE
 from .pointer import load_pointer, offset
-
-if TYPE_CHECKING:
-    from ._launch import Job
 
 _HEADER = struct.Struct("=" + HEADER)
 
@@ -39,27 +36,28 @@ def run_block_of_each(block, worker, scratch, jobs: "slots"):
         job = offset(job, job[JOB_SIZE])
 
 
-def together(jobs: list[Job]) -> Job:
-    """One job out of several that write to different places and read nothing that another writes.
+def together(steps: list[Step]) -> Step:
+    """One step out of several that write to different places and read nothing that another writes.
 
     Their blocks run in any order, or at the same time.
     """
-    if len(jobs) == 1:
-        return jobs[0]
-    blocks = sum([job_blocks(record) for record, _ in jobs])
-    return _as_one(run_one_of.load(()), blocks, b"", jobs)
+    if len(steps) == 1:
+        return steps[0]
+    blocks = sum([step.blocks for step in steps])
+    return _as_one(run_one_of.load(()), blocks, b"", steps)
 
 
-def in_step(jobs: list[Job]) -> Job:
-    """As `together`, of jobs of as many blocks each: block i of all is one block, for these lie side by side."""
-    if len(jobs) == 1:
-        return jobs[0]
-    return _as_one(run_block_of_each.load(()), job_blocks(jobs[0][0]), struct.pack("=q", len(jobs)), jobs)
+def in_step(steps: list[Step]) -> Step:
+    """As `together`, of steps of as many blocks each: block i of all is one block, for these lie side by side."""
+    if len(steps) == 1:
+        return steps[0]
+    return _as_one(run_block_of_each.load(()), steps[0].blocks, struct.pack("=q", len(steps)), steps)
 
 
-def _as_one(entry: int, blocks: int, first: bytes, jobs: list[Job]) -> Job:
-    """A job whose arguments are `first` and the records of `jobs`."""
-    body = b"".join([first, *[record for record, _ in jobs]])
-    shared = any(is_shared(record) for record, _ in jobs)
-    head = _HEADER.pack(entry, blocks, HEADER_SLOTS + len(body) // 8, shared)
-    return head + body, tuple([arguments for _, arguments in jobs])
+def _as_one(entry: int, blocks: int, first: bytes, steps: list[Step]) -> Step:
+    """A step whose arguments are `first` and the records of `steps`."""
+    shared = any(step.shared for step in steps)
+    slots = HEADER_SLOTS + (len(first) + sum([step.size for step in steps])) // 8
+    head = _HEADER.pack(entry, blocks, slots, shared)
+    parts = [part for step in steps for part in step.parts]
+    return Step(blocks, shared, (head + first, *parts), tuple([step.kept for step in steps]))

@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..kernels._operands import Operand
+from ..kernels._program import Program
+from ._call import Call
 from .layout import copy_into
-from .memory import empty_like
+from .memory import Room, empty_like
 
 if TYPE_CHECKING:
     from typing import Any
 
     from ..kernels._build import Kernel, Prepared
 
-__all__ = ["STEP", "STREAM_BYTES", "dense", "empty_like", "flat_launch", "in_memory_of", "known_launch", "memory_order"]
+__all__ = ["STEP", "STREAM_BYTES", "dense", "empty_like", "flat_launch", "in_memory_of", "known_call", "memory_order"]
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 # Elements of one block: its arrays stay in the second-level cache, and it lasts much longer than handing it out.
@@ -82,16 +85,15 @@ def in_memory_of(like: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=1024)
-def known_launch(
-    kernel: Kernel, ns: float, dtype: np.dtype[Any], shape: tuple[int, ...], strides: tuple[int, ...]
-) -> Prepared | None:
-    """As `flat_launch` for arrays that are alike, if they are dense and of a dtype that the kernel takes, else None.
-
-    What there is to check takes longer than a small launch, so it is looked up with it.
-    """
+def known_call(
+    kernel: Kernel, ns: float, arrays: int, dtype: np.dtype[Any], shape: tuple[int, ...], strides: tuple[int, ...]
+) -> Call | None:
+    """The call of a kernel of so many `arrays` that are alike, if they are dense and of a dtype that it takes."""
     if dtype not in _FLOATS or _order(shape, strides, dtype.itemsize) is None:
         return None
-    return flat_launch(kernel, dtype, math.prod(shape), ns)
+    operands = [Operand(shape, dtype) for _ in range(arrays + 1)]
+    program = Program([flat_launch(kernel, dtype, math.prod(shape), ns).on(*operands)], operands)
+    return Call(Room(shape, dtype, strides), program.run)
 
 
 @functools.lru_cache(maxsize=1024)

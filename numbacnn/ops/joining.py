@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..kernels._launch import run
+from ..kernels._operands import Operand
+from ..kernels._program import Program
 from ..kernels._together import in_step
 from ..kernels.joining import copy_columns
 from . import memory
+from ._call import Call
 from ._dense import STREAM_BYTES, memory_order
 from .layout import channels_first, channels_last, copy_into, empty_channels_last, is_channels_last
 from .memory import ALIGNMENT_BYTES
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..kernels._build import Prepared
-    from ..kernels._launch import Job
 
     Layout = tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]]  # shape, strides, dtype
 
@@ -53,8 +54,8 @@ def concatenate(arrays: Sequence[np.ndarray], axis: int) -> np.ndarray:
     first, nbytes = arrays[0], sum([x.nbytes for x in arrays])
     if nbytes >= SMALL_BYTES:
         columns = _known_columns(tuple([(x.shape, x.strides, x.dtype) for x in arrays]), axis)
-        if columns is not None and all(x.flags.aligned for x in arrays):
-            return columns.join(arrays)
+        if columns is not None:
+            return columns.join(*arrays)
     if nbytes < LARGE_BYTES or not 3 <= first.ndim <= 5 or first.dtype.hasobject:
         return np.concatenate(arrays, axis)
     shape = (*first.shape[:axis], sum([x.shape[axis] for x in arrays]), *first.shape[axis + 1 :])
@@ -110,35 +111,27 @@ def _range(axis: int, start: int, end: int) -> tuple[slice, ...]:
 class _Columns(NamedTuple):
     """Arrays along an axis as columns of a matrix: those in memory before the axis are its rows."""
 
-    shape: tuple[int, ...]  # of the matrix, in the order of memory
-    shapes: tuple[tuple[int, ...], ...]  # of the arrays, likewise
+    join: Call
+    shapes: tuple[tuple[int, ...], ...]  # of the arrays, in the order of memory
     axes: tuple[int, ...]  # from the order of memory to that of the arrays
     dtype: np.dtype[Any]
-    copied: np.dtype[Any]  # floats of the same size, as which the elements are copied
-    joining: tuple[Prepared | None, ...]  # the launches that copy each array to the matrix; None: nothing to copy
-    splitting: tuple[Prepared | None, ...]
-
-    def join(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
-        out = target = memory.empty(self.shape, self.dtype)
-        if self.dtype is not self.copied:
-            target, arrays = out.view(self.copied), [x.view(self.copied) for x in arrays]
-        jobs = [p.job(x, target) for p, x in zip(self.joining, arrays, strict=True) if p is not None]
-        if jobs:
-            run(in_step(jobs))
-        return out.transpose(self.axes)
+    splitting: tuple[Prepared | None, ...]  # the launches that copy the matrix to each array; None: nothing to copy
 
     def split(self, x: np.ndarray, wanted: Sequence[bool]) -> list[np.ndarray | None]:
-        source = x.view(self.copied)
-        jobs: list[Job] = []
-        out: list[np.ndarray | None] = []
-        for shape, launch, want in zip(self.shapes, self.splitting, wanted, strict=True):
-            piece = memory.empty(shape, self.dtype) if want else None
-            out.append(None if piece is None else piece.transpose(self.axes))
-            if piece is not None and launch is not None:
-                jobs.append(launch.job(source, piece.view(self.copied)))
-        if jobs:
-            run(in_step(jobs))
-        return out
+        pieces = [
+            memory.empty(shape, self.dtype) if want else None for shape, want in zip(self.shapes, wanted, strict=True)
+        ]
+        _split(self.splitting, tuple(wanted), self.dtype).run(x, *pieces)
+        return [None if piece is None else piece.transpose(self.axes) for piece in pieces]
+
+
+@functools.lru_cache(maxsize=256)
+def _split(splitting: tuple[Prepared | None, ...], wanted: tuple[bool, ...], dtype: np.dtype[Any]) -> Program:
+    copied = _FLOATS[dtype.itemsize]
+    matrix, pieces = Operand((), copied), [Operand((), copied) if want else None for want in wanted]
+    both = zip(splitting, pieces, strict=True)
+    steps = [p.on(matrix, piece) for p, piece in both if p is not None and piece is not None]
+    return Program([in_step(steps)] if steps else [], (matrix, *pieces))
 
 
 @functools.lru_cache(maxsize=256)
@@ -210,4 +203,9 @@ def _plan_pieces(
         first += width
     axes = tuple(sorted(range(len(order)), key=order.__getitem__))
     shapes = tuple((*matrix[:place], extent, *matrix[place + 1 :]) for extent in extents)
-    return _Columns(matrix, shapes, axes, dtype, copied, tuple(joining), tuple(splitting))
+    out, parts = Operand(matrix, copied), [Operand(piece, copied) for piece in shapes]
+    steps = [p.on(part, out) for p, part in zip(joining, parts, strict=True) if p is not None]
+    program = Program([in_step(steps)] if steps else [], (*parts, out))
+    strides = [itemsize * math.prod(matrix[order.index(a) + 1 :]) for a in range(len(order))]
+    join = Call(memory.Room(shape, dtype, tuple(strides)), program.run)
+    return _Columns(join, shapes, axes, dtype, tuple(splitting))

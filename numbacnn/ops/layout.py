@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "channels_first",
     "channels_last",
+    "channels_last_memory",
     "copy_into",
     "empty_channels_last",
     "is_channels_last",
@@ -154,11 +155,11 @@ def empty_channels_last(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -
     """
     if type(dtype) is not _DType:
         dtype = np.dtype(dtype)
-    return memory.empty_strided(shape, dtype, *_channels_last_memory(tuple(shape), dtype.itemsize))
+    return memory.empty_strided(shape, dtype, *channels_last_memory(tuple(shape), dtype.itemsize))
 
 
 @functools.lru_cache(maxsize=4096)
-def _channels_last_memory(shape: tuple[int, ...], itemsize: int) -> tuple[tuple[int, ...], int]:
+def channels_last_memory(shape: tuple[int, ...], itemsize: int) -> tuple[tuple[int, ...], int]:
     """Strides of an array in channels-last memory, and how many bytes it has."""
     steps = [itemsize]
     for extent in (shape[1], *reversed(shape[2:])):

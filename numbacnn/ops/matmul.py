@@ -10,10 +10,13 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..kernels import gemm
+from ..kernels._operands import Operand
+from ..kernels._program import Program
 from ..kernels.tile import MAX_ROWS, tile_lanes
+from ._call import Call
 from ._check import check_same_dtype
 from .conv.blocking import split_evenly
-from .memory import empty
+from .memory import Room, empty
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,16 +133,12 @@ def known_product(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) 
     A small product takes less time than all that there is to check, so that is done once for matrices that are alike.
     """
     vector = None if bias is None else (bias.shape, bias.strides, bias.dtype)
-    launch = _known_launch(a.shape, a.strides, a.dtype, b.shape, b.strides, b.dtype, vector)
-    if launch is None or not (a.flags.aligned and b.flags.aligned):
-        return None
-    out = empty((a.shape[0], b.shape[1]), a.dtype)
-    launch(a, b, a if bias is None else bias, out)
-    return out
+    call = _known_call(a.shape, a.strides, a.dtype, b.shape, b.strides, b.dtype, vector)
+    return None if call is None else call(a, b, bias)
 
 
 @functools.lru_cache(maxsize=1024)
-def _known_launch(
+def _known_call(
     a_shape: tuple[int, ...],
     a_strides: tuple[int, ...],
     a_dtype: np.dtype[Any],
@@ -147,8 +146,8 @@ def _known_launch(
     b_strides: tuple[int, ...],
     b_dtype: np.dtype[Any],
     bias: tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]] | None,
-) -> Prepared | None:
-    """The launch for operands ``(a, b, bias, out)``."""
+) -> Call | None:
+    """The call of operands ``(a, b, bias)``."""
     if not len(a_shape) == len(b_shape) == 2 or a_dtype != b_dtype or a_dtype not in _FLOATS:
         return None
     (rows, depth), columns, strides = a_shape, b_shape[1], a_strides + b_strides
@@ -156,7 +155,11 @@ def _known_launch(
         return None
     if bias is not None and bias != ((columns,), (a_dtype.itemsize,), a_dtype):
         return None
-    return _plan(rows, columns, depth, a_dtype, 1, strides, bias is not None).single
+    left, right, out = (Operand(shape, a_dtype) for shape in (a_shape, b_shape, (rows, columns)))
+    vector = None if bias is None else Operand(bias[0], a_dtype)
+    launch = _plan(rows, columns, depth, a_dtype, 1, strides, bias is not None).single
+    program = Program([launch.on(left, right, vector or left, out)], (left, right, vector, out))
+    return Call(Room((rows, columns), a_dtype), program.run)
 
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))

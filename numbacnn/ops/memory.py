@@ -32,16 +32,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MemoryStats",
+    "Room",
+    "borrow",
     "check_guards",
     "empty",
     "empty_like",
     "empty_strided",
+    "give_back",
     "guard_memory",
     "memory_stats",
     "release_memory",
     "set_memory_limit",
 ]
 
+_ndarray = np.ndarray  # a name of this module is found sooner, and this is looked up at every call
 # One cache line, and one vector of the widest instruction set.
 ALIGNMENT_BYTES = 64
 # Below a page, malloc recycles well by itself and in a fifth of the time that our book-keeping takes.
@@ -92,16 +96,27 @@ class _Block(np.ndarray):
 
 
 class _Slot:
-    """A block, where its aligned part begins, when it came back, and the guard of the array that lives in it."""
+    """A block, where its aligned part begins, when it came back, and what is known of the array that lives in it."""
 
-    __slots__ = ("guard", "memory", "offset", "returned", "size")
+    __slots__ = ("address", "guard", "lease", "memory", "offset", "returned", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.memory = _Block(size + ALIGNMENT_BYTES, np.uint8)
-        self.offset = -self.memory.__array_interface__["data"][0] % ALIGNMENT_BYTES
+        begin = self.memory.__array_interface__["data"][0]
+        self.offset = -begin % ALIGNMENT_BYTES
+        self.address = begin + self.offset
         self.returned = 0
+        self.lease: _Lease | None = None
         self.guard: _Guard | None = None
+
+    def watch(self, nbytes: int, name: str) -> int:
+        """Fill the block with the guard's pattern, and room for an array with NaN; where that begins in the block."""
+        first = self.offset + GUARD_BYTES
+        self.guard = _Guard(first, first + nbytes, name)
+        self.memory.fill(_GUARD_PATTERN)
+        self.memory[first : first + nbytes] = _FRESH_PATTERN
+        return first
 
 
 class _Lease(weakref.ref):
@@ -136,33 +151,38 @@ class _Pool:
     def __init__(self) -> None:
         # Reentrant: a garbage collection inside a locked section may run a stranger's __del__ that allocates here.
         self.lock = threading.RLock()
+        self.slots: set[_Slot] = set()  # all there are
         self.idle: dict[int, list[_Slot]] = {}
-        self.live: set[_Lease] = set()
+        self.workspaces: list[_Slot] = []  # idle, too: the latest returned last
         self.dead: list[_Lease] = []
+        self.bury = self.dead.append
         self.faults: list[str] = []
         self.guarding = False
         self.limit = _default_limit()
         self.in_use = self.idle_bytes = self.peak = self.hits = self.misses = self.clock = 0
 
     def lease(
-        self, shape: tuple[int, ...], dtype: np.dtype[Any], nbytes: int, strides: tuple[int, ...] | None = None
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        nbytes: int,
+        size: int,
+        strides: tuple[int, ...] | None = None,
     ) -> np.ndarray:
-        margin = GUARD_BYTES if self.guarding else 0
-        slot = self.take(size_class(nbytes + 2 * margin if margin else nbytes))
-        first = slot.offset + margin
+        """An array of `nbytes` bytes in a block of the class `size`."""
+        if self.guarding:
+            slot = self.take(size_class(nbytes + 2 * GUARD_BYTES))
+            first = slot.watch(nbytes, f"{dtype} array of shape {shape}")
+        else:
+            slot = self.take(size)
+            first = slot.offset
         try:
-            array = np.ndarray(shape, dtype, slot.memory, first, strides)
+            array = _ndarray(shape, dtype, slot.memory, first, strides)
         except BaseException:
-            with self.lock:
-                self.put_back(slot)
+            self.give_back(slot)
             raise
-        if margin:
-            slot.guard = _Guard(first, first + nbytes, f"{dtype} array of shape {shape}")
-            slot.memory.fill(_GUARD_PATTERN)
-            slot.memory[first : first + nbytes] = _FRESH_PATTERN
-        lease = _Lease(array, self.dead.append)
+        lease = slot.lease = _Lease(array, self.bury)
         lease.slot = slot
-        self.live.add(lease)
         return array
 
     def take(self, size: int) -> _Slot:
@@ -189,24 +209,28 @@ class _Pool:
     def allocate(self, size: int) -> _Slot:
         """A fresh block; what waits idle makes room for it if need be."""
         try:
-            return _Slot(size)
+            slot = _Slot(size)
         except MemoryError:
             self.release()
-        return _Slot(size)
+            slot = _Slot(size)
+        self.slots.add(slot)
+        return slot
 
     def collect(self) -> None:
         """Take back the blocks of arrays that died. The lock is held."""
         while self.dead:
-            lease = self.dead.pop()
-            self.live.discard(lease)
-            slot = lease.slot
-            if slot.guard is not None:
-                self.faults += slot.guard.faults(slot.memory)
-                slot.guard = None
+            self.put_back(self.dead.pop().slot)
+
+    def give_back(self, slot: _Slot) -> None:
+        with self.lock:
             self.put_back(slot)
 
     def put_back(self, slot: _Slot) -> None:
         """Let a block wait to be used again, and free the oldest if too many wait. The lock is held."""
+        slot.lease = None
+        if slot.guard is not None:
+            self.faults += slot.guard.faults(slot.memory)
+            slot.guard = None
         size = slot.size
         self.in_use -= size
         self.clock += 1
@@ -223,11 +247,19 @@ class _Pool:
         """Free the blocks that have been idle longest until `limit` bytes are left. The lock is held."""
         while self.idle_bytes > limit:
             oldest = min((slots for slots in self.idle.values() if slots), key=lambda slots: slots[0].returned)
-            self.idle_bytes -= oldest.pop(0).size
+            slot = oldest.pop(0)
+            self.slots.discard(slot)
+            self.idle_bytes -= slot.size
+
+    def recall(self) -> None:
+        """Let idle workspaces be blocks like others. The lock is held."""
+        while self.workspaces:
+            self.put_back(self.workspaces.pop())
 
     def release(self) -> None:
         with self.lock:
             self.collect()
+            self.recall()
             self.trim(0)
             self.idle.clear()
 
@@ -269,7 +301,77 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
     nbytes = math.prod(shape) * dtype.itemsize
     if (nbytes < POOLED_FROM_BYTES and not _pool.guarding) or nbytes <= 0 or dtype.hasobject:
         return np.empty(shape, dtype)
-    return _pool.lease(shape, dtype, nbytes)
+    return _pool.lease(shape, dtype, nbytes, size_class(nbytes))
+
+
+class Room:
+    """Arrays as from `empty`, one after the other: what follows from their shape is done once.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    dtype : dtype
+    strides : tuple of int, optional
+        Which the array fills without gaps.
+
+    Examples
+    --------
+    >>> room = Room((3, 2), np.dtype(np.float32), (4, 12))
+    >>> room().strides
+    (4, 12)
+    """
+
+    __slots__ = ("_dtype", "_nbytes", "_shape", "_size", "_strides")
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], strides: tuple[int, ...] | None = None) -> None:
+        self._shape, self._dtype, self._strides = shape, dtype, strides
+        self._nbytes = math.prod(shape) * dtype.itemsize
+        self._size = size_class(self._nbytes) if self._nbytes else 0
+
+    def __call__(self) -> np.ndarray:
+        """An uninitialised array."""
+        nbytes = self._nbytes
+        if nbytes >= POOLED_FROM_BYTES or (_pool.guarding and nbytes):
+            return _pool.lease(self._shape, self._dtype, nbytes, self._size, self._strides)
+        return _ndarray(self._shape, self._dtype, None, 0, self._strides)
+
+
+def borrow(nbytes: int) -> _Slot:
+    """Memory from ``.address`` on, until it is given back: what a call needs besides its arguments and its result.
+
+    Borrowers get the block that was returned last, or a larger one, so that it lies in the caches.
+
+    Examples
+    --------
+    >>> workspace = borrow(1000)
+    >>> workspace.address % 64
+    0
+    >>> give_back(workspace)
+    """
+    workspaces = _pool.workspaces
+    if _pool.guarding:
+        slot = _pool.take(size_class(nbytes + 2 * GUARD_BYTES))
+        slot.address += slot.watch(nbytes, f"workspace of {nbytes} bytes") - slot.offset
+        return slot
+    try:
+        slot = workspaces.pop()
+    except IndexError:
+        return _pool.take(size_class(nbytes))
+    if slot.size >= nbytes:
+        return slot
+    _pool.give_back(slot)
+    return _pool.take(size_class(nbytes))
+
+
+def give_back(slot: _Slot) -> None:
+    """Let others use what was borrowed."""
+    if slot.guard is not None:
+        slot.address -= GUARD_BYTES
+        _pool.give_back(slot)
+    elif slot.size > _pool.limit:
+        _pool.give_back(slot)
+    else:
+        _pool.workspaces.append(slot)
 
 
 def empty_strided(shape: tuple[int, ...], dtype: np.dtype[Any], strides: tuple[int, ...], nbytes: int) -> np.ndarray:
@@ -282,7 +384,7 @@ def empty_strided(shape: tuple[int, ...], dtype: np.dtype[Any], strides: tuple[i
     """
     if (nbytes < POOLED_FROM_BYTES and not _pool.guarding) or nbytes <= 0:
         return np.ndarray(shape, dtype, strides=strides)
-    return _pool.lease(shape, dtype, nbytes, strides)
+    return _pool.lease(shape, dtype, nbytes, size_class(nbytes), strides)
 
 
 def empty_like(x: np.ndarray) -> np.ndarray:
@@ -296,7 +398,7 @@ def empty_like(x: np.ndarray) -> np.ndarray:
     nbytes = x.nbytes
     if (nbytes < POOLED_FROM_BYTES and not _pool.guarding) or nbytes <= 0:
         return np.empty_like(x, subok=False)
-    return _pool.lease(x.shape, x.dtype, nbytes, x.strides)
+    return _pool.lease(x.shape, x.dtype, nbytes, size_class(nbytes), x.strides)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -329,7 +431,9 @@ def memory_stats(*, reset_peak: bool = False) -> MemoryStats:
     """
     with _pool.lock:
         _pool.collect()
-        stats = MemoryStats(_pool.in_use, _pool.idle_bytes, _pool.peak, _pool.hits, _pool.misses, _pool.limit)
+        waiting = sum([slot.size for slot in _pool.workspaces])
+        in_use, idle = _pool.in_use - waiting, _pool.idle_bytes + waiting
+        stats = MemoryStats(in_use, idle, max(in_use, _pool.peak - waiting), _pool.hits, _pool.misses, _pool.limit)
         if reset_peak:
             _pool.peak = _pool.in_use
     return stats
@@ -370,6 +474,7 @@ def set_memory_limit(limit_bytes: int) -> None:
     with _pool.lock:
         _pool.limit = limit
         _pool.collect()
+        _pool.recall()
         _pool.trim(limit)
 
 
@@ -413,7 +518,7 @@ def check_guards() -> None:
     with _pool.lock:
         _pool.collect()
         faults, _pool.faults = _pool.faults, []
-        for slot in [lease.slot for lease in list(_pool.live)]:
+        for slot in list(_pool.slots):
             if slot.guard is not None:
                 faults += slot.guard.faults(slot.memory)
     if faults:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from numbacnn.kernels import _launch, _own_pool
+from numbacnn.kernels._program import Program
 from numbacnn.kernels._together import together
 from tests.bits import assert_same_bits
 from tests.kernels.fresh import BEGIN, BLOCKS, STEP, run_python, sum_steps, work
@@ -39,13 +40,13 @@ def test_jobs_together(driver, threads):
     x = np.random.default_rng(0).standard_normal(BLOCKS * STEP).astype(np.float32)
     sums, workers = np.full((5, BLOCKS), np.nan, np.float32), np.full((5, BLOCKS), -1)
     counts = BLOCKS, 0, 1, 7, 0
-    jobs = [
-        sum_steps.prepare((x.dtype,), count, STEP).job(x, out, who)
+    steps = [
+        sum_steps.prepare((x.dtype,), count, STEP).on(x, out, who)
         for count, out, who in zip(counts, sums, workers, strict=True)
     ]
     with _launch.driver(driver), _launch.threads(threads):
-        _launch.run(together(jobs))
-        assert together(jobs[:1]) is jobs[0]
+        Program([together(steps)], ()).run()
+        assert together(steps[:1]) is steps[0]
     expected = x.reshape(BLOCKS, STEP).sum(axis=1)
     for count, out, who in zip(counts, sums, workers, strict=True):
         np.testing.assert_allclose(out[:count], expected[:count], rtol=1e-3, atol=1e-3)

@@ -201,6 +201,49 @@ def test_limit_frees_the_longest_idle_first():
     assert memory_stats().idle_bytes == 0
 
 
+def test_rooms_are_as_what_is_empty():
+    room = memory.Room((3, 2000), np.dtype(np.float32), (4, 12))
+    x = room()
+    assert (x.shape, x.strides, x.dtype, type(x)) == ((3, 2000), (4, 12), np.float32, np.ndarray)
+    assert address(x) % 64 == 0
+    before = address(x)
+    y = room()
+    assert address(y) != before
+    del x
+    assert address(room()) == before
+    assert memory.Room((0, 3), np.dtype(float))().shape == (0, 3)
+    assert memory.Room((), np.dtype(float))().shape == ()
+
+
+def test_borrowers_get_the_workspace_that_was_returned_last():
+    before = memory_stats().in_use_bytes
+    first, second = memory.borrow(10_000), memory.borrow(20_000)
+    assert (first.address | second.address) % 64 == 0
+    assert memory_stats().in_use_bytes - before == first.size + second.size
+    memory.give_back(first)
+    memory.give_back(second)
+    assert (memory_stats().in_use_bytes, memory_stats().idle_bytes) == (before, first.size + second.size)
+    assert memory.borrow(5000) is second
+    assert memory.borrow(10_000) is first
+    memory.give_back(first)
+    larger = memory.borrow(50_000)
+    assert larger not in (first, second)
+    memory.give_back(larger)
+    memory.give_back(second)
+    release_memory()
+    assert (memory_stats().in_use_bytes, memory_stats().idle_bytes) == (before, 0)
+
+
+def test_workspaces_count_as_idle():
+    set_memory_limit(1 << 20)
+    memory.give_back(memory.borrow(2 << 20))
+    assert memory_stats().idle_bytes == 0
+    memory.give_back(memory.borrow(1 << 19))
+    assert memory_stats().idle_bytes == 1 << 19
+    set_memory_limit(0)
+    assert memory_stats().idle_bytes == 0
+
+
 @pytest.mark.parametrize("limit", [-1, 1.5, True, None])
 def test_illegal_limits(limit):
     with pytest.raises(OptionError, match="limit_bytes"):
@@ -317,7 +360,7 @@ def test_many_threads():
         thread.join()
     assert not errors
     stats = memory_stats()
-    assert stats.in_use_bytes == sum(lease.slot.size for lease in memory._pool.live)
+    assert stats.in_use_bytes == sum(slot.size for slot in memory._pool.slots if slot.lease is not None)
 
 
 # --------------------------------------------------------------------------------------------------------------- guards
@@ -345,6 +388,18 @@ def test_guards_catch_writes_outside(write, message, alive):
     keep.clear()
     with contextlib.suppress(RuntimeError):
         check_guards()
+
+
+@pytest.mark.parametrize("place", [-1, 5000])
+def test_guards_surround_workspaces(place):
+    with pytest.raises(RuntimeError, match="workspace of 5000 bytes: overwritten"), guard_memory():
+        workspace = memory.borrow(5000)
+        assert workspace.address % 64 == 0
+        inside = np.ctypeslib.as_array((ctypes.c_uint8 * 5000).from_address(workspace.address))
+        assert (inside == 0xFF).all()
+        inside[:] = 1
+        ctypes.c_uint8.from_address(workspace.address + place).value = 1
+        memory.give_back(workspace)
 
 
 def test_guards_are_silent_about_writes_inside_and_fresh_memory_is_nan():

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import ShapeError
-from .. import layout, memory
+from .. import layout
 from .._check import check_choice, check_float, check_float_dtype, check_tensor_like
 from ..geometry import conv_geometry
-from . import autotune, bias_gradient, plan, signature
-from .finish import ACTIVATIONS, Finish
+from . import autotune, bias_gradient, calls, plan
 from .plan import Choice
 from .precision import resolve
 
@@ -94,12 +93,13 @@ def conv_forward(
     x, weight = check_tensor_like("x", x), check_tensor_like("weight", weight)
     bias = None if bias is None else check_tensor_like("bias", bias)
     residual = None if residual is None else check_tensor_like("residual", residual)
-    call = signature.find(
+    call = calls.find(
         "forward",
-        (x.shape, x.dtype),
-        (weight.shape, weight.dtype),
-        None if bias is None else (bias.shape, bias.dtype),
-        None if residual is None else (residual.shape, residual.dtype),
+        (x.shape, x.strides, x.dtype),
+        (weight.shape, weight.strides, weight.dtype),
+        None if bias is None else (bias.shape, bias.strides, bias.dtype),
+        None if residual is None else (residual.shape, residual.strides, residual.dtype),
+        activation,
         stride,
         padding,
         dilation,
@@ -109,9 +109,7 @@ def conv_forward(
         resolve(precision),
         warn,
     )
-    if residual is None and activation is None:
-        return _image(call, x, weight, bias)
-    return _image(call, x, weight, bias, _follows(activation, None if residual is None else _memory(residual, call)))
+    return call(x, weight, bias, residual)
 
 
 def conv_backward_data(
@@ -163,11 +161,12 @@ def conv_backward_data(
     """
     grad_output, weight = check_tensor_like("grad_output", grad_output), check_tensor_like("weight", weight)
     bias = None if bias is None else check_tensor_like("bias", bias)
-    call = signature.find(
+    call = calls.find(
         "backward_data",
-        (grad_output.shape, grad_output.dtype),
-        (weight.shape, weight.dtype),
-        None if bias is None else (bias.shape, bias.dtype),
+        (grad_output.shape, grad_output.strides, grad_output.dtype),
+        (weight.shape, weight.strides, weight.dtype),
+        None if bias is None else (bias.shape, bias.strides, bias.dtype),
+        activation,
         input_shape,
         stride,
         padding,
@@ -177,7 +176,7 @@ def conv_backward_data(
         autotune.resolve(algorithm),
         resolve(precision),
     )
-    return _image(call, grad_output, weight, bias, None if activation is None else _follows(activation))
+    return call(grad_output, weight, bias, None)
 
 
 def conv_backward_weight(
@@ -222,10 +221,10 @@ def conv_backward_weight(
     array([[[3., 6., 9.]]])
     """
     grad_output, x = check_tensor_like("grad_output", grad_output), check_tensor_like("x", x)
-    call = signature.find(
+    call = calls.find(
         "backward_weight",
-        (grad_output.shape, grad_output.dtype),
-        (x.shape, x.dtype),
+        (grad_output.shape, grad_output.strides, grad_output.dtype),
+        (x.shape, x.strides, x.dtype),
         weight_shape,
         stride,
         padding,
@@ -235,11 +234,7 @@ def conv_backward_weight(
         autotune.resolve(algorithm),
         resolve(precision),
     )
-    if not grad_output.size:
-        return np.zeros(call.shape, call.dtype)
-    out = memory.empty(call.shape, call.dtype)
-    call.run(call.geometry, _memory(grad_output, call), _memory(x, call), out)
-    return out
+    return call(grad_output, x)
 
 
 def conv_backward_bias(grad_output: np.ndarray) -> np.ndarray:
@@ -311,37 +306,3 @@ def explain(
     dtype = np.dtype(dtype)
     check_float_dtype("dtype", dtype)
     return autotune.choose(direction, geometry, autotune.resolve(algorithm), resolve(precision), dtype)
-
-
-def _follows(activation: str | None, residual: np.ndarray | None = None) -> Finish:
-    """What is done with a result, if `activation` is one or None."""
-    if activation is not None:
-        check_choice("activation", activation, ACTIVATIONS[1:])
-    return Finish(residual, ACTIVATIONS.index(activation))
-
-
-def _image(
-    call: signature.Call,
-    source: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None,
-    follows: Finish | None = None,
-) -> np.ndarray:
-    """What a call produces from an image: another one."""
-    if bias is not None:
-        bias = np.ascontiguousarray(bias)
-    out = memory.empty(call.shape, call.dtype)
-    if out.size:
-        operands = _memory(source, call), np.ascontiguousarray(weight), bias, out
-        if follows is not None and follows.is_for(call.finishes):
-            call.run(call.geometry, *operands, follows)
-        else:
-            call.run(call.geometry, *operands)
-            if follows is not None:
-                follows.apply(out)
-    return out.transpose(call.axes)
-
-
-def _memory(array: np.ndarray, call: signature.Call) -> np.ndarray:
-    """The channels-last memory of an array, with or without a batch axis."""
-    return layout.memory_of(array if call.batched else array[None])

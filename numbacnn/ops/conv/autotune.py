@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import memory
+from .._call import Call
 from ..geometry import collapse
 from . import measurements, plan
+from .program import program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -142,15 +144,19 @@ def measure(
     return best
 
 
-def _call(direction: str, g: ConvGeometry, dtype: np.dtype[Any], name: str) -> Callable[[], None]:
+def _call(direction: str, g: ConvGeometry, dtype: np.dtype[Any], name: str) -> Callable[[], Any]:
     """One run of an algorithm, on memory like that of a call."""
-    run = getattr(plan.module(name), direction)
+    p = program(direction, name, g, dtype)
     inputs, outputs = (g.batch, *g.input, g.in_channels), (g.batch, *g.output, g.out_channels)
     weight = (g.out_channels, g.in_per_group, *g.kernel)
-    if direction == "backward_weight":
-        return functools.partial(run, g, _random(outputs, dtype), _random(inputs, dtype), memory.empty(weight, dtype))
-    source, out = (inputs, outputs) if direction == "forward" else (outputs, inputs)
-    return functools.partial(run, g, _random(source, dtype), _random(weight, dtype), None, memory.empty(out, dtype))
+    first, second, out = {
+        "forward": (inputs, weight, outputs),
+        "backward_data": (outputs, weight, inputs),
+        "backward_weight": (outputs, inputs, weight),
+    }[direction]
+    absent = () if direction == "backward_weight" else (None, None)  # bias and residual
+    call = Call(memory.Room(out, dtype), p.run, p.workspace_bytes)
+    return functools.partial(call, _random(first, dtype), _random(second, dtype), *absent)
 
 
 def _random(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:

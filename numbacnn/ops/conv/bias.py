@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
+
+from ...kernels._operands import Operand
 
 _zero_rows: dict[np.dtype[Any], np.ndarray] = {}
 
@@ -17,13 +20,24 @@ def zero_row(dtype: np.dtype[Any], elements: int) -> np.ndarray:
     return row
 
 
-def padded_bias(bias: np.ndarray, groups: int, lanes: int, padded: int) -> np.ndarray:
-    """The contiguous bias of `groups` times `lanes` channels, with every group padded to `padded` lanes."""
-    if lanes == padded:
-        return bias
+def padded_bias(
+    bias: Operand, groups: int, lanes: int, padded: int, channels: slice = slice(None), columns: int = 1
+) -> Operand:
+    """The bias of `groups` times `lanes` channels, with every group padded to `padded` lanes.
+
+    They are the `channels` of the whole bias, which is repeated for each of `columns`.
+    """
+    if lanes == padded and columns == 1:
+        return bias[channels]
+    return Operand.made(functools.partial(_padded, groups, lanes, padded, channels, columns), bias)
+
+
+def _padded(groups: int, lanes: int, padded: int, channels: slice, columns: int, bias: np.ndarray) -> np.ndarray:
     wider = np.zeros(groups * padded, bias.dtype)
+    if columns > 1:
+        bias = np.tile(bias, columns)
     if groups == 1:  # small convolutions feel what views cost
-        wider[:lanes] = bias
+        wider[:lanes] = bias[channels]
     else:
-        wider.reshape(groups, padded)[:, :lanes] = bias.reshape(groups, lanes)
+        wider.reshape(groups, padded)[:, :lanes] = bias[channels].reshape(groups, lanes)
     return wider

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ...kernels._launch import run
+from ...kernels._operands import Operand
 from ...kernels.conv_depthwise import (
     INSIDE,
     INSIDE_END,
@@ -27,7 +27,6 @@ from ...kernels.conv_depthwise import (
 from ...kernels.line_tile import LINE_POINTS
 from ...kernels.tile import tile_lanes
 from ...kernels.window_tile import ROW_TAPS, WINDOW, WINDOW_POINTS
-from .. import memory
 from . import blocking, depthwise_weight, strips
 from .bias import zero_row
 from .depthwise_zones import Zones, plan_zones, weight_zones
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ...kernels._build import Prepared
+    from ...kernels._program import Step
     from ..geometry import ConvGeometry
 
 name = "depthwise"
@@ -189,36 +189,36 @@ def _shared(g: ConvGeometry, zones: Zones, itemsize: int) -> int:
 
 def forward(
     g: ConvGeometry,
-    x: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None,
-    out: np.ndarray,
+    x: Operand,
+    weight: Operand,
+    bias: Operand | None,
+    out: Operand,
     follows: Finish = NOTHING,
-) -> None:
+) -> list[Step]:
     """Fill `out`, (N, OD, OH, OW, C) memory, from `x`, (N, D, H, W, C) memory."""
-    _run(g, False, x, weight, bias, out, follows.activation)
+    return _run(g, False, x, weight, bias, out, follows.activation)
 
 
 def backward_data(
-    g: ConvGeometry, grad_output: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray
-) -> None:
+    g: ConvGeometry, grad_output: Operand, weight: Operand, bias: Operand | None, out: Operand
+) -> list[Step]:
     """Fill `out`, (N, D, H, W, C) memory, from `grad_output`, (N, OD, OH, OW, C) memory."""
-    _run(g, True, grad_output, weight, bias, out, 0)
+    return _run(g, True, grad_output, weight, bias, out, 0)
 
 
 def _run(
     g: ConvGeometry,
     transposed: bool,
-    source: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None,
-    out: np.ndarray,
+    source: Operand,
+    weight: Operand,
+    bias: Operand | None,
+    out: Operand,
     activation: int,
-) -> None:
+) -> list[Step]:
     pack, convolve, packed_elements = _launches(g, out.dtype, transposed)
-    packed = memory.empty((packed_elements,), out.dtype)
+    packed = Operand((packed_elements,), out.dtype)
     start = zero_row(out.dtype, out.shape[-1]) if bias is None else bias
-    run(pack.job(weight, packed), convolve.job(source, packed, start, out, activation))
+    return [pack.on(weight, packed), convolve.on(source, packed, start, out, activation)]
 
 
 @functools.lru_cache(maxsize=512)
@@ -233,6 +233,6 @@ def _launches(g: ConvGeometry, dtype: np.dtype[Any], transposed: bool) -> tuple[
     return pack, conv_depthwise.prepare((dtype,), p.blocks, *p.tables, record, cost=p.cost), elements
 
 
-def backward_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+def backward_weight(g: ConvGeometry, grad_output: Operand, x: Operand, out: Operand) -> list[Step]:
     """Fill `out`, a contiguous (C, 1, taps) array, from two (N, D, H, W, C) memories."""
-    depthwise_weight.run(depthwise_weight.plan(g, x.dtype.itemsize), grad_output, x, out)
+    return depthwise_weight.run(depthwise_weight.plan(g, x.dtype.itemsize), grad_output, x, out)

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ...kernels._operands import Operand
 from ...kernels._target import target
 from ...kernels.conv_depthwise_weight import ChannelSums, combine_channels, conv_depthwise_weight
-from .. import memory
 from . import blocking
 from .depthwise_zones import weight_zones
 from .lattice import strides
 from .strip_tables import plane_lists
 
 if TYPE_CHECKING:
+    from ...kernels._program import Step
     from ..geometry import ConvGeometry
 
 # Zones that are single points, at the borders.
@@ -80,12 +81,13 @@ def plan(g: ConvGeometry, itemsize: int) -> Plan:
     return Plan(tables, record, chunks * vector_blocks, cost)
 
 
-def run(plan: Plan, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+def run(plan: Plan, grad_output: Operand, x: Operand, out: Operand) -> list[Step]:
     """Fill `out`, a contiguous (C, 1, taps) array, from two (N, D, H, W, C) memories."""
     g = plan.record
-    partial = memory.empty((g.chunks * g.vectors * g.taps * target().lanes(x.dtype.itemsize),), x.dtype)
-    conv_depthwise_weight(plan.blocks, x, grad_output, partial, *plan.tables, g, cost=plan.cost)
+    partial = Operand((g.chunks * g.vectors * g.taps * target().lanes(x.dtype.itemsize),), x.dtype)
     step = max(1, 2048 // (g.taps * g.chunks))
-    combine_channels(
-        -(-g.vectors // step), partial, out, g.taps, g.channels, g.chunks, step, cost=partial.size / 8 + out.size / 4
-    )
+    blocks, cost = -(-g.vectors // step), partial.size / 8 + out.size / 4
+    return [
+        conv_depthwise_weight.on(plan.blocks, x, grad_output, partial, *plan.tables, g, cost=plan.cost),
+        combine_channels.on(blocks, partial, out, g.taps, g.channels, g.chunks, step, cost=cost),
+    ]

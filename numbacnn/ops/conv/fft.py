@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from . import fft_dense, fft_depthwise, fft_plan
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from ...kernels._operands import Operand
+    from ...kernels._program import Step
     from ..geometry import ConvGeometry
 
 name = "fft"
@@ -48,21 +48,21 @@ def declines(direction: str, geometry: ConvGeometry) -> str | None:
     return f"transforms would take about {transforms / 1e6:.2g} ms of a core per sample, sums {direct / 1e6:.2g} ms"
 
 
-def forward(g: ConvGeometry, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
+def forward(g: ConvGeometry, x: Operand, weight: Operand, bias: Operand | None, out: Operand) -> list[Step]:
     """Fill `out` (N, D, H, W, C_out) from `x` (N, D, H, W, C_in)."""
-    _module(g).run(g, "forward", x, weight, bias, out)
+    return _module(g).run(g, "forward", x, weight, bias, out)
 
 
 def backward_data(
-    g: ConvGeometry, grad_output: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray
-) -> None:
+    g: ConvGeometry, grad_output: Operand, weight: Operand, bias: Operand | None, out: Operand
+) -> list[Step]:
     """Fill `out`, the gradient of the input, from `grad_output`."""
-    _module(g).run(g, "backward_data", grad_output, weight, bias, out)
+    return _module(g).run(g, "backward_data", grad_output, weight, bias, out)
 
 
-def backward_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+def backward_weight(g: ConvGeometry, grad_output: Operand, x: Operand, out: Operand) -> list[Step]:
     """Fill `out`, the (C_out, C_in / groups, taps) gradient of the weight."""
-    _module(g).run_weight(g, grad_output, x, out)
+    return _module(g).run_weight(g, grad_output, x, out)
 
 
 def _module(g: ConvGeometry) -> Any:

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ...kernels import fft_dense as kernels
+from ...kernels._operands import Operand
 from ...kernels._target import target
-from .. import memory
 from . import fft_plan, fft_tables
 from .bias import zero_row
 from .fft_plan import portions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
+    from ...kernels._build import Kernel
+    from ...kernels._program import Step
     from ...kernels.fft_blocks import Grid, Image, Taps, Transform
     from .._sizes import Triple
     from ..geometry import ConvGeometry
@@ -163,19 +165,20 @@ class _Call:
         self.values = self._empty(4 * p.g.harmonics * max(r.values_row for r in every))
         self.most_panels, self.most_pairs = max(r.panels for r in every), every[0].pairs
         self.most_run = max(r.run for r in every)
+        self.steps: list[Step] = []
         self.held_values: tuple[int, int, int] | None = None
         self.held_spectra: tuple[int, int] | None = None
         if not p.transform.own:
             self.workspace = self._empty(self.most_blocks * p.elements)
 
-    def _empty(self, elements: int) -> np.ndarray:
-        return memory.empty((elements,), self.dtype)
+    def _empty(self, elements: int) -> Operand:
+        return Operand((elements,), self.dtype)
 
-    def empty_products(self, vectors: int) -> np.ndarray:
+    def empty_products(self, vectors: int) -> Operand:
         """Memory of so many vectors per harmonic, panel and pair."""
         return self._empty(self.p.g.harmonics * self.most_panels * self.most_pairs * vectors * self.lanes)
 
-    def empty_spectra(self, vectors: int) -> np.ndarray:
+    def empty_spectra(self, vectors: int) -> Operand:
         """Memory of so many vectors per harmonic, panel and channel of the sum."""
         return self._empty(self.p.g.harmonics * self.most_panels * self.most_run * vectors * self.lanes)
 
@@ -194,16 +197,15 @@ class _Call:
             pairs=min(units * grid.share, grid.all_pairs - first_unit * grid.share),
         )
 
-    def transform(
-        self, kernel: Callable[..., None], blocks: int, arrays: tuple[np.ndarray, ...], *records: Any
-    ) -> None:
+    def transform(self, kernel: Kernel, blocks: int, arrays: tuple[Operand | np.ndarray, ...], *records: Any) -> None:
         """Launch a kernel that transforms blocks, as many at a time as there is memory for."""
         p, own = self.p, self.p.transform.own
         workspace = arrays[0] if own else self.workspace
         for first, count in portions(blocks, blocks if own else self.most_blocks):
-            kernel(count, *arrays, workspace, *self.tables, first, p.transform, *records, cost=count * p.cost)
+            constants = first, p.transform, *records
+            self.steps.append(kernel.on(count, *arrays, workspace, *self.tables, *constants, cost=count * p.cost))
 
-    def put_values(self, source: np.ndarray, first_unit: int, units: int, part: _Portion, r: kernels.Dense) -> None:
+    def put_values(self, source: Operand, first_unit: int, units: int, part: _Portion, r: kernels.Dense) -> None:
         """Transform some channels of some pairs, unless they are there."""
         p, wanted = self.p, (first_unit, part.first_vector, part.vectors)
         if wanted == self.held_values:
@@ -212,7 +214,7 @@ class _Call:
         b = p.source_grid._replace(first_unit=first_unit, first_vector=part.first_vector, vectors=part.vectors)
         self.transform(kernels.fft_values, units * part.vectors, (source, self.values), b, p.source, r)
 
-    def put_spectra(self, weight: np.ndarray, spectra: np.ndarray, part: _Portion, r: kernels.Dense) -> None:
+    def put_spectra(self, weight: Operand, spectra: Operand, part: _Portion, r: kernels.Dense) -> None:
         """Transform the kernels of some panels and channels, unless they are there."""
         wanted = part.first_panel, part.first_run
         if wanted != self.held_spectra:
@@ -227,11 +229,11 @@ class _Call:
 def run(
     g: ConvGeometry,
     direction: str,
-    source: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None,
-    out: np.ndarray,
-) -> None:
+    source: Operand,
+    weight: Operand,
+    bias: Operand | None,
+    out: Operand,
+) -> list[Step]:
     """Fill `out`, the output or the gradient of the input."""
     p = plan(g, direction, out.dtype)
     call = _Call(p, out.dtype)
@@ -246,11 +248,13 @@ def run(
                 call.put_values(source, first_unit, units, part, r)
                 call.put_spectra(weight, spectra, part, r)
                 cost, again = call.cost_of_products(r), int(part.first_run > 0)
-                kernels.fft_multiply(r.cuts, call.values, spectra, zeros, products, again, r, cost=cost)
+                arrays = call.values, spectra, zeros, products
+                call.steps.append(kernels.fft_multiply.on(r.cuts, *arrays, again, r, cost=cost))
             call.transform(kernels.fft_outputs, r.pairs * r.panels, (products, start, out), b, p.out, r)
+    return call.steps
 
 
-def run_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+def run_weight(g: ConvGeometry, grad_output: Operand, x: Operand, out: Operand) -> list[Step]:
     """Fill `out`, the gradient of the weight."""
     p = plan(g, "backward_weight", out.dtype)
     call = _Call(p, out.dtype)
@@ -263,5 +267,6 @@ def run_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.
                 b = p.out_grid._replace(first_unit=first_unit * p.g.share)
                 call.transform(kernels.fft_gradients, r.pairs * r.panels, (grad_output, gradients), b, p.out, r)
                 cost, again = call.cost_of_products(r), int(first_unit > 0)
-                kernels.fft_outer(r.cuts, call.values, gradients, sums, again, r, cost=cost)
+                call.steps.append(kernels.fft_outer.on(r.cuts, call.values, gradients, sums, again, r, cost=cost))
             call.transform(kernels.fft_weight_gradient, r.panels * -(-r.run // 2), (sums, out), p.taps, r)
+    return call.steps

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ...kernels import fft_depthwise as kernels
-from .. import memory
+from ...kernels._operands import Operand
 from . import fft_plan, fft_tables
 from .bias import zero_row
 from .fft_plan import WORKSPACE_BYTES, portions
 
 if TYPE_CHECKING:
+    from ...kernels._program import Step
     from ...kernels.fft_blocks import Grid, Image, Taps, Transform
     from .._sizes import Triple
     from ..geometry import ConvGeometry
@@ -64,32 +65,34 @@ def plan(g: ConvGeometry, direction: str, dtype: np.dtype[Any]) -> Plan:
 def run(
     g: ConvGeometry,
     direction: str,
-    source: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None,
-    out: np.ndarray,
-) -> None:
+    source: Operand,
+    weight: Operand,
+    bias: Operand | None,
+    out: Operand,
+) -> list[Step]:
     """Fill `out`, the output or the gradient of the input."""
     dtype = out.dtype
     p = plan(g, direction, dtype)
     (passes, factors, _), t = fft_tables.tables(p.sizes, dtype), p.transform
     start = zero_row(dtype, g.in_channels) if bias is None else bias
+    steps: list[Step] = []
     for first_vector, count in portions(p.vectors, SPECTRA_BYTES // p.block_bytes):
         b = p.grid._replace(vectors=count, first_vector=first_vector)
-        spectra = memory.empty((count * p.elements,), dtype)
-        kernels.fft_spectra(
+        spectra = Operand((count * p.elements,), dtype)
+        steps.append(kernels.fft_spectra.on(
             count, weight, spectra, passes, factors, t, b, p.source, p.taps, cost=count * p.cost
-        )  # fmt: skip
+        ))  # fmt: skip
         most = p.units if t.own else max(1, WORKSPACE_BYTES // (count * p.block_bytes))
-        workspace = spectra if t.own else memory.empty((min(most, p.units) * count * p.elements,), dtype)
+        workspace = spectra if t.own else Operand((min(most, p.units) * count * p.elements,), dtype)
         for first_unit, units in portions(p.units, most):
-            kernels.fft_depthwise(
+            steps.append(kernels.fft_depthwise.on(
                 units * count, source, spectra, workspace, start, out, passes, factors,
                 t, b._replace(first_unit=first_unit), p.source, p.out, cost=2 * units * count * p.cost,
-            )  # fmt: skip
+            ))  # fmt: skip
+    return steps
 
 
-def run_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+def run_weight(g: ConvGeometry, grad_output: Operand, x: Operand, out: Operand) -> list[Step]:
     """Fill `out`, the gradient of the weight."""
     dtype = out.dtype
     p = plan(g, "backward_weight", dtype)
@@ -99,14 +102,16 @@ def run_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.
     if not t.own:
         chunks = max(1, min(chunks, WORKSPACE_BYTES // (2 * p.block_bytes)))
         most = max(1, WORKSPACE_BYTES // (2 * chunks * p.block_bytes))
+    steps: list[Step] = []
     for first_vector, count in portions(p.vectors, most):
         b = p.grid._replace(vectors=count, first_vector=first_vector)
-        sums = memory.empty((count * chunks * p.elements,), dtype)
-        workspace = sums if t.own else memory.empty((2 * count * chunks * p.elements,), dtype)
-        kernels.fft_depthwise_sums(
+        sums = Operand((count * chunks * p.elements,), dtype)
+        workspace = sums if t.own else Operand((2 * count * chunks * p.elements,), dtype)
+        steps.append(kernels.fft_depthwise_sums.on(
             count * chunks, x, grad_output, workspace, sums, passes, factors, p.units, chunks,
             t, b, p.source, p.out, cost=2 * p.units * count * p.cost,
-        )  # fmt: skip
-        kernels.fft_depthwise_gradient(
+        ))  # fmt: skip
+        steps.append(kernels.fft_depthwise_gradient.on(
             count, sums, out, passes, factors, chunks, t, b, p.source, p.taps, cost=count * p.cost
-        )  # fmt: skip
+        ))  # fmt: skip
+    return steps

@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...kernels import finish as kernels
+from ...kernels._operands import Distance
 
 if TYPE_CHECKING:
-    import numpy as np
+    from ...kernels._operands import Operand
+    from ...kernels._program import Step
 
 ACTIVATIONS = kernels.ACTIVATIONS
 # Elements of one block, and nanoseconds per element on one core: decides only whether sharing the work pays.
@@ -21,23 +23,21 @@ STEP, NS_PER_ELEMENT = 16384, 0.3
 class Finish(NamedTuple):
     """``out = activation(out + residual)``."""
 
-    residual: np.ndarray | None  # the memory of an array as large as the result, and in its order
+    residual: Operand | None  # as large as the result, and in its order
     activation: int  # a number in `ACTIVATIONS`
 
     def is_for(self, finishes: tuple[str, ...]) -> bool:
         """Whether an algorithm that takes care of these fields can finish."""
         return (self.residual is None or "residual" in finishes) and "activation" in finishes
 
-    def distance(self, out: np.ndarray) -> int:
+    def distance(self, out: Operand) -> Distance | int:
         """How many elements behind an element of the result its residual lies; 0 if there is none."""
-        if self.residual is None:
-            return 0
-        return (self.residual.ctypes.data - out.ctypes.data) // out.itemsize
+        return 0 if self.residual is None else Distance(out, self.residual)
 
-    def apply(self, out: np.ndarray) -> None:
+    def apply(self, out: Operand) -> Step:
         """Finish a whole result in place, in a pass of its own."""
         blocks, cost = -(-out.size // STEP), NS_PER_ELEMENT * out.size
-        kernels.finish(blocks, out, out.size, STEP, self.distance(out), self.activation, cost=cost)
+        return kernels.finish.on(blocks, out, out.size, STEP, self.distance(out), self.activation, cost=cost)
 
 
 NOTHING = Finish(None, 0)

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ...kernels._launch import run as run_jobs
+from ...kernels._operands import Operand
 from ...kernels._together import together
 from ...kernels.conv_gemm import GemmConv, conv_gemm, pack_weights
 from ...kernels.joined_weights import pack_joined_weights
-from .. import memory
 from . import gemm
 from .bias import padded_bias, zero_row
 from .finish import NOTHING, Finish
 
 if TYPE_CHECKING:
     from ...kernels._build import Prepared
+    from ...kernels._program import Step
     from ..geometry import ConvGeometry
 
 # A phase takes 2 KB of a plan, and strides multiply their number: only a few plans of more phases than this are kept.
@@ -82,64 +82,64 @@ def _prepare_part(part: gemm.Part, dtype: np.dtype[Any]) -> Part:
 
 def run(
     launches: Launches,
-    source: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None,
-    out: np.ndarray,
+    source: Operand,
+    weight: Operand,
+    bias: Operand | None,
+    out: Operand,
     follows: Finish = NOTHING,
-) -> None:
+) -> list[Step]:
     """Fill `out` from `source`, both channels-last memory; `weight` is the contiguous weight tensor.
 
     Only a forward convolution may have something follow: there each element is written by one launch.
     """
     zeros = zero_row(source.dtype, launches.zeros)
     finish = follows.distance(out), follows.activation
+    steps: list[Step] = []
     for part in launches.parts:
-        _run_part(part, source, weight, bias, out, zeros, finish if part.plan.complete else (0, 0))
+        steps += _run_part(part, source, weight, bias, out, zeros, finish if part.plan.complete else (0, 0))
+    return steps
 
 
 def _run_part(
     part: Part,
-    source: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None,
-    out: np.ndarray,
+    source: Operand,
+    weight: Operand,
+    bias: Operand | None,
+    out: Operand,
     zeros: np.ndarray,
-    finish: tuple[int, int],
-) -> None:
-    """A function of its own so that the packed weights of one part are gone before the next part's are made."""
+    finish: tuple[Any, ...],
+) -> list[Step]:
     plan, pack, packed_elements, phases, first = part
     g = plan.launches[0].record
-    weight, jobs = _from(weight, plan.weight_start), []
+    steps = []
     if pack is not None:
-        packed = memory.empty((packed_elements,), weight.dtype)
-        jobs.append(pack.job(weight, packed))
+        packed = Operand((packed_elements,), weight.dtype)
+        steps.append(pack.on(_from(weight, plan.weight_start), packed))
         weight = packed
     elif g.dots:
-        weight = _rows_of_dots(g, weight)
-    if bias is None:
-        start = zeros
+        weight = Operand.made(functools.partial(_rows_of_dots, g, plan.weight_start), weight)
     else:
-        repeated = np.tile(bias, plan.columns) if plan.columns > 1 else bias
-        start = padded_bias(repeated[plan.channels], g.groups, g.lanes, g.panels * g.width)
+        weight = _from(weight, plan.weight_start)
+    start: Operand | np.ndarray = zeros
+    if bias is not None:
+        start = padded_bias(bias, g.groups, g.lanes, g.panels * g.width, plan.channels, plan.columns)
     source = _from(source, plan.source_start)
-    products = [
-        launch.job(source, weight, start, _from(out, out_start), zeros, *finish) for out_start, launch in phases
-    ]
+    products = [launch.on(source, weight, start, _from(out, begin), zeros, *finish) for begin, launch in phases]
     if first:
-        jobs.append(together(products[:first]))
-    run_jobs(*jobs, *products[first:])
+        steps.append(together(products[:first]))
+    return [*steps, *products[first:]]
 
 
-def _from(array: np.ndarray, element: int) -> np.ndarray:
-    """A contiguous array from some element on."""
-    return array.reshape(-1)[element:] if element else array
+def _from(operand: Operand, element: int) -> Operand:
+    """What follows from some element on."""
+    return operand.reshape(-1)[element:] if element else operand
 
 
-def _rows_of_dots(g: GemmConv, weight: np.ndarray) -> np.ndarray:
+def _rows_of_dots(g: GemmConv, first: int, weight: np.ndarray) -> np.ndarray:
     """(group, lane, tap, channel): a few rows, whose order NumPy changes quickly enough."""
     shape = (g.groups, g.lanes, g.weight_taps, g.run)
     strides = (g.group_stride, g.lane_stride, 1, g.run_stride)
+    weight = weight.reshape(-1)[first:]
     view = np.lib.stride_tricks.as_strided(weight, shape, [n * weight.itemsize for n in strides])
     lanes = np.zeros((g.groups, g.panels * g.width, g.weight_taps, g.run), weight.dtype)
     lanes[:, : g.lanes] = view[:, :, :: g.tap_order]

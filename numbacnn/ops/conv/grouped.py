@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ...kernels import conv_groups as kernels
-from ...kernels._launch import run
+from ...kernels._operands import Operand
 from ...kernels._target import target
 from ...kernels.conv_strips import MAX_POINTS, PHASE_COLUMNS, RING_ROWS, STRIP_COLUMNS, TABLE_ROWS, TABLE_RUNS
 from ...kernels.strip_tile import LONGEST_RUN
-from .. import memory
 from . import blocking, strip_tables
 from .bias import padded_bias, zero_row
 from .finish import NOTHING, Finish
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ...kernels._build import Prepared
+    from ...kernels._program import Step
     from ..geometry import ConvGeometry
 
 name = "grouped"
@@ -266,33 +266,33 @@ def _launches(g: ConvGeometry, dtype: np.dtype[Any], transposed: bool) -> Launch
 
 def forward(
     g: ConvGeometry,
-    x: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None,
-    out: np.ndarray,
+    x: Operand,
+    weight: Operand,
+    bias: Operand | None,
+    out: Operand,
     follows: Finish = NOTHING,
-) -> None:
+) -> list[Step]:
     """Fill `out`, (N, OD, OH, OW, C_out) memory, from `x`, (N, D, H, W, C_in) memory."""
-    _run(_launches(g, x.dtype, False), x, weight, bias, out, follows)
+    return _run(_launches(g, x.dtype, False), x, weight, bias, out, follows)
 
 
 def backward_data(
-    g: ConvGeometry, grad_output: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray
-) -> None:
+    g: ConvGeometry, grad_output: Operand, weight: Operand, bias: Operand | None, out: Operand
+) -> list[Step]:
     """Fill `out`, (N, D, H, W, C_in) memory, from `grad_output`, (N, OD, OH, OW, C_out) memory."""
-    _run(_launches(g, out.dtype, True), grad_output, weight, bias, out, NOTHING)
+    return _run(_launches(g, out.dtype, True), grad_output, weight, bias, out, NOTHING)
 
 
 def _run(
     launches: Launches,
-    source: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None,
-    out: np.ndarray,
+    source: Operand,
+    weight: Operand,
+    bias: Operand | None,
+    out: Operand,
     follows: Finish,
-) -> None:
-    packed = memory.empty((launches.elements,), out.dtype)
+) -> list[Step]:
+    packed = Operand((launches.elements,), out.dtype)
     groups, lanes, padded = launches.lanes
     start = zero_row(out.dtype, groups * padded) if bias is None else padded_bias(bias, groups, lanes, padded)
     finish = follows.distance(out), follows.activation
-    run(launches.pack.job(weight, packed), launches.convolve.job(source, packed, start, out, *finish))
+    return [launches.pack.on(weight, packed), launches.convolve.on(source, packed, start, out, *finish)]

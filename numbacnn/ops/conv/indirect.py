@@ -8,8 +8,8 @@ from . import gemm_launch, weight_gradient
 from .finish import NOTHING, Finish
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from ...kernels._operands import Operand
+    from ...kernels._program import Step
     from ..geometry import ConvGeometry
 
 name = "indirect"
@@ -23,23 +23,23 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
 
 def forward(
     g: ConvGeometry,
-    x: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None,
-    out: np.ndarray,
+    x: Operand,
+    weight: Operand,
+    bias: Operand | None,
+    out: Operand,
     follows: Finish = NOTHING,
-) -> None:
+) -> list[Step]:
     """Fill `out` (N, D, H, W, C_out) from `x` (N, D, H, W, C_in)."""
-    gemm_launch.run(gemm_launch.prepare("forward", g, x.dtype), x, weight, bias, out, follows)
+    return gemm_launch.run(gemm_launch.prepare("forward", g, x.dtype), x, weight, bias, out, follows)
 
 
 def backward_data(
-    g: ConvGeometry, grad_output: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray
-) -> None:
+    g: ConvGeometry, grad_output: Operand, weight: Operand, bias: Operand | None, out: Operand
+) -> list[Step]:
     """Fill `out`, the gradient of the input, from `grad_output`."""
-    gemm_launch.run(gemm_launch.prepare("backward_data", g, out.dtype), grad_output, weight, bias, out)
+    return gemm_launch.run(gemm_launch.prepare("backward_data", g, out.dtype), grad_output, weight, bias, out)
 
 
-def backward_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+def backward_weight(g: ConvGeometry, grad_output: Operand, x: Operand, out: Operand) -> list[Step]:
     """Fill `out`, the (C_out, C_in / groups, taps) gradient of the weight."""
-    weight_gradient.run(weight_gradient.prepare(g, x.dtype), grad_output, x, out)
+    return weight_gradient.run(weight_gradient.prepare(g, x.dtype), grad_output, x, out)

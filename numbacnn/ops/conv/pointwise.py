@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ...kernels import conv_pointwise, strided_rows
-from ...kernels._launch import run as run_jobs
-from .. import memory
+from ...kernels._operands import Operand
 from . import indirect, pointwise_plan
 from .bias import padded_bias, zero_row
 from .finish import NOTHING, Finish
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ...kernels._build import Prepared
-    from ...kernels._launch import Job
+    from ...kernels._program import Step
     from ..geometry import ConvGeometry
 
 name = "pointwise"
@@ -55,47 +54,45 @@ def declines(direction: str, geometry: ConvGeometry) -> str | None:
 
 def forward(
     g: ConvGeometry,
-    x: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None,
-    out: np.ndarray,
+    x: Operand,
+    weight: Operand,
+    bias: Operand | None,
+    out: Operand,
     follows: Finish = NOTHING,
-) -> None:
+) -> list[Step]:
     """Fill `out` (N, D, H, W, C_out) from `x` (N, D, H, W, C_in)."""
     launches = _prepare("forward", g, x.dtype)
-    weight, start, jobs = _operands(launches, weight, bias)
+    weight, start, steps = _operands(launches, weight, bias)
     finish = follows.distance(out), follows.activation
     if launches.copy is None:
-        run_jobs(*jobs, launches.multiply.job(x, weight, start, out, *finish))
-        return
-    rows = memory.empty((launches.portion, g.in_channels), x.dtype)
+        return [*steps, launches.multiply.on(x, weight, start, out, *finish)]
+    rows = Operand((launches.portion, g.in_channels), x.dtype)
     for first, last, multiply in _portions(launches):
-        jobs.append(launches.copy.job(x, rows, first, last))
-        jobs.append(multiply.job(rows, weight, start, out.reshape(-1, g.out_channels)[first:], *finish))
-    run_jobs(*jobs)
+        steps.append(launches.copy.on(x, rows, first, last))
+        steps.append(multiply.on(rows, weight, start, out.reshape(-1, g.out_channels)[first:], *finish))
+    return steps
 
 
 def backward_data(
-    g: ConvGeometry, grad_output: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray
-) -> None:
+    g: ConvGeometry, grad_output: Operand, weight: Operand, bias: Operand | None, out: Operand
+) -> list[Step]:
     """Fill `out`, the gradient of the input, from `grad_output`."""
     launches = _prepare("backward_data", g, out.dtype)
-    weight, start, jobs = _operands(launches, weight, bias)
+    weight, start, steps = _operands(launches, weight, bias)
     if launches.copy is None:
-        run_jobs(*jobs, launches.multiply.job(grad_output, weight, start, out, 0, 0))
-        return
-    rows = memory.empty((launches.portion, g.in_channels), out.dtype)
+        return [*steps, launches.multiply.on(grad_output, weight, start, out, 0, 0)]
+    rows = Operand((launches.portion, g.in_channels), out.dtype)
     fill = zero_row(out.dtype, g.in_channels) if bias is None else bias
     for first, last, multiply in _portions(launches):
         source = grad_output.reshape(-1, g.out_channels)[first:]
-        jobs.append(multiply.job(source, weight, start, rows, 0, 0))
-        jobs.append(launches.copy.job(rows, fill, out, first, last))
-    run_jobs(*jobs)
+        steps.append(multiply.on(source, weight, start, rows, 0, 0))
+        steps.append(launches.copy.on(rows, fill, out, first, last))
+    return steps
 
 
-def backward_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+def backward_weight(g: ConvGeometry, grad_output: Operand, x: Operand, out: Operand) -> list[Step]:
     """Fill `out`, the (C_out, C_in / groups, 1) gradient of the weight."""
-    indirect.backward_weight(_one_line(g), grad_output, x, out)
+    return indirect.backward_weight(_one_line(g), grad_output, x, out)
 
 
 @functools.lru_cache(maxsize=512)
@@ -161,15 +158,16 @@ def _portions(launches: Launches) -> Iterator[tuple[int, int, Prepared]]:
 
 
 def _operands(
-    launches: Launches, weight: np.ndarray, bias: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, list[Job]]:
+    launches: Launches, weight: Operand, bias: Operand | None
+) -> tuple[Operand, Operand | np.ndarray, list[Step]]:
     """Weights and bias as the launches read them, and what must run before."""
     r = launches.record
+    start: Operand | np.ndarray
     if bias is None:
-        bias = zero_row(weight.dtype, r.groups * r.padded)
-    elif launches.pads:
-        bias = padded_bias(bias, r.groups, r.lanes, r.padded)
+        start = zero_row(weight.dtype, r.groups * r.padded)
+    else:
+        start = padded_bias(bias, r.groups, r.lanes, r.padded) if launches.pads else bias
     if launches.pack is None:
-        return weight, bias, []
-    packed = memory.empty((launches.packed_elements,), weight.dtype)
-    return packed, bias, [launches.pack.job(weight, packed)]
+        return weight, start, []
+    packed = Operand((launches.packed_elements,), weight.dtype)
+    return packed, start, [launches.pack.on(weight, packed)]

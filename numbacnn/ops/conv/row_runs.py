@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ...kernels._launch import run
+from ...kernels._operands import Operand
 from ...kernels.conv_rows import (
     COMBINE_ROWS,
     MAX_POINTS,
@@ -24,7 +24,6 @@ from ...kernels.conv_rows import (
 )
 from ...kernels.sources import MODES
 from ...kernels.tile import tile_lanes
-from .. import memory
 from . import blocking, row_runs_data
 from .bias import zero_row
 from .finish import NOTHING, Finish
@@ -32,6 +31,7 @@ from .lattice import by_axis, strides
 
 if TYPE_CHECKING:
     from ...kernels._build import Prepared
+    from ...kernels._program import Step
     from ..geometry import ConvGeometry
 
 name = "row_runs"
@@ -93,25 +93,25 @@ def declines(direction: str, geometry: ConvGeometry) -> str | None:
 
 def forward(
     g: ConvGeometry,
-    x: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None,
-    out: np.ndarray,
+    x: Operand,
+    weight: Operand,
+    bias: Operand | None,
+    out: Operand,
     follows: Finish = NOTHING,
-) -> None:
+) -> list[Step]:
     """Fill `out`, (N, OD, OH, OW, C_out) memory, from `x`, (N, D, H, W, C_in) memory."""
     pack, convolve, packed_shape = _forward_launches(g, x.dtype)
-    packed = memory.empty(packed_shape, x.dtype)
-    if bias is None:
-        bias = zero_row(x.dtype, g.out_channels)
-    run(pack.job(weight, bias, packed), convolve.job(x, packed, out, follows.distance(out), follows.activation))
+    packed = Operand(packed_shape, x.dtype)
+    start = zero_row(x.dtype, g.out_channels) if bias is None else bias
+    finish = follows.distance(out), follows.activation
+    return [pack.on(weight, start, packed), convolve.on(x, packed, out, *finish)]
 
 
-def backward_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+def backward_weight(g: ConvGeometry, grad_output: Operand, x: Operand, out: Operand) -> list[Step]:
     """Fill `out`, the contiguous (C_out, C_in, *kernel) weight, from two channels-last memories."""
     add, combine, partial_shape = _weight_launches(g, x.dtype)
-    partial = memory.empty(partial_shape, x.dtype)
-    run(add.job(x, grad_output, partial), combine.job(partial, out))
+    partial = Operand(partial_shape, x.dtype)
+    return [add.on(x, grad_output, partial), combine.on(partial, out)]
 
 
 @functools.lru_cache(maxsize=64)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ...kernels._launch import run
+from ...kernels._operands import Operand
 from ...kernels.conv_rows_data import (
     MAX_POINTS,
     PATCH_SLOTS,
@@ -22,13 +22,13 @@ from ...kernels.conv_rows_data import (
     pack_rows_data,
 )
 from ...kernels.tile import MAX_ROWS, tile_lanes
-from .. import memory
 from . import blocking
 from .bias import zero_row
 from .lattice import by_axis, strides
 
 if TYPE_CHECKING:
     from ...kernels._build import Prepared
+    from ...kernels._program import Step
     from ..geometry import ConvGeometry
 
 # With more, the general algorithm's panels are full enough. (Measured: 1.1 to 5 times as fast as that up to 8 channels,
@@ -80,23 +80,23 @@ def accepts(g: ConvGeometry) -> str | None:
 
 
 def backward_data(
-    g: ConvGeometry, grad_output: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray
-) -> None:
+    g: ConvGeometry, grad_output: Operand, weight: Operand, bias: Operand | None, out: Operand
+) -> list[Step]:
     """Fill `out`, the gradient of the input, from `grad_output`, both channels-last memory."""
     dtype = out.dtype
     launches = _launches(g, dtype, bias is not None)
-    packed = memory.empty((launches.packed_elements,), dtype)
-    rims = memory.empty((launches.samples[0] * launches.rim_elements,), dtype)
+    packed = Operand((launches.packed_elements,), dtype)
+    rims = Operand((launches.samples[0] * launches.rim_elements,), dtype)
     zeros = zero_row(dtype, tile_lanes(dtype.itemsize))
-    start = zeros if bias is None else np.ascontiguousarray(bias)
-    jobs = [launches.pack.job(weight, packed)]
+    start = zeros if bias is None else bias
+    steps = [launches.pack.on(weight, packed)]
     for first in range(0, g.batch, launches.samples[0]):
         portion = slice(first, first + launches.samples[0])
         kind = int(portion.stop > g.batch)
-        jobs.append(launches.add[kind].job(grad_output[portion], packed, start, out[portion], rims, zeros))
+        steps.append(launches.add[kind].on(grad_output[portion], packed, start, out[portion], rims, zeros))
         if launches.rim_elements > 0:
-            jobs.append(launches.rims[kind].job(rims, out[portion]))
-    run(*jobs)
+            steps.append(launches.rims[kind].on(rims, out[portion]))
+    return steps
 
 
 @functools.lru_cache(maxsize=64)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ...errors import NumbacnnError, ShapeError
+from ...errors import ShapeError
 from .._check import check_float_dtype, check_same_dtypes
-from .._sizes import Shape, as_hashable
+from .._sizes import Shape
 from ..geometry import ConvGeometry, conv_geometry
 from . import autotune, plan
 
@@ -25,35 +25,24 @@ if TYPE_CHECKING:
 Operand = tuple[Shape, np.dtype[Any]]
 
 
-class Call(NamedTuple):
-    """How to carry out the calls of one signature."""
+class Problem(NamedTuple):
+    """What the calls of one signature compute, and how."""
 
-    geometry: ConvGeometry
-    # The algorithm: (geometry, two arrays, bias unless a weight gradient, result, what follows if it finishes)
-    run: Callable[..., None]
-    finishes: tuple[str, ...]  # what of a `finish.Finish` the algorithm takes care of
+    choice: plan.Choice
     batched: bool  # whether the arrays have a batch axis
-    shape: Shape  # of the result in memory
-    axes: Shape  # of the memory in the order of the result's axes
+    shape: Shape  # of the result
     dtype: np.dtype[Any]
 
 
-def find(direction: str, first: Operand, second: Operand, *rest: Any) -> Call:
-    """The call of a signature: see `_forward`, `_backward_data` and `_backward_weight` for its parts.
+def find(direction: str, *parts: Any) -> Problem:
+    """The problem of a signature: see `_forward`, `_backward_data` and `_backward_weight` for its parts.
 
     Raises
     ------
     ShapeError, DTypeError, OptionError
         The call is illegal.
     """
-    plan_call = _DIRECTIONS[direction]
-    try:
-        return plan_call(first, second, *rest)
-    except TypeError as error:  # a list or an array among the options cannot be a key
-        if isinstance(error, NumbacnnError):
-            raise
-        hashable = tuple(map(as_hashable, rest))
-    return plan_call(first, second, *hashable)
+    return _DIRECTIONS[direction](*parts)
 
 
 # typed: so that True and 1.0 are refused even after 1 was accepted.
@@ -74,14 +63,14 @@ def _forward(
     algorithm: str,
     precision: str,
     warn: bool,
-) -> Call:
+) -> Problem:
     dtype = _check_dtypes(x=x, weight=weight, bias=bias, residual=residual)
     shape, batched = _with_batch(x[0], len(weight[0]))
     geometry = conv_geometry(shape, weight[0], stride, padding, dilation, groups, padding_mode, warn=warn)
     _check_bias(bias, geometry.out_channels)
     _check_residual(residual, geometry.output_shape if batched else geometry.output_shape[1:])
     choice = autotune.choose("forward", geometry, algorithm, precision, dtype)
-    return _call(choice, batched, geometry.output_shape, dtype)
+    return Problem(choice, batched, geometry.output_shape, dtype)
 
 
 @_cached
@@ -97,7 +86,7 @@ def _backward_data(
     padding_mode: Any,
     algorithm: str,
     precision: str,
-) -> Call:
+) -> Problem:
     dtype = _check_dtypes(grad_output=grad_output, weight=weight, bias=bias)
     grad_shape, batched = _with_batch(grad_output[0], len(weight[0]))
     shape = tuple(input_shape) if batched else (1, *input_shape)
@@ -105,7 +94,7 @@ def _backward_data(
     _check_grad_output(grad_shape, geometry)
     _check_bias(bias, geometry.in_channels)
     choice = autotune.choose("backward_data", geometry, algorithm, precision, dtype)
-    return _call(choice, batched, geometry.input_shape, dtype)
+    return Problem(choice, batched, geometry.input_shape, dtype)
 
 
 @_cached
@@ -120,7 +109,7 @@ def _backward_weight(
     padding_mode: Any,
     algorithm: str,
     precision: str,
-) -> Call:
+) -> Problem:
     dtype = _check_dtypes(grad_output=grad_output, x=x)
     weight_shape = tuple(weight_shape)
     x_shape, batched = _with_batch(x[0], len(weight_shape))
@@ -128,28 +117,14 @@ def _backward_weight(
     geometry = conv_geometry(x_shape, weight_shape, stride, padding, dilation, groups, padding_mode, warn=False)
     _check_grad_output(grad_shape, geometry)
     choice = autotune.choose("backward_weight", geometry, algorithm, precision, dtype)
-    run = plan.module(choice.algorithm).backward_weight
-    return Call(choice.geometry, run, (), batched, geometry.weight_shape, tuple(range(len(weight_shape))), dtype)
+    return Problem(choice, batched, geometry.weight_shape, dtype)
 
 
-_DIRECTIONS: dict[str, Callable[..., Call]] = {
+_DIRECTIONS: dict[str, Callable[..., Problem]] = {
     "forward": _forward,
     "backward_data": _backward_data,
     "backward_weight": _backward_weight,
 }
-
-
-def _call(choice: plan.Choice, batched: bool, shape: Shape, dtype: np.dtype[Any]) -> Call:
-    """The call that produces (N, C, *spatial), or (C, *spatial), in channels-last memory."""
-    algorithm = plan.module(choice.algorithm)
-    run = getattr(algorithm, choice.direction)
-    finishes = getattr(algorithm, "finishes", ()) if choice.direction == "forward" else ()
-    batch, channels, *spatial = shape
-    memory_shape, rank = (*spatial, channels), len(spatial)
-    axes: tuple[int, ...] = (rank, *range(rank))
-    if batched:
-        memory_shape, axes = (batch, *memory_shape), (0, *(1 + axis for axis in axes))
-    return Call(choice.geometry, run, finishes, batched, memory_shape, axes, dtype)
 
 
 def _check_dtypes(**operands: Operand | None) -> np.dtype[Any]:

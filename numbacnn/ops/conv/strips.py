@@ -13,10 +13,9 @@ import numpy as np
 
 from ...kernels import conv_strips as kernels
 from ...kernels import conv_strips_weight as weight_kernels
-from ...kernels._launch import run
+from ...kernels._operands import Operand
 from ...kernels._target import target
 from ...kernels.strip_tile import LONGEST_RUN
-from .. import memory
 from . import blocking, strip_tables
 from .bias import padded_bias, zero_row
 from .lattice import strides
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ...kernels._build import Prepared
+    from ...kernels._program import Step
     from ..geometry import ConvGeometry
 
 name = "strips"
@@ -281,29 +281,29 @@ def _cost(g: ConvGeometry, itemsize: int) -> float:
     return g.flops / blocking.FLOPS_PER_NS + g.elements * itemsize / 10
 
 
-def forward(g: ConvGeometry, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
+def forward(g: ConvGeometry, x: Operand, weight: Operand, bias: Operand | None, out: Operand) -> list[Step]:
     """Fill `out`, (N, OD, OH, OW, C_out) memory, from `x`, (N, D, H, W, C_in) memory."""
-    _run(_launches(g, x.dtype, "forward"), x, weight, bias, out)
+    return _run(_launches(g, x.dtype, "forward"), x, weight, bias, out)
 
 
 def backward_data(
-    g: ConvGeometry, grad_output: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray
-) -> None:
+    g: ConvGeometry, grad_output: Operand, weight: Operand, bias: Operand | None, out: Operand
+) -> list[Step]:
     """Fill `out`, (N, D, H, W, C_in) memory, from `grad_output`, (N, OD, OH, OW, C_out) memory."""
-    _run(_launches(g, out.dtype, "backward_data"), grad_output, weight, bias, out)
+    return _run(_launches(g, out.dtype, "backward_data"), grad_output, weight, bias, out)
 
 
-def _run(launches: Launches, source: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
-    packed = memory.empty(launches.workspace, out.dtype)
+def _run(launches: Launches, source: Operand, weight: Operand, bias: Operand | None, out: Operand) -> list[Step]:
+    packed = Operand(launches.workspace, out.dtype)
     start = zero_row(out.dtype, launches.lanes) if bias is None else padded_bias(bias, 1, bias.size, launches.lanes)
-    run(launches.first.job(weight, packed), launches.second.job(source, packed, start, out))
+    return [launches.first.on(weight, packed), launches.second.on(source, packed, start, out)]
 
 
-def backward_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+def backward_weight(g: ConvGeometry, grad_output: Operand, x: Operand, out: Operand) -> list[Step]:
     """Fill `out`, the contiguous weight, from two channels-last memories."""
     launches = _weight_launches(g, x.dtype)
-    partial = memory.empty(launches.workspace, x.dtype)
-    run(launches.first.job(x, grad_output, partial), launches.second.job(partial, out))
+    partial = Operand(launches.workspace, x.dtype)
+    return [launches.first.on(x, grad_output, partial), launches.second.on(partial, out)]
 
 
 class Launches(NamedTuple):

@@ -7,9 +7,8 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...kernels import conv_weight
-from ...kernels._launch import run as run_jobs
+from ...kernels._operands import Operand
 from ...kernels.tile import MAX_ROWS, VECTORS, tile_lanes
-from .. import memory
 from . import blocking, weight_gradient_groups, weight_gradient_in_place
 from .bias import zero_row
 from .weight_gradient_plan import SumsPlan, sums_plan
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ...kernels._build import Prepared
+    from ...kernels._program import Step
     from ..geometry import ConvGeometry
 
 
@@ -184,11 +184,10 @@ def prepare(g: ConvGeometry, dtype: np.dtype[Any]) -> Launches:
     return Launches(sum_points, chunks, conv_weight.add_chunks.prepare((dtype,), blocks, chunks, ADD_STEP, cost=cost))
 
 
-def run(launches: Launches, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+def run(launches: Launches, grad_output: Operand, x: Operand, out: Operand) -> list[Step]:
     """Fill `out`, the contiguous (C_out, C_in / groups, *kernel) weight, from two channels-last memories."""
     zeros = zero_row(x.dtype, x.shape[-1])
     if launches.add_chunks is None:
-        launches.sum_points(x, grad_output, out, zeros)
-        return
-    partial = memory.empty((launches.chunks, *out.shape), x.dtype)
-    run_jobs(launches.sum_points.job(x, grad_output, partial, zeros), launches.add_chunks.job(partial, out.reshape(-1)))
+        return [launches.sum_points.on(x, grad_output, out, zeros)]
+    partial = Operand((launches.chunks, *out.shape), x.dtype)
+    return [launches.sum_points.on(x, grad_output, partial, zeros), launches.add_chunks.on(partial, out.reshape(-1))]

@@ -10,10 +10,9 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...kernels import winograd_domain as domain
-from ...kernels._launch import run as run_jobs
+from ...kernels._operands import Operand
 from ...kernels.conv_winograd import conv_winograd
 from ...kernels.tile import MAX_ROWS, tile_lanes
-from .. import memory
 from . import blocking, winograd_choice, winograd_weight
 from .bias import padded_bias, zero_row
 from .finish import NOTHING, Finish
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ...kernels._build import Prepared
+    from ...kernels._program import Step
     from ...kernels.winograd_domain import Winograd
     from ..geometry import ConvGeometry
 
@@ -273,72 +273,73 @@ def _prepare_part(plan: Plan, part: Part, last: int, dtype: np.dtype[Any]) -> La
 
 def forward(
     g: ConvGeometry,
-    x: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None,
-    out: np.ndarray,
+    x: Operand,
+    weight: Operand,
+    bias: Operand | None,
+    out: Operand,
     follows: Finish = NOTHING,
-) -> None:
+) -> list[Step]:
     """Fill `out` (N, D, H, W, C_out) from `x` (N, D, H, W, C_in)."""
-    _run(g, "forward", x, weight, bias, out, follows)
+    return _run(g, "forward", x, weight, bias, out, follows)
 
 
 def backward_data(
-    g: ConvGeometry, grad_output: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray
-) -> None:
+    g: ConvGeometry, grad_output: Operand, weight: Operand, bias: Operand | None, out: Operand
+) -> list[Step]:
     """Fill `out`, the gradient of the input, from `grad_output`."""
-    _run(g, "backward_data", grad_output, weight, bias, out, NOTHING)
+    return _run(g, "backward_data", grad_output, weight, bias, out, NOTHING)
 
 
-def backward_weight(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+def backward_weight(g: ConvGeometry, grad_output: Operand, x: Operand, out: Operand) -> list[Step]:
     """Fill `out`, the (C_out, C_in / groups, taps) gradient of the weight."""
-    winograd_weight.run(g, grad_output, x, out)
+    return winograd_weight.run(g, grad_output, x, out)
 
 
 def _run(
     g: ConvGeometry,
     direction: str,
-    source: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None,
-    out: np.ndarray,
+    source: Operand,
+    weight: Operand,
+    bias: Operand | None,
+    out: Operand,
     follows: Finish,
-) -> None:
+) -> list[Step]:
     p = plan(g, direction, source.dtype.itemsize)
     source, weight, out = source.reshape(-1), weight.reshape(-1), out.reshape(-1)
     zeros = zero_row(source.dtype, p.zeros)
     finish = follows.distance(out), follows.activation
+    steps: list[Step] = []
     for launches in prepare(g, direction, source.dtype):
-        _run_part(p, launches, source, weight, bias, out, zeros, finish)
+        steps += _run_part(p, launches, source, weight, bias, out, zeros, finish)
+    return steps
 
 
 def _run_part(
     p: Plan,
     launches: Launches,
-    source: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None,
-    out: np.ndarray,
+    source: Operand,
+    weight: Operand,
+    bias: Operand | None,
+    out: Operand,
     zeros: np.ndarray,
-    finish: tuple[int, int],
-) -> None:
-    """A function of its own so that the transformed weights of one part are gone before the next part's are made."""
-    part, jobs = launches.part, []
+    finish: tuple[Any, ...],
+) -> list[Step]:
+    part, steps = launches.part, []
+    follows = finish if part.complete else (0, 0)
     source, weight, out = source[part.source_start :], weight[part.weight_start :], out[part.out_start :]
     if launches.weights:
-        packed = memory.empty((launches.packed_elements,), weight.dtype)
-        jobs.append(launches.weights.job(weight, packed))
+        packed = Operand((launches.packed_elements,), weight.dtype)
+        steps.append(launches.weights.on(weight, packed))
         weight = packed
     g = part.record
-    start = zeros if bias is None or g.adds else padded_bias(bias[part.channels], g.groups, g.lanes, g.panels * g.width)
-    values = memory.empty((launches.values_elements,), source.dtype) if launches.values_elements else zeros
+    start: Operand | np.ndarray = zeros
+    if bias is not None and not g.adds:
+        start = padded_bias(bias, g.groups, g.lanes, g.panels * g.width, part.channels)
+    values = Operand((launches.values_elements,), source.dtype) if launches.values_elements else zeros
     for first in range(0, p.tile_blocks, p.portion):
         whole = first + p.portion <= p.tile_blocks
         inputs, products = launches.portion if whole else launches.last_portion
         if inputs:
-            jobs.append(inputs.job(source, zeros, values, first))
-        jobs.append(
-            products.job(source, values, weight, start, zeros, out, first, *(finish if part.complete else (0, 0)))
-        )
-        run_jobs(*jobs)
-        jobs.clear()
+            steps.append(inputs.on(source, zeros, values, first))
+        steps.append(products.on(source, values, weight, start, zeros, out, first, *follows))
+    return steps

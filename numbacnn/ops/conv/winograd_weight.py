@@ -6,10 +6,9 @@ import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...kernels import conv_winograd_weight as kernels
-from ...kernels._launch import run as run_jobs
+from ...kernels._operands import Operand
 from ...kernels.tile import tile_lanes
 from ...kernels.winograd_domain import Winograd, winograd_inputs
-from .. import memory
 from . import blocking
 from .bias import zero_row
 from .lattice import strides
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ...kernels._build import Prepared
+    from ...kernels._program import Step
     from ..geometry import ConvGeometry
 
 # Transformed input and gradients of a portion of tiles: what a last-level cache that others use as well holds beside
@@ -164,30 +164,30 @@ def _prepare_part(p: WeightPart, cost: float, dtype: np.dtype[Any]) -> Launches:
     return Launches(p, portion(s.blocks), portion(p.last_blocks), to_taps, (values, gradients, sums))
 
 
-def run(g: ConvGeometry, grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+def run(g: ConvGeometry, grad_output: Operand, x: Operand, out: Operand) -> list[Step]:
     """Fill `out`, a contiguous (C_out, C_in / groups, taps) array, from two (N, D, H, W, C) memories."""
     zeros = zero_row(x.dtype, plan(g, x.dtype.itemsize).zeros)
     source, gradient, target = x.reshape(-1), grad_output.reshape(-1), out.reshape(-1)
+    steps: list[Step] = []
     for launches in prepare(g, x.dtype):
-        _run_part(launches, source, gradient, target, zeros)
+        steps += _run_part(launches, source, gradient, target, zeros)
+    return steps
 
 
-def _run_part(
-    launches: Launches, source: np.ndarray, gradient: np.ndarray, target: np.ndarray, zeros: np.ndarray
-) -> None:
-    """A function of its own so that the sums of one part are gone before the next part's are made."""
+def _run_part(launches: Launches, source: Operand, gradient: Operand, target: Operand, zeros: np.ndarray) -> list[Step]:
     part, portions = launches.plan.part, launches.plan.portions
     source, gradient = source[part.source_start :], gradient[part.out_start :]
     target = target[part.weight_start :]
-    values, gradients, sums = (memory.empty((elements,), source.dtype) for elements in launches.elements)
+    values, gradients, sums = (Operand((elements,), source.dtype) for elements in launches.elements)
+    steps = []
     for first in portions:
         last = first == portions[-1]
         inputs, outputs, products = launches.last_portion if last else launches.portion
-        jobs = [
-            inputs.job(source, zeros, values, first),
-            outputs.job(gradient, zeros, gradients, first),
-            products.job(values, gradients, sums if launches.to_taps else target, first),
+        steps += [
+            inputs.on(source, zeros, values, first),
+            outputs.on(gradient, zeros, gradients, first),
+            products.on(values, gradients, sums if launches.to_taps else target, first),
         ]
         if last and launches.to_taps:
-            jobs.append(launches.to_taps.job(sums, target))
-        run_jobs(*jobs)
+            steps.append(launches.to_taps.on(sums, target))
+    return steps

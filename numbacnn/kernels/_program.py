@@ -1,0 +1,158 @@
+"""Programs: the launches of a call, packed once; only the addresses of its arrays are left to fill in.
+
+What a small call costs is Python, twice as much after a kernel that has been through the caches: so what follows from
+shapes, dtypes and options alone is done once, and the call itself reads addresses, packs them between bytes that are
+known, and hands the lot to a driver.
+
+Whoever plans a call says what runs, in terms of *operands*: arrays of which all is known but where they lie::
+
+    x, out = Operand(x.shape, x.dtype), Operand(out.shape, out.dtype)
+    between = Operand((1000,), x.dtype)
+    program = Program([first.on(x, between), second.on(between, out)], (x, out))
+    program.run(x_array, out_array, address_of_memory_of(program.workspace_bytes))
+
+What is not among the arguments, `between`, is workspace: it has its place from the first launch that mentions it to the
+last. Operands are contiguous, and are sliced and reshaped as arrays are.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import _launch
+from ._operands import Distance, Operand
+from ._packing import ADDRESS_OF, size_at
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+__all__ = ["Distance", "Operand", "Program", "Step"]
+
+# Where one workspace ends another begins at a multiple of this: a cache line, and the widest vector.
+_ALIGNMENT = 64
+
+
+class Step(NamedTuple):
+    """One launch of a program."""
+
+    blocks: int
+    shared: bool  # whether blocks are worth sharing among threads
+    parts: tuple[bytes | Operand | Distance, ...]  # the record, with its header: 8 bytes for what is not known
+    kept: tuple[Any, ...]  # arrays whose addresses are in it
+
+    @property
+    def size(self) -> int:
+        return sum(len(part) if isinstance(part, bytes) else 8 for part in self.parts)
+
+
+class Program:
+    """Steps, one after the other, that work on `arguments`.
+
+    Attributes
+    ----------
+    run : callable
+        ``run(*arrays, workspace)``, with the address of `workspace_bytes` bytes; False, and nothing done, if an array
+        is not aligned to its elements.
+    """
+
+    def __init__(self, steps: Sequence[Step], arguments: Sequence[Operand | None]) -> None:
+        places, self.workspace_bytes = _workspace(steps, arguments)
+        self.nbytes = sum(step.size for step in steps)
+        self.run = _write_run(steps, arguments, places)
+
+
+def _workspace(steps: Sequence[Step], arguments: Sequence[Operand | None]) -> tuple[dict[Operand, int], int]:
+    """Where in the workspace each operand that is no argument lies, and how much they need."""
+    given = {operand.base for operand in arguments if operand is not None}
+    first: dict[Operand, int] = {}
+    last: dict[Operand, int] = {}
+    for number, step in enumerate(steps):
+        for operand in _operands(step):
+            if operand.base not in given and operand.base.made_by is None:
+                first.setdefault(operand.base, number)
+                last[operand.base] = number
+    places: dict[Operand, int] = {}
+    end = 0
+    for operand, number in first.items():  # in the order of their first steps
+        taken = sorted((places[other], places[other] + other.nbytes) for other in places if last[other] >= number)
+        place = 0
+        for begin, stop in taken:
+            if place + operand.nbytes <= begin:
+                break
+            place = max(place, -(-stop // _ALIGNMENT) * _ALIGNMENT)
+        places[operand] = place
+        end = max(end, place + operand.nbytes)
+    return places, end
+
+
+def _operands(step: Step) -> Iterable[Operand]:
+    for part in step.parts:
+        if isinstance(part, Distance):
+            yield from part
+        elif isinstance(part, Operand):
+            yield part
+
+
+def _write_run(
+    steps: Sequence[Step], arguments: Sequence[Operand | None], places: dict[Operand, int]
+) -> Callable[..., bool]:
+    """The function behind a program, written out as `_packing.write_packer` does; for two arrays it is like::
+
+    def run(a0, a1, workspace):
+        d0 = size_at(id(a0) + 16).value
+        d1 = size_at(id(a1) + 16).value
+        if (d0 | d1) & 3:
+            return False
+        launch(pack(part0, d0, workspace, part1, workspace, d1 + 4096, part2))
+        return True
+    """
+    # What is kept lives as long as its addresses may be used.
+    scope: dict[str, Any] = {"size_at": size_at, "kept": [step.kept for step in steps]}
+    names = {operand.base: i for i, operand in enumerate(arguments) if operand is not None}
+    lines: list[str] = []
+    known: dict[Operand, str] = {operand: f"workspace + {place}" for operand, place in places.items()}
+
+    def base_address(base: Operand) -> str:
+        if base not in known:
+            number = len(known)
+            array = f"a{names[base]}" if base in names else f"made{number}"
+            if base.made_by is not None:
+                scope[f"make{number}"], source = base.made_by
+                lines.append(f"{array} = make{number}(a{names[source.base]})")
+            lines.append(f"d{number} = {ADDRESS_OF.format(array)}")
+            known[base] = f"d{number}"
+        return known[base]
+
+    def expression(part: Operand | Distance) -> str:
+        if isinstance(part, Distance):
+            return f"({expression(part.there)} - {expression(part.here)}) // {part.here.dtype.itemsize}"
+        return f"{base_address(part.base)} + {part.offset}".removesuffix(" + 0")
+
+    parts = [part for step in steps for part in step.parts]
+    layout, values = "=", []
+    for literal, group in itertools.groupby(parts, key=lambda part: isinstance(part, bytes)):
+        if literal:
+            text = b"".join(group)  # type: ignore[arg-type]
+            scope[f"part{len(values)}"] = text
+            layout += f"{len(text)}s"
+            values.append(f"part{len(values)}")
+        else:
+            expressions = [expression(part) for part in group]  # type: ignore[arg-type]
+            layout += "q" * len(expressions)
+            values += expressions
+    scope["pack"] = struct.Struct(layout).pack
+    scope["launch"] = _launch.run_shared if any(step.shared for step in steps) else _launch.run_alone
+    addresses = [address for base, address in known.items() if base in names]
+    itemsizes = {operand.dtype.itemsize for operand in arguments if operand is not None}
+    source = f"""
+def run({"".join(f"a{i}, " for i in range(len(arguments)))}workspace=0):
+    {"; ".join(lines) or "pass"}
+    if ({" | ".join(addresses) or "0"}) & {max(itemsizes, default=1) - 1}:
+        return False
+    launch(pack({", ".join(values)}))
+    return True
+"""
+    exec(source, scope)
+    return scope["run"]
