@@ -8,10 +8,21 @@ divides by) and writes it only if `with_grad`.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ._build import device, kernel
 from .elementary import exp, log
 from .simd import absolute, elementwise, fma, lanes, load, load_first, reduce_add, splat, store, store_first
 from .softmax import row_exp_sum, row_max
+
+
+class Rows(NamedTuple):
+    """What the rows of a cross-entropy are, and how many of them one block takes."""
+
+    rows: int
+    n: int
+    step: int
+    with_grad: int
 
 
 @elementwise
@@ -44,22 +55,19 @@ def cross_entropy_indices(
     weight: "T*",
     loss: "T*",
     grad: "T*",
-    rows: "int64",
-    n: "int64",
+    r: "Rows",
     ignore_index: "int64",
     smoothing: "T",
     weight_sum: "T",
     scale: "T",
-    with_grad: "int64",
-    step: "int64",
 ):
     """The target of a row is a class; rows of class `ignore_index` count nothing."""
-    share = smoothing / n
-    for row in range(block * step, min(rows, (block + 1) * step)):
+    n, share = r.n, smoothing / r.n
+    for row in range(block * r.step, min(r.rows, (block + 1) * r.step)):
         at, label = row * n, target[row]
         if label == ignore_index:
             loss[row] = 0
-            for i in range(at, at + with_grad * n):
+            for i in range(at, at + r.with_grad * n):
                 grad[i] = 0
             continue
         top = row_max(x, at, n)
@@ -70,7 +78,7 @@ def cross_entropy_indices(
         if smoothing > 0:
             value += share * (weighted_sum(x, at, weight, n, top) + weight_sum * log_total)
         loss[row] = value
-        if with_grad:
+        if r.with_grad:
             high = splat(x, top)
             factor = splat(x, scale * (hard + share * weight_sum)) / splat(x, total)
             spread = splat(x, -scale * share)
@@ -92,16 +100,13 @@ def cross_entropy_soft(
     weight: "T*",
     loss: "T*",
     grad: "T*",
-    rows: "int64",
-    n: "int64",
+    r: "Rows",
     smoothing: "T",
     scale: "T",
-    with_grad: "int64",
-    step: "int64",
 ):
     """The target of a row is `n` shares."""
-    keep, share = splat(x, 1 - smoothing), splat(x, smoothing / n)
-    for row in range(block * step, min(rows, (block + 1) * step)):
+    n, keep, share = r.n, splat(x, 1 - smoothing), splat(x, smoothing / r.n)
+    for row in range(block * r.step, min(r.rows, (block + 1) * r.step)):
         at = row * n
         top = row_max(x, at, n)
         high = splat(x, top)
@@ -113,7 +118,7 @@ def cross_entropy_soft(
             value = fma(q, high - load_first(x, at + i, n - i, 0.0) + log_total, value)
             shares += q
         loss[row] = reduce_add(value)
-        if with_grad:
+        if r.with_grad:
             factor = splat(x, scale * reduce_add(shares)) / splat(x, total)
             negative = splat(x, -scale)
             for i in range(0, n, lanes(x)):
@@ -142,25 +147,22 @@ def cross_entropy_probabilities(
     weight: "T*",
     loss: "T*",
     grad: "T*",
-    rows: "int64",
-    n: "int64",
+    r: "Rows",
     smoothing: "T",
     low: "T",
     high: "T",
     scale: "T",
-    with_grad: "int64",
-    step: "int64",
 ):
     """The input is probabilities, clipped to [low, high]: ``-sum(q * log(p))``, with gradient 0 where it is clipped."""
-    share = smoothing / n
-    for row in range(block * step, min(rows, (block + 1) * step)):
+    n, share = r.n, smoothing / r.n
+    for row in range(block * r.step, min(r.rows, (block + 1) * r.step)):
         at = row * n
         value = 0.0
         for c in range(n):
             q = weight[c] * fma(target[at + c], 1 - smoothing, share)
             clipped = _clip(p[at + c], low, high)
             value -= float(q) * float(log(clipped))
-            if with_grad:
+            if r.with_grad:
                 grad[at + c] = _inside(p[at + c], low, high, -scale * q / clipped)
         loss[row] = value
 

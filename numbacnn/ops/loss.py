@@ -114,8 +114,8 @@ def cross_entropy(
     else:
         kernel, options = kernels.cross_entropy_soft, (label_smoothing,)
     step = max(1, STEP // classes)
-    operands = (x, checked.values, weight, loss, grad, rows, classes)
-    kernel(-(-rows // step), *operands, *options, scale, int(with_grad), step, cost=NS_EXP * x.size)
+    layout = kernels.Rows(rows, classes, step, int(with_grad))
+    kernel(-(-rows // step), x, checked.values, weight, loss, grad, layout, *options, scale, cost=NS_EXP * x.size)
     if reduction == "none":
         value = loss.reshape(x.shape[:1] + x.shape[2:])
     else:
