@@ -61,11 +61,10 @@ class ColumnReader:
 
     def _prefetch(self, place: Any) -> None:
         """Ask for the lines that will be read later: more rows than the machine follows by itself."""
-        e, i8 = self.e, self.e.ir.IntType(8).as_pointer()
+        e = self.e
         line = e.at(self.firsts[0], e.builder.add(e.builder.mul(place, self.pace), self.ahead))
         for _ in range(len(self.firsts) * len(self.offsets)):
-            options = [e.ir.Constant(e.i32, n) for n in (0, 3, 1)]
-            e.call("llvm.prefetch.p0", e.ir.VoidType(), [e.builder.bitcast(line, i8), *options])
+            e.prefetch(line)
             line = e.at(line, self.apart)
 
     def walk(self, count: Any, values: list[Any], several: Any, single: Any) -> list[Any]:

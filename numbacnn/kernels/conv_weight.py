@@ -7,10 +7,11 @@ gradient in its thread's scratch (L2) while it walks over the positions, some hu
 
 - the rows of both sides that these positions read are listed, padding and strides included;
 - the left channels are copied, six by six, so that a tile reads one short stretch of memory;
-- every tap and panel is copied in turn, into L1, and all left channels run the outer-product tile over it.
+- every tap and panel comes in turn: all left channels run the outer-product tile over it, of which the first copies it
+  into L1 for the others.
 
 So the tile meets neither strides that fall into few sets of the caches nor rows on many pages, and what is copied is
-used many times over. What comes next is asked for meanwhile. A panel that only one or two tiles read is not copied.
+used many times over. What comes next is asked for meanwhile.
 
 Vectors run along the input channels as a rule, and are written to the gradient as they are. Where a single tap has few
 or odd ones, they run along the output channels (`WeightConv.swapped`).
@@ -26,18 +27,17 @@ from .layout import copy_transposed
 from .pointer import as_integers, cast, load_pointer, offset, prefetch_read, prefetch_write, store_pointer
 from .simd import lanes, load, load_first, splat, store, store_first
 from .sources import Sources, following_row, locate, put_sources
-from .tile import MAX_LANES, MAX_ROWS, copied_outer_tile
+from .tile import MAX_LANES, MAX_ROWS, listed_outer_tile, packed_outer_tile
 
 # Positions per step, at most: the copies of a panel and of six left channels then fill some half of a 32 KiB L1.
 # Loading and storing a tile's twelve sums is spread over so many multiply-adds.
 MAX_POINTS = 200
 PANEL_SLOTS = MAX_POINTS * MAX_LANES // 2
-# The scratch: pointers to left rows, right rows and copied right rows; a copied panel; copied left channels and sums.
-TABLE_SLOTS = 3 * MAX_POINTS
+# The scratch: pointers to left rows and right rows; a copied panel; copied left channels and sums.
+TABLE_SLOTS = 2 * MAX_POINTS
 WORK_SLOTS = SCRATCH_SLOTS - TABLE_SLOTS - PANEL_SLOTS
 ROWS_TOGETHER = 8  # rows of which left channels are copied at a time: the ways of the first cache
 ASKED = 16  # rows asked for at a time
-DIRECT_TILES = 2  # so many tiles read a panel where it lies
 
 
 class WeightConv(NamedTuple):
@@ -121,21 +121,14 @@ def _list_rows(table, rows, points, stride):
 
 
 @device
-def _copy_channels(target, pitch, table, points, channel, valid, width):
-    """``target[p * pitch + i]``: `valid` channels of the listed rows from `channel` on, and zeros up to `width`."""
-    n = lanes(target)
-    if valid == width and width == 2 * n:
-        for p in range(points):
-            row = offset(load_pointer(table, p, target), channel)
-            first, second = load(row, 0), load(row, n)
-            store(target, p * pitch, first)
-            store(target, p * pitch + n, second)
-        return
-    zero = splat(target, 0.0)
+def _copy_channels(packed, table, points, channel, valid, width):
+    """``packed[p * width + i]``: `valid` channels of the listed rows from `channel` on, and zeros up to `width`."""
+    n = lanes(packed)
+    zero = splat(packed, 0.0)
     for lane in range(0, width, n):
         for p in range(points):
-            row = offset(load_pointer(table, p, target), channel)
-            store(target, p * pitch + lane, load_first(row, lane, valid - lane, zero))
+            row = offset(load_pointer(table, p, packed), channel)
+            store(packed, p * width + lane, load_first(row, lane, valid - lane, zero))
 
 
 @device
@@ -175,7 +168,6 @@ def conv_weight(
     gradients, inputs = scratch, offset(scratch, MAX_POINTS)
     if g.swapped:
         gradients, inputs = inputs, gradients
-    _list_rows(offset(scratch, 2 * MAX_POINTS), cast(offset(scratch, TABLE_SLOTS), source), g.step, g.width)
 
     point, end = chunk * g.points // g.chunks, (chunk + 1) * g.points // g.chunks
     straight = taps == 1 and g.swapped == 0  # sums lie as they do in the gradient
@@ -269,11 +261,10 @@ def _add_panel(table, copies, fresh, sums, stride, points, tiles, tap, panel, pa
     if panel + 1 == part.panels or (tap > 0 and tap + 1 == part.last_tap):
         ahead = g.step * g.groups * g.out_channels if g.swapped else g.ahead
         following = ahead + (channel - panel * g.width if tap == 0 else channel)
-    used, at = rows, channel
-    if tiles > DIRECT_TILES or first + g.width > right:
-        packed = cast(offset(table, TABLE_SLOTS), sums)
-        _copy_channels(packed, g.width, rows, points, channel, min(g.width, right - first), g.width)
-        used, at = offset(table, 2 * MAX_POINTS), 0
+    packed = cast(offset(table, TABLE_SLOTS), sums)
+    whole = first + g.width <= right
+    if not whole:
+        _copy_channels(packed, rows, points, channel, right - first, g.width)
     share = (points // tiles // ASKED + 1) * ASKED
     fewest = part.left // tiles
     longer = part.left - fewest * tiles
@@ -283,7 +274,10 @@ def _add_panel(table, copies, fresh, sums, stride, points, tiles, tap, panel, pa
             for i in range(g.line - 1, g.width, g.line):
                 _ask_for(rows, p, following + i, sums)
         count = fewest + 1 if tile < longer else fewest
-        copied_outer_tile(count, copies, MAX_ROWS, used, at, points, fresh, sums, stride)
+        if tile == 0 and whole:
+            listed_outer_tile(count, copies, MAX_ROWS, rows, channel, packed, points, fresh, sums, stride)
+        else:
+            packed_outer_tile(count, copies, MAX_ROWS, packed, points, fresh, sums, stride)
         copies, sums = offset(copies, g.left_step), offset(sums, count * stride)
 
 

@@ -170,36 +170,56 @@ def _outer_tile(rows: int, paired: bool) -> Any:
     return intrinsic(tile)
 
 
-def _copied_outer_tile(rows: int) -> Any:
-    """The outer-product tile of copied rows; its arguments are described at `copied_outer_tile`."""
+def _copied_outer_tile(rows: int, listed: bool) -> Any:
+    """The outer-product tile of copied rows; its arguments are described at `listed_outer_tile`."""
 
-    def tile(typingctx, x, pitch, pointers, y_offset, count, fresh, out, out_stride):
+    def body(context, builder, element, x, pitch, y_row, packed, count, fresh, out, out_stride):
+        e = Emitter(context, builder, element)
+        out_rows = [e.at(out, builder.mul(out_stride, e.i64(i))) for i in range(rows)]
+
+        def position(p, sums):
+            x_row, copy = e.at(x, builder.mul(p, pitch)), e.at(packed, e.times(p, VECTORS * e.lanes))
+            right = y_row(e, p) if listed else copy
+            sums = add_products(e, [(e.at(x_row, i),) for i in range(rows)], right, sums)
+            for j in range(VECTORS if listed else 0):
+                e.store(e.load(right, j), copy, j)
+            return sums
+
+        start = e.either(
+            builder.icmp_signed("!=", fresh, e.i64(0)),
+            lambda: [e.zero] * (rows * VECTORS),
+            lambda: load_rows(e, out_rows, VECTORS),
+        )
+        store_rows(e, e.carry(count, start, position, UNROLL), out_rows)
+        return context.get_dummy_value()
+
+    def listed_tile(typingctx, x, pitch, pointers, y_offset, packed, count, fresh, out, out_stride):
         from numba.core import types
 
         i64 = types.int64
 
         def codegen(context, builder, signature, args):
-            x, pitch, pointers, y_offset, count, fresh, out, out_stride = args
-            e = Emitter(context, builder, signature.args[0].dtype)
-            out_rows = [e.at(out, builder.mul(out_stride, e.i64(i))) for i in range(rows)]
+            x, pitch, pointers, y_offset, *rest = args
 
-            def position(p, sums):
-                x_row = e.at(x, builder.mul(p, pitch))
-                return add_products(
-                    e, [(e.at(x_row, i),) for i in range(rows)], e.at(e.slot(pointers, p, e.pointer), y_offset), sums
-                )
+            def y_row(e, p):
+                return e.at(e.slot(pointers, p, e.pointer), y_offset)
 
-            start = e.either(
-                builder.icmp_signed("!=", fresh, e.i64(0)),
-                lambda: [e.zero] * (rows * VECTORS),
-                lambda: load_rows(e, out_rows, VECTORS),
-            )
-            store_rows(e, e.carry(count, start, position, UNROLL), out_rows)
-            return context.get_dummy_value()
+            return body(context, builder, signature.args[0].dtype, x, pitch, y_row, *rest)
 
-        return types.void(x, i64, pointers, i64, i64, i64, out, i64), codegen
+        return types.void(x, i64, pointers, i64, packed, i64, i64, out, i64), codegen
 
-    return intrinsic(tile)
+    def packed_tile(typingctx, x, pitch, packed, count, fresh, out, out_stride):
+        from numba.core import types
+
+        i64 = types.int64
+
+        def codegen(context, builder, signature, args):
+            x, pitch, *rest = args
+            return body(context, builder, signature.args[0].dtype, x, pitch, None, *rest)
+
+        return types.void(x, i64, packed, i64, i64, out, i64), codegen
+
+    return intrinsic(listed_tile if listed else packed_tile)
 
 
 # Named one by one because a kernel can only call what it can name.
@@ -210,7 +230,10 @@ _gemm_6_paired, _gemm_5_paired, _gemm_4_paired = (_gemm_tile(rows, 2, paired=Tru
 _dot_2, _dot_1 = _dot_tile(2), _dot_tile(1)
 _outer_6, _outer_5, _outer_4 = (_outer_tile(rows, False) for rows in (6, 5, 4))
 _outer_3, _outer_2, _outer_1 = (_outer_tile(rows, False) for rows in (3, 2, 1))
-_copied_6, _copied_5, _copied_4, _copied_3, _copied_2, _copied_1 = (_copied_outer_tile(i) for i in (6, 5, 4, 3, 2, 1))
+_listed_6, _listed_5, _listed_4 = (_copied_outer_tile(rows, True) for rows in (6, 5, 4))
+_listed_3, _listed_2, _listed_1 = (_copied_outer_tile(rows, True) for rows in (3, 2, 1))
+_packed_6, _packed_5, _packed_4 = (_copied_outer_tile(rows, False) for rows in (6, 5, 4))
+_packed_3, _packed_2, _packed_1 = (_copied_outer_tile(rows, False) for rows in (3, 2, 1))
 _paired_6, _paired_5, _paired_4, _paired_3 = (_outer_tile(rows, True) for rows in (6, 5, 4, 3))
 
 
@@ -292,28 +315,46 @@ def outer_tile(rows, pointers, count, x_offset, y, y_stride, out, out_stride):
 
 
 @inlined
-def copied_outer_tile(rows, x, pitch, pointers, y_offset, count, fresh, out, out_stride):
+def listed_outer_tile(rows, x, pitch, pointers, y_offset, packed, count, fresh, out, out_stride):
     """As `outer_tile`, but the x rows lie one after the other, and it is the y rows that are listed.
 
     rows : number of rows, 1 to 6
     x, pitch : the first x row; elements between them
     pointers : slots with one pointer to a y row per position
     y_offset : elements added to every such pointer
+    packed : receives the vectors of all y rows, one after the other, for `packed_outer_tile`
     fresh : ignore what `out` holds
     out : full-width rows (two vectors), `out_stride` elements apart
     """
     if rows == 6:
-        _copied_6(x, pitch, pointers, y_offset, count, fresh, out, out_stride)
+        _listed_6(x, pitch, pointers, y_offset, packed, count, fresh, out, out_stride)
     elif rows == 5:
-        _copied_5(x, pitch, pointers, y_offset, count, fresh, out, out_stride)
+        _listed_5(x, pitch, pointers, y_offset, packed, count, fresh, out, out_stride)
     elif rows == 4:
-        _copied_4(x, pitch, pointers, y_offset, count, fresh, out, out_stride)
+        _listed_4(x, pitch, pointers, y_offset, packed, count, fresh, out, out_stride)
     elif rows == 3:
-        _copied_3(x, pitch, pointers, y_offset, count, fresh, out, out_stride)
+        _listed_3(x, pitch, pointers, y_offset, packed, count, fresh, out, out_stride)
     elif rows == 2:
-        _copied_2(x, pitch, pointers, y_offset, count, fresh, out, out_stride)
+        _listed_2(x, pitch, pointers, y_offset, packed, count, fresh, out, out_stride)
     else:
-        _copied_1(x, pitch, pointers, y_offset, count, fresh, out, out_stride)
+        _listed_1(x, pitch, pointers, y_offset, packed, count, fresh, out, out_stride)
+
+
+@inlined
+def packed_outer_tile(rows, x, pitch, packed, count, fresh, out, out_stride):
+    """As `listed_outer_tile` over the rows that it has packed."""
+    if rows == 6:
+        _packed_6(x, pitch, packed, count, fresh, out, out_stride)
+    elif rows == 5:
+        _packed_5(x, pitch, packed, count, fresh, out, out_stride)
+    elif rows == 4:
+        _packed_4(x, pitch, packed, count, fresh, out, out_stride)
+    elif rows == 3:
+        _packed_3(x, pitch, packed, count, fresh, out, out_stride)
+    elif rows == 2:
+        _packed_2(x, pitch, packed, count, fresh, out, out_stride)
+    else:
+        _packed_1(x, pitch, packed, count, fresh, out, out_stride)
 
 
 @inlined

@@ -11,13 +11,16 @@ from .emitter import Emitter
 from .value import Value
 
 
-def add_products(e: Emitter, lefts: list[tuple[Any, ...]], right: Any, sums: list[Value]) -> list[Value]:
+def add_products(
+    e: Emitter, lefts: list[tuple[Any, ...]], right: Any, sums: list[Value], mask: Any = None
+) -> list[Value]:
     """The step of a tile: each row's element times the vectors that lie at `right`.
 
-    `lefts` points to the element of each row, or to several that the vectors take in turn.
+    `lefts` points to the element of each row, or to several that the vectors take in turn. What is not in `mask`, that
+    of a single vector, is not read.
     """
     vectors = len(sums) // len(lefts)
-    row = [e.load(right, j) for j in range(vectors)]
+    row = [e.load(right, j, mask) for j in range(vectors)]
     new = []
     for i, places in enumerate(lefts):
         values = [e.broadcast(place) for place in places]

@@ -17,10 +17,11 @@ from numbacnn.kernels.tile import (
     MIN_GEMM_ROWS,
     MIN_PAIRED_ROWS,
     VECTORS,
-    copied_outer_tile,
     dot_tile,
     gemm_tile,
+    listed_outer_tile,
     outer_tile,
+    packed_outer_tile,
     paired_outer_tile,
     tile_lanes,
 )
@@ -61,11 +62,19 @@ def run_outer_tile(
 
 
 @kernel
-def run_copied_outer_tile(
-    block, x: "T*", pointers: "int64*", out: "T*", rows: "int64", pitch: "int64", y_offset: "int64", count: "int64",
-    fresh: "int64", out_stride: "int64",
+def run_listed_outer_tile(
+    block, x: "T*", pointers: "int64*", packed: "T*", out: "T*", rows: "int64", pitch: "int64", y_offset: "int64",
+    count: "int64", fresh: "int64", out_stride: "int64",
 ):  # fmt: skip
-    copied_outer_tile(rows, x, pitch, pointers, y_offset, count, fresh, out, out_stride)
+    listed_outer_tile(rows, x, pitch, pointers, y_offset, packed, count, fresh, out, out_stride)
+
+
+@kernel
+def run_packed_outer_tile(
+    block, x: "T*", packed: "T*", out: "T*", rows: "int64", pitch: "int64", count: "int64", fresh: "int64",
+    out_stride: "int64",
+):  # fmt: skip
+    packed_outer_tile(rows, x, pitch, packed, count, fresh, out, out_stride)
 
 
 @kernel
@@ -85,10 +94,15 @@ def run_paired_outer_tile(
 
 
 @kernel
-def run_full_copied_tile(
-    block, x: "T*", pointers: "int64*", out: "T*", count: "int64", pitch: "int64", out_stride: "int64"
+def run_full_listed_tile(
+    block, x: "T*", pointers: "int64*", packed: "T*", out: "T*", count: "int64", pitch: "int64", out_stride: "int64"
 ):
-    copied_outer_tile(MAX_ROWS, x, pitch, pointers, 0, count, 0, out, out_stride)
+    listed_outer_tile(MAX_ROWS, x, pitch, pointers, 0, packed, count, 0, out, out_stride)
+
+
+@kernel
+def run_full_packed_tile(block, x: "T*", packed: "T*", out: "T*", count: "int64", pitch: "int64", out_stride: "int64"):
+    packed_outer_tile(MAX_ROWS, x, pitch, packed, count, 0, out, out_stride)
 
 
 @kernel
@@ -249,19 +263,24 @@ def test_outer_tile(rows, dtype):
 @dtypes
 @pytest.mark.parametrize("fresh", [0, 1])
 @pytest.mark.parametrize("rows", range(1, MAX_ROWS + 1))
-def test_copied_outer_tile(rows, fresh, dtype):
+def test_outer_tiles_of_copied_rows(rows, fresh, dtype):
     rng = np.random.default_rng(rows)
     width = tile_lanes(np.dtype(dtype).itemsize)
     for count in (0, 1, 2, 3, 9):
         x, y = integers(rng, (max(count, 1), 8), dtype), integers(rng, (max(count, 1), width + 3), dtype)
-        out = np.full((rows + 1, width + 5), GUARD, dtype)
         before = integers(rng, (rows, width), dtype)
-        out[:rows, :width] = before
-        run_copied_outer_tile(1, x, addresses(y), out, rows, 8, 3, count, fresh, width + 5)
+        listed, packed = (np.full((rows + 1, width + 5), GUARD, dtype) for _ in range(2))
+        listed[:rows, :width] = packed[:rows, :width] = before
+        copy = np.full((max(count, 1) + 1, width), GUARD, dtype)
+        run_listed_outer_tile(1, x, addresses(y), copy, listed, rows, 8, 3, count, fresh, width + 5)
+        np.testing.assert_array_equal(copy[:count], y[:count, 3:])
+        assert (copy[count:] == GUARD).all()
+        run_packed_outer_tile(1, x, copy, packed, rows, 8, count, fresh, width + 5)
         products = x[:count, :rows].astype(float).T @ y[:count, 3:].astype(float)
-        np.testing.assert_array_equal(out[:rows, :width], (0 if fresh else before) + products)
-        assert (out[:, width:] == GUARD).all()
-        assert (out[rows] == GUARD).all()
+        for out in (listed, packed):
+            np.testing.assert_array_equal(out[:rows, :width], (0 if fresh else before) + products)
+            assert (out[:, width:] == GUARD).all()
+            assert (out[rows] == GUARD).all()
 
 
 @dtypes
@@ -338,7 +357,9 @@ def assert_hot(body, dtype):
 @has_fma
 @dtypes
 @pytest.mark.parametrize(
-    "tile", [run_full_gemm_tile, run_full_outer_tile, run_full_copied_tile], ids=["gemm", "outer", "copied"]
+    "tile",
+    [run_full_gemm_tile, run_full_outer_tile, run_full_listed_tile, run_full_packed_tile],
+    ids=["gemm", "outer", "listed", "packed"],
 )
 def test_the_full_tile_lives_in_registers(tile, dtype):
     loops = hot_loops(tile.assembly(dtype), MAX_ROWS * VECTORS)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...kernels import conv_weight
 from ...kernels._operands import Operand
 from ...kernels.tile import MAX_ROWS, VECTORS, tile_lanes
-from . import blocking, weight_gradient_groups, weight_gradient_in_place
+from . import blocking, weight_gradient_few, weight_gradient_groups, weight_gradient_in_place
 from .bias import zero_row
 from .weight_gradient_plan import SumsPlan, sums_plan
 
@@ -28,6 +28,7 @@ STEP = conv_weight.MAX_POINTS  # positions per step
 MOST_TILES = 16  # tiles of left channels of a block, at most: what a panel's copy is used for
 # Operands of so many bytes are far away: their rows are asked for in advance, if there is enough to do meanwhile.
 ASKED_BYTES = 3 << 20
+FEW_TILES = 2  # that is, too little to do meanwhile
 # A block worth handing out takes some 200 microseconds; less work than that is shared in a few blocks.
 BLOCK_NS, FEW_NS, FEW_BLOCKS = 240e3, 10e3, 4
 
@@ -36,7 +37,6 @@ FLOPS_PER_NS, BYTES_PER_NS = 100.0, 10.0  # of one core
 # Cycles per position: of a tile however few rows it has, of copying a tile's left channels, and of copying a panel.
 # A row more takes one cycle. Listing the rows that a tap reads is shared by the panels of a block.
 FEWEST_CYCLES, LEFT_CYCLES, PANEL_CYCLES, LIST_CYCLES = 3.8, 1.7, 5.0, 2.5
-DIRECT_CYCLES = 2.5  # of a panel that is read where it lies
 SUMS_CYCLES = 30.0  # loading and storing the sums of a tile, once per step
 PUT_CYCLES = 25.0  # writing the sums of a row of a panel to the gradient, once per block
 ADD_CYCLES = 4.0  # writing, reading and adding an element of a further chunk
@@ -76,7 +76,7 @@ def _record(g: ConvGeometry, itemsize: int) -> conv_weight.WeightConv:
     return conv_weight.WeightConv(
         points=g.batch * math.prod(g.output),
         step=STEP,
-        asks=int(g.elements * itemsize > ASKED_BYTES and cut.left_block > conv_weight.DIRECT_TILES * MAX_ROWS),
+        asks=int(g.elements * itemsize > ASKED_BYTES and cut.left_block > FEW_TILES * MAX_ROWS),
         ahead=STEP * g.stride[1] * g.input[2] * g.in_channels // max(1, g.output[2]),
         groups=g.groups,
         in_channels=g.in_per_group,
@@ -152,8 +152,7 @@ def _cycles(g: ConvGeometry, itemsize: int, cut: Cut) -> float:
     tap_blocks = -(-g.taps // cut.tap_block)
     multiply = left_blocks * panels * g.taps * tiles * max(FEWEST_CYCLES, cut.left_block / tiles)
     copy_left = left_blocks * panel_blocks * tap_blocks * tiles * LEFT_CYCLES * itemsize
-    panel = PANEL_CYCLES if tiles > conv_weight.DIRECT_TILES else DIRECT_CYCLES
-    copy_panels = left_blocks * g.taps * (panels * panel + panel_blocks * LIST_CYCLES)
+    copy_panels = left_blocks * g.taps * (panels * PANEL_CYCLES + panel_blocks * LIST_CYCLES)
     steps = -(-points // (cut.chunks * STEP))
     sums = left_blocks * tiles * panels * g.taps * cut.chunks * steps * SUMS_CYCLES
     put = 0.0 if g.taps == 1 and not cut.swapped else left * panels * g.taps * cut.chunks * PUT_CYCLES
@@ -174,8 +173,8 @@ class Launches(NamedTuple):
 @functools.lru_cache(maxsize=512)
 def prepare(g: ConvGeometry, dtype: np.dtype[Any]) -> Launches:
     """The launches of `plan`."""
-    special = (m.plan for m in (weight_gradient_groups, weight_gradient_in_place) if m.accepts(g, dtype.itemsize))
-    p = next(special, plan)(g, dtype.itemsize)
+    ways = weight_gradient_few, weight_gradient_groups, weight_gradient_in_place
+    p = next((way.plan for way in ways if way.accepts(g, dtype.itemsize)), plan)(g, dtype.itemsize)
     chunks, size = p.record.chunks, g.out_channels * g.in_per_group * g.taps
     sum_points = p.kernel.prepare((dtype,), p.blocks, p.record, p.sources, cost=p.cost)
     if chunks == 1:

@@ -9,6 +9,7 @@ from .lattice import Memory, forward_phase
 if TYPE_CHECKING:
     from ...kernels._build import Kernel
     from ...kernels.conv_weight import WeightConv
+    from ...kernels.conv_weight_few import FewConv
     from ...kernels.conv_weight_groups import GroupsConv
     from ...kernels.conv_weight_in_place import InPlaceConv
     from ...kernels.sources import Sources
@@ -22,14 +23,14 @@ class SumsPlan(NamedTuple):
     """
 
     kernel: Kernel
-    record: WeightConv | GroupsConv | InPlaceConv
+    record: WeightConv | FewConv | GroupsConv | InPlaceConv
     sources: Sources
     blocks: int
     cost: float
 
 
 def sums_plan(
-    kernel: Kernel, record: WeightConv | GroupsConv | InPlaceConv, g: ConvGeometry, blocks: int, cost: float
+    kernel: Kernel, record: WeightConv | FewConv | GroupsConv | InPlaceConv, g: ConvGeometry, blocks: int, cost: float
 ) -> SumsPlan:
     """The plan of a kernel that lists the sources of `g` as a forward convolution does."""
     return SumsPlan(kernel, record, forward_phase(g).sources(Memory(g.input, g.in_channels)), blocks, cost)

@@ -6,7 +6,12 @@ import pytest
 from numbacnn.kernels import conv_weight
 from numbacnn.kernels.tile import tile_lanes
 from numbacnn.ops import conv_backward_weight
-from numbacnn.ops.conv import weight_gradient, weight_gradient_groups, weight_gradient_in_place
+from numbacnn.ops.conv import (
+    weight_gradient,
+    weight_gradient_few,
+    weight_gradient_groups,
+    weight_gradient_in_place,
+)
 from numbacnn.ops.geometry import conv_geometry
 from tests.cases import ConvCase
 from tests.ops.conv import checks
@@ -60,6 +65,33 @@ def test_copied_rows(case, dtype):
     g = checks.geometry_of(case)
     assert not weight_gradient_in_place.accepts(g, np.dtype(dtype).itemsize)
     check(case)
+
+
+@dtypes
+@pytest.mark.parametrize("few", range(1, 5))
+@pytest.mark.parametrize(("many", "size"), [(4, (5,)), (5, (9, 8)), (64, (31, 30)), (83, (3, 4, 50)), (300, (700,))])
+def test_few_channels(few, many, size, dtype):
+    for channels in ((many, few), (few, many)):
+        case = single_tap(channels, size, dtype=dtype)
+        assert weight_gradient_few.accepts(checks.geometry_of(case), np.dtype(dtype).itemsize)
+        check(case)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "options", "few"),
+    [
+        (((1, 64, 56, 56), (4, 64, 1, 1)), {}, True),
+        (((1, 3, 56, 56), (64, 3, 1, 1)), {}, True),
+        (((1, 64, 56, 56), (5, 64, 1, 1)), {}, False),
+        (((1, 64, 56, 56), (4, 32, 1, 1)), {"groups": 2}, False),
+        (((1, 64, 56, 56), (4, 64, 1, 1)), {"stride": 2}, False),
+        (((1, 64, 56, 56), (4, 64, 1, 1)), {"padding": 1}, False),
+        (((1, 64, 56, 56), (4, 64, 3, 3)), {}, False),
+        (((1, 9000, 5, 5), (4, 9000, 1, 1)), {}, False),
+    ],
+)
+def test_which_channels_are_few(shapes, options, few):
+    assert weight_gradient_few.accepts(conv_geometry(*shapes, **options), 4) is few
 
 
 @pytest.mark.parametrize(
@@ -169,3 +201,5 @@ def test_no_positions(dtype):
     for kernel in ((1, 1), (3, 3)):
         actual = conv_backward_weight(grad, x, (40, 300, *kernel), padding=kernel[0] // 2, algorithm="indirect")
         np.testing.assert_array_equal(actual, np.zeros((40, 300, *kernel), dtype))
+    actual = conv_backward_weight(grad[:, :3], x, (3, 300, 1, 1))
+    np.testing.assert_array_equal(actual, np.zeros((3, 300, 1, 1), dtype))
