@@ -25,7 +25,7 @@ from .tile import MAX_ROWS, MIN_GEMM_ROWS, gemm_tile
 ROW_GROUP, ROW_COPIES = 12, 48
 PREFETCH_ROWS = 4  # of `b`, asked for ahead of being copied: each ends where hardware stops foreseeing
 ROW_SLOTS = 128  # a row's stretch of one block of the depth: 1 KiB
-TABLE_STEP = 16
+TABLE_STEP, TILE_ROWS = 16, 15  # slots of a row tile's table, and the one that says how many rows it has
 START = TABLE_STEP * ROW_GROUP // MAX_ROWS
 START_SLOTS = 2048
 ROWS = START + START_SLOTS
@@ -150,6 +150,7 @@ def _put_tables(table, rows, tiles, packed, pitch, columns, out, out_row):
             store_pointer(table, slot + i, offset(out, row * out_row))
             store_pointer(table, slot + count + i, offset(packed, row * pitch))
         store_pointer(table, slot + 2 * count, columns)
+        table[slot + TILE_ROWS] = count
 
 
 @device
@@ -164,7 +165,7 @@ def _multiply(table, rows, pitch, columns, start, out, row_count, column_count, 
                 prefetch_write(out, row * g.columns + lane + g.width)
         for tile in range(tiles):  # 1st loop: row tiles
             gemm_tile(
-                max(even_part(tile, tiles, row_count)[1], MIN_GEMM_ROWS),
+                table[tile * TABLE_STEP + TILE_ROWS],
                 lanes > g.vector,
                 offset(table, tile * TABLE_STEP),
                 1,
