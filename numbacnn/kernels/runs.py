@@ -1,8 +1,9 @@
-"""Runs of elements side by side: copied, cleared; and how a range is cut into parts."""
+"""Runs of elements side by side: copied, cleared, asked for; and how a range is cut into parts."""
 
 from __future__ import annotations
 
 from ._build import device
+from .pointer import prefetch_read
 from .simd import eighth, half, lanes, load, load_like, quarter, splat, store
 
 
@@ -48,3 +49,11 @@ def clear_run(target, count):
         for i in range(0, count - n, n):
             store(target, i, splat(target, 0))
         store(target, count - n, splat(target, 0))
+
+
+@device
+def ask_for(source, count):
+    """Ask for ``source[i]``, ``i < count``, and the rest of the cache line where they end."""
+    step = 2 * lanes(source)  # cache lines of today's processors are of 64 bytes, most vectors of 32
+    for i in range(0, count + step - 1, step):
+        prefetch_read(source, i)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from ._build import device, kernel
 from ._serial import MOST_SCRATCH_SLOTS, SCRATCH_SLOTS
 from .layout import copy_transposed
-from .pointer import as_integers, cast, load_pointer, offset, prefetch_read, store_pointer
-from .runs import clear_run, even_part
+from .pointer import as_integers, cast, load_pointer, offset, store_pointer
+from .runs import ask_for, clear_run, even_part
 from .simd import lanes
 from .sources import source_at
 from .tile import MAX_ROWS
@@ -287,22 +287,17 @@ def winograd_inputs(block, scratch, source: "T*", zeros: "T*", values: "T*", fir
 
 
 @device
-def _ask_for(weight, first, count, g):
-    """Ask for what will be gathered next; it lies in pieces too short for the hardware to foresee."""
-    for i in range(first, first + count + g.line - 1, g.line):
-        prefetch_read(weight, i)
-
-
-@device
 def _ask_for_taps(weight, place, count, valid, g):
-    """Ask for all taps of `count` source channels and `valid` lanes; one of the two lies side by side."""
-    source = as_integers(weight)
+    """Ask for all taps of `count` source channels and `valid` lanes; one of the two lies side by side.
+
+    The pieces are too short for the hardware to foresee.
+    """
     if g.weight_run < g.weight_lane:
         for lane in range(valid):
-            _ask_for(source, place + lane * g.weight_lane, count * g.weight_run, g)
+            ask_for(offset(weight, place + lane * g.weight_lane), count * g.weight_run)
     else:
         for i in range(count):
-            _ask_for(source, place + i * g.weight_run, valid * g.weight_lane, g)
+            ask_for(offset(weight, place + i * g.weight_run), valid * g.weight_lane)
 
 
 @device

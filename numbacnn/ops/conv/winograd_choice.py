@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...kernels.tile import tile_lanes
+from ...kernels.tile import MAX_ROWS, tile_lanes
 from . import row_runs
 from .winograd_tiles import side_of, tiles_of
 
@@ -127,7 +127,8 @@ def work_of(direction: str, g: ConvGeometry, passes: Passes) -> Work:
     weights = side.run * lanes
     tiles = tiles_of(side)
     other: float = g.batch * math.prod(g.output if direction != "backward_data" else g.input) * g.taps * weights
-    other *= math.prod(_share_inside(side, axis) for axis in range(3) if g.padding_mode[axis] == "zeros")
+    if direction != "backward_weight":
+        other *= math.prod(_share_read(side, axis) for axis in range(3) if g.padding_mode[axis] == "zeros")
     if row_runs.accepts(direction, g) is None:
         other /= 1 + ROW_RUNS / side.run
     return Work(
@@ -140,14 +141,18 @@ def work_of(direction: str, g: ConvGeometry, passes: Passes) -> Work:
     )
 
 
-def _share_inside(side: Side, axis: int) -> float:
-    """How many taps along an axis read no padding, of all taps of all outputs, if these are so far apart that the
-    general algorithm leaves the others out."""
+def _share_read(side: Side, axis: int) -> float:
+    """The share of the taps of all outputs along an axis that the general algorithm cannot leave out.
+
+    It leaves out what is padding for a whole tile of outputs, which lie side by side along W.
+    """
     dilation, taps, outputs = side.dilation[axis], side.kernel[axis], side.out[axis]
+    tile = MAX_ROWS if axis == 2 else 1
     if dilation == 1 or taps == 1 or outputs == 0:
         return 1.0
-    inside = 0
+    read = 0
     for tap in range(taps):
         shift = tap * dilation - side.pad[axis]
-        inside += max(0, min(outputs, side.source[axis] - shift) - max(0, -shift))
-    return inside / (taps * outputs)
+        before, after = -shift // tile * tile, (shift + outputs - side.source[axis]) // tile * tile
+        read += max(0, outputs - max(0, before) - max(0, after))
+    return read / (taps * outputs)
