@@ -166,7 +166,7 @@ def plan(g: ConvGeometry, direction: str, itemsize: int) -> Plan:
     run = _run_of_part(side, g.groups, itemsize)
     some = side if run == side.run else side._replace(run=run, source_channels=run)
     cut = _cut(some, tiles.columns, tiles.points, panels * width, width, itemsize)
-    whole = record(g, some, tiles, cut, width, itemsize)
+    whole = record(g, some, tiles, cut, width, itemsize, side.run % run)
     portion = tile_blocks = whole.depth_blocks * -(-tiles.columns // cut.columns)
     if not cut.own_values:
         block_bytes = tiles.points * whole.values_point * itemsize

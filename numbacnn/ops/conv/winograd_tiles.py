@@ -217,8 +217,10 @@ def largest_shape(side: Side, columns: int, tiles: int, rows: int) -> tuple[int,
     return next((shape for shape in shapes if shape[2] <= rows), shape_of(side, columns, 1))
 
 
-def record(g: ConvGeometry, side: Side, tiles: Tiles, cut: Cut, width: int, itemsize: int) -> Winograd:
-    """The kernels' record, all tiles in one launch."""
+def record(
+    g: ConvGeometry, side: Side, tiles: Tiles, cut: Cut, width: int, itemsize: int, last_run: int = 0
+) -> Winograd:
+    """The kernels' record, all tiles in one launch; the last launch may sum over `last_run` source channels."""
     line = blocking.LINE_BYTES // itemsize  # rows of different points begin in different sets of the caches
     source_n, source_d, source_h, source_w = side.source_strides
     reaches = _reach(side, 1), _reach(side, 2)
@@ -282,7 +284,7 @@ def record(g: ConvGeometry, side: Side, tiles: Tiles, cut: Cut, width: int, item
         step_panels=cut.step_panels,
         own_values=int(cut.own_values),
         slices=1,
-        **_values(side, cut, itemsize),
+        **_values(side, cut, itemsize, last_run),
         products_point=cut.columns * cut.depth * cut.step_panels * width + line,
         weight_point=(cut.own_run or side.run) * width + line,
         weight_run=side.weight_run,
@@ -296,21 +298,31 @@ def record(g: ConvGeometry, side: Side, tiles: Tiles, cut: Cut, width: int, item
     )
 
 
-def _values(side: Side, cut: Cut, itemsize: int) -> dict[str, int]:
+def _values(side: Side, cut: Cut, itemsize: int, last_run: int) -> dict[str, int]:
     """How transformed input lies in memory: in rows of all channels, or of as many as blocks read at a time.
 
     The latter where all blocks read it from a shared buffer: what a block reads then lies in one piece.
     """
     line = blocking.LINE_BYTES // itemsize
     channels = side.run if cut.own_values else side.source_channels
-    rest = side.run % cut.own_run if cut.own_run else 0
-    if cut.own_run and (rest == 0 or (side.run == channels and rest >= tile_lanes(itemsize) // 2)):
+    if cut.own_run and _has_whole_vectors(side, cut.own_run, last_run, itemsize):
         run = row = cut.own_run
     else:
         run, row = channels, channels if cut.own_values else odd_lines(channels, itemsize)
     part = cut.rows * row
     point = -(-part * -(-channels // run) // line) * line + line
     return {"values_run": run, "values_row": row, "values_part": part, "values_point": point}
+
+
+def _has_whole_vectors(side: Side, run: int, last_run: int, itemsize: int) -> bool:
+    """Whether rows of `run` channels leave whole vectors wherever groups end, and slices, which end with cache lines.
+
+    A shorter piece would be written from before its row on, where another slice's channels are.
+    """
+    if side.run < side.source_channels:  # groups
+        return side.run % run == 0 and run * itemsize % blocking.LINE_BYTES == 0
+    vector = tile_lanes(itemsize) // 2
+    return all(part % run == 0 or part % run >= vector for part in (side.run, last_run))
 
 
 def _reach(side: Side, axis: int) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """Winograd convolution: values against the oracle within stated errors, every way of cutting, the choice, precision."""
 
+import itertools
 import re
 
 import numpy as np
@@ -230,6 +231,16 @@ STRETCHED = [
 ]
 
 
+# Channels that fill no vectors, in rows, groups and parts.
+RAGGED = [
+    ConvCase(3, 164, 232, (15,), (4,), stride=3, padding=1, groups=4),
+    ConvCase(1, 106, 78, (55,), (5,), stride=3, padding=1, groups=2),
+    ConvCase(2, 44, 152, (54,), (5,), padding=2, groups=4, dtype="float64"),
+    ConvCase(1, 166, 170, (7, 9), (3, 3), padding=1, groups=2),
+    *(ConvCase(1, channels, 40, (9, 13), (3, 3), padding=1) for channels in (771, 800, 1003, 1025, 1297, 2001)),
+]
+
+
 @pytest.mark.parametrize("case", [*CUT, *STRETCHED], ids=str)
 def test_cutting_changes_no_bit(case, tune):
     def bits():
@@ -295,6 +306,21 @@ def test_blocks_fit_the_scratch(vector_bytes, itemsize, monkeypatch):
         slots = winograd_domain.MOST_PRODUCT_SLOTS if g.own_run else winograd_domain.PRODUCT_SLOTS
         assert g.points_h * g.points_w * own * itemsize <= slots * 8
         assert g.own_run <= g.run + 64 // itemsize
+
+
+@pytest.mark.parametrize("case", [*CUT, *STRETCHED, *RAGGED], ids=str)
+@pytest.mark.parametrize("direction", ["forward", "backward_data"])
+def test_slices_end_with_whole_vectors(case, direction):
+    """What is left of a row of transformed input at the end of a slice; a shorter piece would hit another slice's."""
+    itemsize = np.dtype(case.dtype).itemsize
+    for part in winograd.plan(checks.geometry_of(case), direction, itemsize).parts:
+        g = part.record
+        if not g.own_values:
+            channels = g.groups * g.run
+            lines = channels // g.line
+            ends = {*(i * lines // g.slices * g.line for i in range(g.slices)), channels}
+            ends |= set(range(0, channels, g.values_run))
+            assert min(b - a for a, b in itertools.pairwise(sorted(ends))) >= g.vector
 
 
 def test_tables_fit_the_scratch():
