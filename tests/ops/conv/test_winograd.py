@@ -237,7 +237,7 @@ RAGGED = [
     ConvCase(1, 106, 78, (55,), (5,), stride=3, padding=1, groups=2),
     ConvCase(2, 44, 152, (54,), (5,), padding=2, groups=4, dtype="float64"),
     ConvCase(1, 166, 170, (7, 9), (3, 3), padding=1, groups=2),
-    *(ConvCase(1, channels, 40, (9, 13), (3, 3), padding=1) for channels in (771, 800, 1003, 1025, 1297, 2001)),
+    *(ConvCase(1, channels, 40, (9, 13), (3, 3), padding=1) for channels in (771, 1003, 1025, 1441)),
 ]
 
 
