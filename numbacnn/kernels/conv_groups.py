@@ -36,12 +36,11 @@ from .finish import finish_rows
 from .layout import copy_transposed
 from .pointer import as_integers, cast, offset, prefetch_read, prefetch_write, store_pointer
 from .runs import clear_run, copy_run
-from .simd import lanes, splat, store
+from .simd import lanes, load, splat, store
 from .strip_tile import LONGEST_RUN, group_tile
 
 # Positions that are asked for in advance: more latency than instructions in flight cover.
 AHEAD = 12
-LINE_ELEMENTS = 8  # float64 values of a cache line; asking twice for one of float32 values costs nothing
 
 # How a thread's scratch memory is divided, in slots.
 BAND_PARTS = 256  # rows of a band times phases
@@ -69,6 +68,7 @@ class Groups(NamedTuple):
     source_rows: int
     width: int  # source positions per row
     step: int  # source coordinates between the positions of a strip
+    leap: int  # positions of a strip between points
     strips: int
     positions: int  # of a ring row
     ring: int  # source rows that the ring holds
@@ -91,7 +91,25 @@ class Groups(NamedTuple):
     out_d: int
     out_h: int
     out_w: int
+    line: int  # elements of a cache line
     asks: int  # 1: what will be written is asked for in advance
+
+
+@device
+def _copy_position(target, group_step, source, groups, run):
+    """Copy the channels of `groups` groups from a position, each group's to a strip of its own."""
+    n = lanes(target)
+    if run == n:
+        for group in range(groups):
+            store(target, group * group_step, load(source, group * n))
+    elif run == 2 * n:
+        for group in range(groups):
+            place, channels = offset(target, group * group_step), offset(source, group * run)
+            store(place, 0, load(channels, 0))
+            store(place, n, load(channels, n))
+    else:
+        for group in range(groups):
+            copy_run(offset(target, group * group_step), offset(source, group * run), run)
 
 
 @device
@@ -101,7 +119,7 @@ def _copy_row(target, row, segment, strips, groups, g):
     for i in range(g.strips):
         strip = offset(target, strips[STRIP_COLUMNS * i] * g.run)
         length = strips[STRIP_COLUMNS * i + 1]
-        q = strips[STRIP_COLUMNS * i + 2] + segment * g.segment * g.step
+        q = strips[STRIP_COLUMNS * i + 2] + segment * g.segment * g.leap * g.step
         begin = max(0, min((g.step - 1 - q) // g.step, length))  # the first coordinate that is not negative
         end = max(begin, min((g.width - q + g.step - 1) // g.step, length))
         for group in range(groups):
@@ -110,10 +128,9 @@ def _copy_row(target, row, segment, strips, groups, g):
             clear_run(offset(line, end * g.run), (length - end) * g.run)
         for j in range(begin, end):
             position = offset(row, (q + j * g.step) * g.source_w)
-            for k in range(0, groups * g.run, LINE_ELEMENTS):
+            for k in range(0, groups * g.run, g.line):
                 prefetch_read(position, k + ahead)
-            for group in range(groups):
-                copy_run(offset(strip, group * group_step + j * g.run), offset(position, group * g.run), g.run)
+            _copy_position(offset(strip, j * g.run), group_step, position, groups, g.run)
 
 
 @device
@@ -204,8 +221,8 @@ def _tiles(listed, entries, tile, x_offset, weights, start, out, out_step, count
         direct = valid == n and wanted == points
         place, step = (target, out_step) if direct else (tile, n)
         group_tile(
-            points, entries, threes, twos, ones, x_offset + first * g.run, g.run, weights, g.tap_step * n, g.taps * n,
-            start, place, step,
+            g.leap, points, entries, threes, twos, ones, x_offset + first * g.leap * g.run, g.run,
+            weights, g.tap_step * n, g.taps * n, start, place, step,
         )  # fmt: skip
         if not direct:
             put_tile(target, out_step, tile, wanted, valid)

@@ -94,6 +94,10 @@ class Emitter:
         """Load nothing in advance beyond this place, as LLVM may do until registers spill. Emits no instruction."""
         self.builder.fence("seq_cst", targetscope="singlethread")
 
+    def hidden(self, pointer: Any) -> Any:
+        """The same pointer, of which LLVM does not know how it was made: it keeps none of those on the way here."""
+        return self.builder.asm(self.ir.FunctionType(pointer.type, [pointer.type]), "", "=r,0", [pointer], False)
+
     def slot(self, table: Any, index: Any, kind: Any = None) -> Any:
         """What a table keeps at `index`: an integer, or a pointer of the type `kind`."""
         place = self.at(table, index)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ._build import intrinsic
+from ._build import inlined, intrinsic
 from .emitter import Emitter
 from .value import Value
 
@@ -86,59 +86,86 @@ def _add_run(e: Emitter, sums: list[Any], taps: int, table: Any, entry: Any, x_o
         e.accumulate(sums[i], values[i + t], weights[t])
 
 
-@intrinsic
-def group_tile(typingctx, points, table, threes, twos, ones, x_offset, run, w, w_step, w_channel, start, out, out_step):
+def _group_tile(leap: int) -> Any:
+    """The tile for points that lie `leap` positions apart; its arguments are described at `group_tile`."""
+
+    def tile(typingctx, points, table, threes, twos, ones, x_offset, run, w, w_step, w_channel, start, out, out_step):
+        from numba.core import types
+
+        i64 = types.int64
+
+        def codegen(context, builder, signature, args):
+            points, table, threes, twos, ones, x_offset, run, w, w_step, w_channel, start, out, out_step = args
+            e = Emitter(context, builder, signature.args[7].dtype)
+
+            def emit(points):
+                first = e.load(start)
+                sums = [e.variable(first) for _ in range(points)]
+                entry = e.i64(0)
+                for taps, count in ((3, threes), (2, twos), (1, ones)):
+                    with e.loop(count) as index:
+                        place = builder.add(entry, e.times(index, 2))
+                        x = e.at(e.slot(table, place, e.pointer), x_offset)
+                        w_run = e.at(w, e.slot(table, builder.add(place, e.i64(1))))
+                        alone = taps <= leap  # no two of them read the same
+                        for tap in range(taps if alone else 1):
+                            first_x, first_w = e.at(x, e.times(run, tap)), e.at(w_run, e.times(w_step, tap))
+                            with e.loop(run) as channel:
+                                x_here = e.at(first_x, channel)
+                                w_here = e.at(first_w, builder.mul(channel, w_channel))
+                                _add_channel(e, sums, 1 if alone else taps, leap, x_here, run, w_here, w_step)
+                    entry = builder.add(entry, e.times(count, 2))
+                for i, place in enumerate(sums):
+                    e.store(e.value(place), e.at(out, e.times(out_step, i)))
+
+            e.choose(points, GROUP_TILES, emit)
+            return context.get_dummy_value()
+
+        return types.void(i64, table, i64, i64, i64, i64, i64, w, i64, i64, start, out, i64), codegen
+
+    return intrinsic(tile)
+
+
+def _add_channel(e: Emitter, sums: list[Any], taps: int, leap: int, x: Any, x_step: Any, w: Any, w_step: Any) -> None:
+    """Emit what one channel of a run of some taps adds to the points' sums: those taps together that read the same."""
+    step = e.times(x_step, leap)
+    reached = 2 if leap == 1 else 1 + 8 // e.itemsize  # positions by one pointer, as addresses multiply by up to 8
+    far = e.times(step, reached)
+    for first in range(min(leap, taps)):
+        if first > 0:
+            e.keep_order()
+        weights = [e.load(e.at(w, e.times(w_step, t))) for t in range(first, taps, leap)]
+        place = e.hidden(e.at(x, e.times(x_step, first)))
+        for j in range(len(sums) + len(weights) - 1):
+            if j > 0 and j % reached == 0:
+                place = e.at(place, far)
+            value = e.broadcast(e.at(place, e.times(step, j % reached)))
+            for i in range(max(0, j - len(weights) + 1), min(len(sums), j + 1)):
+                e.accumulate(sums[i], value, weights[j - i])
+
+
+_neighbours, _every_other = _group_tile(1), _group_tile(2)
+
+
+@inlined
+def group_tile(leap, points, table, threes, twos, ones, x_offset, run, w, w_step, w_channel, start, out, out_step):
     """As `points_tile` for one vector of the destination channels of a group, summed over its source channels.
 
     ::
 
-        out[i] = start + sum over runs r, taps t, channels c of  x[r][i + t][c] * w[r][t][c]
+        out[i] = start + sum over runs r, taps t, channels c of  x[r][i * leap + t][c] * w[r][t][c]
 
     Where x is a scalar, in all lanes. With three taps, each of 14 scalars is loaded once for its up to 3 multiply-adds.
 
+    leap : 1 or 2
     points : one of `GROUP_TILES`
     run : source channels, which is also the distance of positions
     w_step, w_channel : elements from the weights of each tap to those of the next, and from each channel's
     """
-    from numba.core import types
-
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        points, table, threes, twos, ones, x_offset, run, w, w_step, w_channel, start, out, out_step = args
-        e = Emitter(context, builder, signature.args[7].dtype)
-
-        def tile(points):
-            first = e.load(start)
-            sums = [e.variable(first) for _ in range(points)]
-            entry = e.i64(0)
-            for taps, count in ((3, threes), (2, twos), (1, ones)):
-                with e.loop(count) as index:
-                    place = builder.add(entry, e.times(index, 2))
-                    x = e.at(e.slot(table, place, e.pointer), x_offset)
-                    w_run = e.at(w, e.slot(table, builder.add(place, e.i64(1))))
-                    with e.loop(run) as channel:
-                        _add_channel(
-                            e, sums, taps, e.at(x, channel), run, e.at(w_run, builder.mul(channel, w_channel)), w_step
-                        )
-                entry = builder.add(entry, e.times(count, 2))
-            for i, place in enumerate(sums):
-                e.store(e.value(place), e.at(out, e.times(out_step, i)))
-
-        e.choose(points, GROUP_TILES, tile)
-        return context.get_dummy_value()
-
-    return types.void(i64, table, i64, i64, i64, i64, i64, w, i64, i64, start, out, i64), codegen
-
-
-def _add_channel(e: Emitter, sums: list[Any], taps: int, x: Any, x_step: Any, w: Any, w_step: Any) -> None:
-    """Emit what one channel of a run of some taps adds to the points' sums."""
-    weights = [e.load(e.at(w, e.times(w_step, t))) for t in range(taps)]
-    for j in range(len(sums) + taps - 1):
-        value = e.broadcast(x)
-        x = e.at(x, x_step)  # step by step: a register for every multiple would be too many
-        for i in range(max(0, j - taps + 1), min(len(sums), j + 1)):
-            e.accumulate(sums[i], value, weights[j - i])
+    if leap == 2:
+        _every_other(points, table, threes, twos, ones, x_offset, run, w, w_step, w_channel, start, out, out_step)
+    else:
+        _neighbours(points, table, threes, twos, ones, x_offset, run, w, w_step, w_channel, start, out, out_step)
 
 
 @intrinsic

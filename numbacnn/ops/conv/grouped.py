@@ -36,6 +36,8 @@ MOST_CHANNELS = 64
 RING_BYTES = 128 * 1024
 # Bytes of each position that are copied together: several cache lines, for neighbours are fetched in pairs.
 PANEL_BYTES = 256
+# So many at least, if rings that hold fewer rows leave room for them.
+PIECE_BYTES = 128
 # A row is cut so that what one group reads stays in half of L1 (32 KiB), but not into stretches that copy more overlap
 # than they save.
 GROUP_BYTES = 16 * 1024
@@ -85,6 +87,15 @@ def _side(g: ConvGeometry, transposed: bool) -> Side:
     return Side(g.in_per_group, g.out_per_group, per_input, per_output)
 
 
+def _classes(g: ConvGeometry, transposed: bool) -> list[strip_tables.Class]:
+    """The width as classes. With a stride of two, points read every other position of whole rows, by all taps at once.
+
+    Two strips, of even and odd positions, would be runs of fewer taps each.
+    """
+    classes = strip_tables.classes_of(g, transposed)
+    return [c._replace(alpha=1, leap=2) if (c.alpha, c.beta) == (2, 1) else c for c in classes]
+
+
 def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     """None, or why this algorithm does not take the problem."""
     g = geometry
@@ -124,7 +135,7 @@ def _packed_bytes(g: ConvGeometry, transposed: bool) -> int:
 @functools.lru_cache(maxsize=512)
 def _fit(g: ConvGeometry, transposed: bool, itemsize: int) -> Fit | None:
     """The longest segments of rows, and bands of them, with which what a group reads stays in L1; else the least."""
-    classes = strip_tables.classes_of(g, transposed)
+    classes = _classes(g, transposed)
     lists = strip_tables.plane_lists(g, transposed)
     kernel_rows = lists[0].longest * lists[1].longest
     if kernel_rows > TABLE_ROWS:
@@ -140,12 +151,16 @@ def _fit(g: ConvGeometry, transposed: bool, itemsize: int) -> Fit | None:
             return None
         phases = len(row.phases) // PHASE_COLUMNS
         most = min(MOST_ROWS, kernels.BAND_PARTS // phases, TABLE_RUNS // max(1, entries))
+        fits: list[Fit] = []
         for band, ring in _rings(g, transposed, most, GROUP_BYTES // max(1, row.positions * position_bytes)):
-            group_bytes = (ring[0] * ring[1] * row.positions + MAX_POINTS) * position_bytes
+            group_bytes = (ring[0] * ring[1] * row.positions + MAX_POINTS * classes[0].leap) * position_bytes
             if ring[0] * ring[1] <= RING_ROWS and group_bytes <= 8 * kernels.RING_SLOTS:
                 panel = max(1, min(RING_BYTES // group_bytes, PANEL_BYTES // position_bytes, g.groups))
-                best = Fit(row, segment, band, panel, ring)
-                break
+                fits.append(Fit(row, segment, band, panel, ring))
+                if panel >= min(g.groups, PIECE_BYTES // position_bytes):
+                    break
+        if fits:
+            best = max(fits, key=lambda fit: min(fit.panel, PIECE_BYTES // position_bytes))
         near = kernel_rows * row.positions * position_bytes <= GROUP_BYTES
         if best is not None and (near or segment <= SHORTEST_SEGMENT):
             break
@@ -177,7 +192,7 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> tuple[tuple[np.nda
     fit = _fit(g, transposed, itemsize)
     assert fit is not None  # or `accepts` would have refused
     row, side = fit.row, _side(g, transposed)
-    classes = strip_tables.classes_of(g, transposed)
+    classes = _classes(g, transposed)
     lists_d, lists_h = strip_tables.plane_lists(g, transposed)
     source, out = (g.output, g.input) if transposed else (g.input, g.output)
     source_n, source_d, source_h, source_w = strides(source, g.groups * side.run)
@@ -205,6 +220,7 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> tuple[tuple[np.nda
         source_rows=source[1],
         width=source[2],
         step=row.step,
+        leap=classes[0].leap,
         strips=len(row.strips) // STRIP_COLUMNS,
         positions=row.positions,
         ring=fit.ring[0] * fit.ring[1],
@@ -227,6 +243,7 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> tuple[tuple[np.nda
         out_d=out_d,
         out_h=out_h,
         out_w=out_w,
+        line=blocking.LINE_BYTES // itemsize,
         asks=int(g.batch * out_n * itemsize > ASKED_BYTES),
     )
     tables = (

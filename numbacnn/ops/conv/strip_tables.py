@@ -118,6 +118,7 @@ class Class(NamedTuple):
     alpha: int
     beta: int
     gamma: int
+    leap: int = 1  # positions of a strip between points
 
 
 def classes_of(g: ConvGeometry, transposed: bool) -> list[Class]:
@@ -190,7 +191,8 @@ def plan_row(g: ConvGeometry, classes: list[Class], segment: int, irregular: dic
             for i, part in parts:
                 place, residue = divmod(c.alpha * b + c.beta * i + c.gamma, step)
                 first, last = ranges.get(residue, (place, place))
-                ranges[residue] = (min(first, place), max(last, place + min(segment, points) + len(part) - 1))
+                end = place + c.leap * (min(segment, points) - 1) + len(part)
+                ranges[residue] = (min(first, place), max(last, end))
                 runs.append([residue, place, order.index(part[0]), len(part)])
     strips, begin, positions = [], {}, 0
     for residue, (first, last) in sorted(ranges.items()):
