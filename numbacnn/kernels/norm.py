@@ -3,7 +3,7 @@
 Memory is (positions, channels). It is read as *wide* rows: as many whole positions side by side as make a row of at
 least `WIDE_ROW` elements and a whole number of vectors, so that few channels run on full vectors too. A wide row has
 `width` columns; column j belongs to channel ``j % channels``. `rows` full wide rows may be followed by `rest` more
-elements. One block is `step` wide rows; the last block also has the rest.
+elements. One block is `step` wide rows; the last block also has the rest (`WideRows`).
 
 Statistics (one reading of memory): per block and column an origin m, the mean of the block's first `ORIGIN_ROWS` rows,
 then the sums of ``x - m`` and of its square. The first corrects m and the second's origin, so the precision does not
@@ -20,6 +20,7 @@ Rows of the array `stats`, (5, width), and what normalising does with them::
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from ._build import device, kernel
 from .pointer import offset
@@ -39,6 +40,16 @@ ORIGIN_ROWS = 16
 QUAD = 4
 
 
+class WideRows(NamedTuple):
+    """How the memory of a channels-last array is read."""
+
+    rows: int  # full ones
+    width: int
+    rest: int  # elements behind them
+    step: int  # rows of a block
+    blocks: int
+
+
 @elementwise
 def floored(y, floor):
     """The larger of the two, NaN if `y` is: ReLU for a floor of 0, nothing for -inf."""
@@ -52,17 +63,17 @@ def above_floor(y, floor, grad):
 
 
 @device
-def block_rows(block, rows, step, rest):
+def block_rows(block, w):
     """The block's first row, its number of rows, and how many elements follow them (0 but for the last block)."""
-    first = block * step
-    count = min(step, rows - first)
-    return first, count, rest if first + count >= rows else 0
+    first = block * w.step
+    count = min(w.step, w.rows - first)
+    return first, count, w.rest if first + count >= w.rows else 0
 
 
 @device
-def last_first(block, rows, step, large):
+def last_first(block, w, large):
     """The number of the block that takes this one's turn: of a large array, what was read last is still in caches."""
-    return (rows + step - 1) // step - 1 - block if large and rows else block
+    return w.blocks - 1 - block if large else block
 
 
 @device
@@ -119,9 +130,10 @@ def add_deviations(x, at, count, extra, width, partial, origin):
 
 
 @kernel
-def moments(block, x: "T*", partial: "T*", rows: "int64", width: "int64", rest: "int64", step: "int64"):
+def moments(block, x: "T*", partial: "T*", w: "WideRows"):
     """Fill the block's rows of `partial`."""
-    first, count, extra = block_rows(block, rows, step, rest)
+    first, count, extra = block_rows(block, w)
+    width = w.width
     at = first * width
     origin = block * MOMENTS_ROWS * width
     for j in range(MOMENTS_ROWS * width):
@@ -153,11 +165,7 @@ def combine_moments(
     work: "float64*",
     momentum: "float64",
     eps: "float64",
-    blocks: "int64",
-    rows: "int64",
-    width: "int64",
-    rest: "int64",
-    rows_per_block: "int64",
+    w: "WideRows",
     channels: "int64",
     step: "int64",
 ):
@@ -165,14 +173,14 @@ def combine_moments(
 
     `work` has room for two values per channel: the mean, and the sum of squared distances from it.
     """
-    count = (rows * width + rest) // channels
+    width, count = w.width, (w.rows * w.width + w.rest) // channels
     first, last = block * step, min(channels, (block + 1) * step)
     means, squares = work, offset(work, channels)
     for c in range(first, last):
         means[c] = 0.0
         squares[c] = 0.0
-    for b in range(blocks):
-        _, full, extra = block_rows(b, rows, rows_per_block, rest)
+    for b in range(w.blocks):
+        _, full, extra = block_rows(b, w)
         for j in range(0, width, channels):
             origins = offset(partial, b * MOMENTS_ROWS * width + j)
             totals = offset(origins, width)
@@ -181,8 +189,8 @@ def combine_moments(
                 means[c] += n * float(origins[c]) + float(totals[c])
     for c in range(first, last):
         means[c] /= count
-    for b in range(blocks):
-        _, full, extra = block_rows(b, rows, rows_per_block, rest)
+    for b in range(w.blocks):
+        _, full, extra = block_rows(b, w)
         share, larger_share = 1.0 / max(full, 1), 1.0 / (full + 1)
         for j in range(0, width, channels):
             origins = offset(partial, b * MOMENTS_ROWS * width + j)
@@ -239,14 +247,12 @@ def normalise(
     x: "T*",
     stats: "T*",
     out: "T*",
-    rows: "int64",
-    width: "int64",
-    rest: "int64",
+    w: "WideRows",
     floor: "T",
-    step: "int64",
     large: "int64",
 ):
-    first, count, extra = block_rows(last_first(block, rows, step, large), rows, step, rest)
+    first, count, extra = block_rows(last_first(block, w, large), w)
+    width = w.width
     lowest = splat(x, floor)
     quads = count - count % QUAD
     for row in range(first, first + quads, QUAD):
@@ -280,14 +286,12 @@ def gradient_sums(
     x: "T*",
     stats: "T*",
     partial: "T*",
-    rows: "int64",
-    width: "int64",
-    rest: "int64",
+    w: "WideRows",
     floor: "T",
-    step: "int64",
 ):
     """Per block and column the sums of the gradient and of its products with ``x - MEAN``."""
-    first, count, extra = block_rows(block, rows, step, rest)
+    first, count, extra = block_rows(block, w)
+    width = w.width
     total = block * SUMS_ROWS * width
     products = total + width
     for j in range(SUMS_ROWS * width):
@@ -329,8 +333,7 @@ def combine_gradients(
     grad_weight: "T*",
     grad_bias: "T*",
     work: "float64*",
-    blocks: "int64",
-    width: "int64",
+    w: "WideRows",
     count: "int64",
     channels: "int64",
     training: "int64",
@@ -340,12 +343,12 @@ def combine_gradients(
 
     `work` has room for two sums per channel.
     """
-    first, last = block * step, min(channels, (block + 1) * step)
+    width, first, last = w.width, block * step, min(channels, (block + 1) * step)
     totals, products = work, offset(work, channels)
     for c in range(first, last):
         totals[c] = 0.0
         products[c] = 0.0
-    for b in range(blocks):
+    for b in range(w.blocks):
         for j in range(0, width, channels):
             sums = offset(partial, b * SUMS_ROWS * width + j)
             for c in range(first, last):
@@ -381,14 +384,12 @@ def input_gradient(
     stats: "T*",
     coefficients: "T*",
     out: "T*",
-    rows: "int64",
-    width: "int64",
-    rest: "int64",
+    w: "WideRows",
     floor: "T",
-    step: "int64",
     large: "int64",
 ):
-    first, count, extra = block_rows(last_first(block, rows, step, large), rows, step, rest)
+    first, count, extra = block_rows(last_first(block, w, large), w)
+    width = w.width
     lowest = splat(x, floor)
     quads = count - count % QUAD
     for row in range(first, first + quads, QUAD):

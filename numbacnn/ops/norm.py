@@ -60,16 +60,6 @@ class BatchNormSaved(NamedTuple):
     activation: str
 
 
-class _WideRows(NamedTuple):
-    """How the memory of a channels-last array is read; see `numbacnn.kernels.norm`."""
-
-    rows: int
-    width: int
-    rest: int
-    step: int
-    blocks: int
-
-
 def batch_norm_forward(
     x: np.ndarray,
     weight: np.ndarray | None = None,
@@ -234,7 +224,7 @@ def _plan_forward(
     return _forward_launches(channels, size, dtype, training, _FLOORS[activation])
 
 
-def _plan_wide_rows(channels: int, size: int, itemsize: int) -> _WideRows:
+def _plan_wide_rows(channels: int, size: int, itemsize: int) -> kernels.WideRows:
     """Whole positions side by side until they fill vectors and are long enough to be worth a loop."""
     channels = max(channels, 1)
     lanes = target().lanes(itemsize)
@@ -243,7 +233,7 @@ def _plan_wide_rows(channels: int, size: int, itemsize: int) -> _WideRows:
     width = fold * channels
     rows, rest = divmod(size, width)
     step = max(1, BLOCK_BYTES // (width * itemsize))
-    return _WideRows(rows, width, rest, step, max(1, -(-rows // step)))
+    return kernels.WideRows(rows, width, rest, step, max(1, -(-rows // step)))
 
 
 def _is_large(size: int, dtype: np.dtype[Any]) -> bool:
@@ -254,7 +244,7 @@ def _is_large(size: int, dtype: np.dtype[Any]) -> bool:
 class _ForwardLaunches(NamedTuple):
     """The launches of a forward pass, which run together; evaluation has no moments."""
 
-    plan: _WideRows
+    plan: kernels.WideRows
     moments: Prepared
     statistics: Prepared
     normalise: Prepared
@@ -263,21 +253,18 @@ class _ForwardLaunches(NamedTuple):
 @functools.lru_cache(maxsize=512)
 def _forward_launches(channels: int, size: int, dtype: np.dtype[Any], training: bool, floor: float) -> _ForwardLaunches:
     plan, dtypes, cost = _plan_wide_rows(channels, size, dtype.itemsize), (dtype,), NS_PASS * size
-    normalise = kernels.normalise.prepare(
-        dtypes, plan.blocks, *plan[:3], floor, plan.step, _is_large(size, dtype), cost=cost
-    )
+    normalise = kernels.normalise.prepare(dtypes, plan.blocks, plan, floor, _is_large(size, dtype), cost=cost)
     if not training:
         few = int(size > 0)
         statistics = kernels.running_statistics.prepare(dtypes, few, plan.width, channels, cost=0.0)
         return _ForwardLaunches(plan, statistics, statistics, normalise)
     return _ForwardLaunches(
         plan,
-        kernels.moments.prepare(dtypes, plan.blocks, *plan[:4], cost=cost),
+        kernels.moments.prepare(dtypes, plan.blocks, plan, cost=cost),
         kernels.combine_moments.prepare(
             dtypes,
             -(-channels // CHANNEL_STEP) if size else 0,
-            plan.blocks,
-            *plan[:4],
+            plan,
             channels,
             CHANNEL_STEP,
             cost=NS_COMBINE * plan.blocks * kernels.MOMENTS_ROWS * plan.width,
@@ -289,7 +276,7 @@ def _forward_launches(channels: int, size: int, dtype: np.dtype[Any], training: 
 class _BackwardLaunches(NamedTuple):
     """The launches of a backward pass, which run together."""
 
-    plan: _WideRows
+    plan: kernels.WideRows
     sums: Prepared
     coefficients: Prepared
     input_gradient: Prepared
@@ -300,20 +287,18 @@ def _backward_launches(
     channels: int, size: int, dtype: np.dtype[Any], training: bool, floor: float
 ) -> _BackwardLaunches:
     plan, dtypes, cost = _plan_wide_rows(channels, size, dtype.itemsize), (dtype,), NS_PASS * size
-    walk = (*plan[:3], floor, plan.step)
     return _BackwardLaunches(
         plan,
-        kernels.gradient_sums.prepare(dtypes, plan.blocks, *walk, cost=cost),
+        kernels.gradient_sums.prepare(dtypes, plan.blocks, plan, floor, cost=cost),
         kernels.combine_gradients.prepare(
             dtypes,
             -(-channels // CHANNEL_STEP) if size else 0,
-            plan.blocks,
-            plan.width,
+            plan,
             size // max(channels, 1),
             channels,
             int(training),
             CHANNEL_STEP,
             cost=NS_COMBINE * plan.blocks * kernels.SUMS_ROWS * plan.width,
         ),
-        kernels.input_gradient.prepare(dtypes, plan.blocks, *walk, _is_large(size, dtype), cost=cost),
+        kernels.input_gradient.prepare(dtypes, plan.blocks, plan, floor, _is_large(size, dtype), cost=cost),
     )
