@@ -114,6 +114,13 @@ def test_enough_blocks(batch, groups, channels, size):
         assert record.unit_blocks * record.panel_blocks >= grouped.MIN_BLOCKS
 
 
+@pytest.mark.parametrize("itemsize", [4, 8])
+def test_rings_of_planes_leave_room_for_pieces_of_positions(itemsize):
+    """Rather than all rows of three planes of a single group, few rows of them for whole cache lines of groups."""
+    g = conv_geometry((1, 256, 8, 28, 28), (256, 8, 3, 3, 3), 2, 1, 1, 32)
+    assert grouped.plan(g, itemsize, False)[1].panel * 8 * itemsize >= grouped.PIECE_BYTES
+
+
 def test_choice():
     eight = (1, 64, 9, 9), (64, 8, 3, 3)
     for stride, direction in itertools.product((1, 2), ("forward", "backward_data")):
