@@ -19,17 +19,23 @@ from __future__ import annotations
 
 import itertools
 import struct
+import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from . import _launch
 from ._operands import Distance, Operand
-from ._packing import ADDRESS_OF, size_at
+from ._packing import ADDRESS_OF, address, size_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 __all__ = ["Distance", "Operand", "Program", "Step"]
 
+# Of larger programs, of hundreds of steps, addresses are added to what their holes hold: written out, the function
+# behind them would take more memory than the records.
+LARGE_BYTES = 1 << 14
 # Where one workspace ends another begins at a multiple of this: a cache line, and the widest vector.
 _ALIGNMENT = 64
 
@@ -60,7 +66,8 @@ class Program:
     def __init__(self, steps: Sequence[Step], arguments: Sequence[Operand | None]) -> None:
         places, self.workspace_bytes = _workspace(steps, arguments)
         self.nbytes = sum(step.size for step in steps)
-        self.run = _write_run(steps, arguments, places)
+        make_run = _write_run if self.nbytes <= LARGE_BYTES else _patching_run
+        self.run: Callable[..., bool] = make_run(steps, arguments, places)
 
 
 def _workspace(steps: Sequence[Step], arguments: Sequence[Operand | None]) -> tuple[dict[Operand, int], int]:
@@ -156,3 +163,49 @@ def run({"".join(f"a{i}, " for i in range(len(arguments)))}workspace=0):
 """
     exec(source, scope)
     return scope["run"]
+
+
+def _patching_run(
+    steps: Sequence[Step], arguments: Sequence[Operand | None], places: dict[Operand, int]
+) -> Callable[..., bool]:
+    """As `_write_run`, by arrays of holes: those of each operand, and those of each distance."""
+    records = bytearray()
+    slots_of: dict[Operand, list[int]] = {}
+    distances: dict[tuple[Operand, Operand, int], list[int]] = {}
+    for part in itertools.chain.from_iterable([step.parts for step in steps]):
+        if isinstance(part, bytes):
+            records += part
+            continue
+        if isinstance(part, Distance):
+            ends, itemsize = (part.here.base, part.there.base), part.here.dtype.itemsize
+            distances.setdefault((*ends, itemsize), []).append(len(records) // 8)
+            known = (part.there.offset - part.here.offset) // itemsize
+        else:
+            slots_of.setdefault(part.base, []).append(len(records) // 8)
+            known = part.offset + places.get(part.base, 0)
+        records += struct.pack("=q", known)
+    template = zlib.compress(records, 1)  # records of portions hardly differ: a hundredth remains
+    holes = {base: np.array(where) for base, where in slots_of.items()}
+    made = [(base, base.made_by) for base in holes if base.made_by is not None]
+    given = [operand and operand.base for operand in arguments]
+    itemsizes = {operand.dtype.itemsize for operand in arguments if operand is not None}
+    launch = _launch.run_shared if any(step.shared for step in steps) else _launch.run_alone
+
+    def run(*operands: Any) -> bool:
+        workspace = operands[len(given)] if len(operands) > len(given) else 0
+        arrays = {base: array for base, array in zip(given, operands, strict=False) if base is not None}
+        for base, (make, source) in made:
+            arrays[base] = make(arrays[source.base])
+        addresses = {base: address(array) for base, array in arrays.items()}
+        if any(addresses[base] & (max(itemsizes) - 1) for base in holes if base in addresses):
+            return False
+        slots = np.frombuffer(bytearray(zlib.decompress(template)), np.int64)
+        for base, where in holes.items():
+            slots[where] += addresses.get(base, workspace)
+        for (here, there, itemsize), where in distances.items():
+            slots[where] += (addresses[there] - addresses[here]) // itemsize
+        launch(slots.tobytes())
+        return True
+
+    run.kept = [step.kept for step in steps]  # type: ignore[attr-defined]  # alive as long as their addresses may be used
+    return run

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from numbacnn.kernels import _launch
+from numbacnn.kernels import _launch, _program
 from numbacnn.kernels._build import kernel
 from numbacnn.kernels._operands import Distance, Operand
 from numbacnn.kernels._program import Program
@@ -26,6 +26,13 @@ def add(block, x: "T*", y: "T[:]", out: "T*", factor: "T"):
 @kernel
 def read_behind(block, x: "T*", out: "T[:]", distance: "int64"):
     out[block] = x[block + distance]
+
+
+@pytest.fixture(params=["written", "patched"], autouse=True)
+def _kind(request, monkeypatch):
+    """Small programs are functions that are written out, large ones patch their records."""
+    if request.param == "patched":
+        monkeypatch.setattr(_program, "LARGE_BYTES", 0)
 
 
 def arrays(*sizes):

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 # Shape, strides and dtype of an array: all that a call depends on but for its elements and where they lie.
 Array = tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]]
 
-# Programs of more bytes, one for each of many phases, are not kept with their calls: only a few of them are kept.
-LARGE_BYTES = 1 << 16
-
 
 def find(direction: str, *parts: Any) -> Call:
     """The call of two arrays, others that may be None, and options: see `forward` and its like.
@@ -141,10 +138,8 @@ def _call(problem: signature.Problem, convert: tuple[_Convert | None, ...], *fol
     room = Room(shape, dtype, strides)
     if 0 in shape:
         return Call(room, _do_nothing)
-    key = choice.direction, choice.algorithm, choice.geometry, dtype, *follows
-    p = program(*key)
-    run = p.run if p.nbytes <= LARGE_BYTES else functools.partial(_run_large, key)
-    return Call(room, run, p.workspace_bytes, convert)
+    p = program(choice.direction, choice.algorithm, choice.geometry, dtype, *follows)
+    return Call(room, p.run, p.workspace_bytes, convert)
 
 
 def _do_nothing(*arrays: np.ndarray) -> bool:
@@ -154,10 +149,3 @@ def _do_nothing(*arrays: np.ndarray) -> bool:
 def _fill_with_zeros(grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> bool:
     out.fill(0)
     return True
-
-
-def _run_large(key: tuple[Any, ...], *operands: Any) -> bool:
-    return _large_program(*key).run(*operands)
-
-
-_large_program = functools.lru_cache(maxsize=16)(program)
