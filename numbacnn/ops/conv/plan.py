@@ -1,7 +1,7 @@
 """Which algorithm runs a convolution: an ordered list, and the first that accepts.
 
 An algorithm is a module with a ``name``, ``accepts(direction, geometry)`` (None, or the reason why not) and one
-function per direction. The last one accepts everything. To add one: write its kernel file, its module here, and a line
+function per direction, which returns the steps of a program: see `program`. The last one accepts everything. To add one: write its kernel file, its module here, and a line
 below.
 
 An algorithm may also have ``declines(direction, geometry)``, the reason why it is not worth while though it could run,
