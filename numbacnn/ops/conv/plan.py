@@ -1,8 +1,8 @@
 """Which algorithm runs a convolution: an ordered list, and the first that accepts.
 
 An algorithm is a module with a ``name``, ``accepts(direction, geometry)`` (None, or the reason why not) and one
-function per direction, which returns the steps of a program: see `program`. The last one accepts everything. To add one: write its kernel file, its module here, and a line
-below.
+function per direction, which returns the steps of a program (see `program`). The last one accepts everything. To add
+one: write its kernel file, its module here, and a line below.
 
 An algorithm may also have ``declines(direction, geometry)``, the reason why it is not worth while though it could run,
 and ``exact = False`` if it rounds more than a sum of products. Both matter only where nobody asked for it by name.
