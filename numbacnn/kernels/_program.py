@@ -162,7 +162,7 @@ def run({"".join(f"a{i}, " for i in range(len(arguments)))}workspace=0):
     return True
 """
     exec(source, scope)
-    return scope["run"]
+    return scope.pop("run")  # whose globals it is: no cycle
 
 
 def _patching_run(
