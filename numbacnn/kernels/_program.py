@@ -132,10 +132,13 @@ def _write_run(
             known[base] = f"d{number}"
         return known[base]
 
-    def expression(part: Operand | Distance) -> str:
+    def place(operand: Operand) -> str:
+        return f"{base_address(operand.base)} + {operand.offset}".removesuffix(" + 0")
+
+    def expression(part: Operand | Distance) -> str:  # not recursive: that were a cycle, which keeps `scope` alive
         if isinstance(part, Distance):
-            return f"({expression(part.there)} - {expression(part.here)}) // {part.here.dtype.itemsize}"
-        return f"{base_address(part.base)} + {part.offset}".removesuffix(" + 0")
+            return f"({place(part.there)} - {place(part.here)}) // {part.here.dtype.itemsize}"
+        return place(part)
 
     parts = [part for step in steps for part in step.parts]
     layout, values = "=", []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import weakref
 
 import numpy as np
 import pytest
@@ -120,6 +122,23 @@ def test_constants_live_as_long_as_the_program():
     program.run(np.zeros(3), result)
     assert result.tolist() == [5, 6, 7]
     assert len(rubbish) == 100
+
+
+def test_constants_are_gone_with_the_program():
+    """Without a search for cycles: they may be megabytes, and programs that hold them are made at every call."""
+    x, between, out = Operand((3,), F64), Operand((3,), F64), Operand((3,), F64)
+    constant = np.ones(3)
+    steps = [add.on(3, x, constant, between, 1.0), read_behind.on(1, between, out, Distance(x, x))]
+    program = Program(steps, (x, out))
+    gone = weakref.ref(constant)
+    gc.disable()
+    try:
+        del steps, constant
+        assert gone() is not None
+        del program
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("which", [0, 1])
