@@ -1,0 +1,105 @@
+"""What Winograd's algorithm takes, and where it pays."""
+
+import re
+
+import pytest
+
+from numbacnn.errors import OptionError
+from numbacnn.ops import explain
+from numbacnn.ops.conv import plan
+from tests.ops.conv.winograd_checks import ALGORITHM
+
+
+@pytest.mark.parametrize(
+    ("input_shape", "weight_shape", "options", "reason"),
+    [
+        ((1, 16, 9, 9), (16, 16, 3, 3), {"stride": 2}, r"the stride is \(1, 2, 2\)"),
+        ((1, 16, 9, 9), (16, 16, 6, 3), {}, r"the kernel \(1, 6, 3\) does not have three to five taps along"),
+        ((1, 16, 9, 9, 9), (16, 16, 3, 1, 2), {}, r"the kernel \(3, 1, 2\) does not have three to five taps"),
+        ((1, 16, 19, 9, 9), (16, 16, 17, 3, 3), {}, "there are 17 taps along D or stretches of taps, more than 16"),
+        ((1, 16, 100), (16, 16, 90), {}, "there are 30 taps along D or stretches of taps, more than 16"),
+        ((1, 16, 40), (16, 16, 5), {"stride": 2, "dilation": 2}, r"the stride is \(1, 1, 2\)"),
+        ((1, 16, 40), (16, 16, 2), {"stride": 2}, r"the kernel \(1, 1, 2\) is not longer than the stride"),
+        ((1, 16, 9, 9, 9), (16, 16, 3, 3, 3), {"padding": 1, "padding_mode": "circular"}, "there is padding along D"),
+        ((1, 16, 9, 9, 9), (16, 16, 1, 3, 3), {"padding": (1, 0, 0)}, "there is padding along D"),
+        ((1, 3, 9, 9), (16, 3, 3, 3), {}, "3 channels to sum over do not fill a vector"),
+        ((1, 30000, 9, 9), (2, 30000, 3, 3), {}, "the transforms of 30000 channels take too much memory"),
+    ],
+)
+def test_what_it_does_not_take(input_shape, weight_shape, options, reason):
+    with pytest.raises(OptionError, match=f"algorithm='winograd' cannot run forward of this convolution: {reason}"):
+        explain(input_shape, weight_shape, **options, algorithm=ALGORITHM)
+
+
+def test_mirrored_padding_is_forward_only():
+    shapes, options = ((1, 16, 9, 9), (16, 16, 3, 3)), {"padding": 1, "padding_mode": "reflect"}
+    assert explain(*shapes, **options, algorithm=ALGORITHM).algorithm == ALGORITHM
+    refused = dict(explain(*shapes, **options, direction="backward_data").refused)
+    assert refused[ALGORITHM] == "padding_mode ('zeros', 'reflect', 'reflect') adds gradients up"
+
+
+SLOWER = r"it is expected to take \d\.\d\d times as long as the general algorithm"
+
+
+@pytest.mark.parametrize(
+    ("input_shape", "weight_shape", "reason"),
+    [
+        ((1, 64, 56, 56), (8, 64, 3, 3), "64 and 8 channels per group are few"),
+        ((1, 8, 56, 56), (64, 8, 3, 3), "8 and 64 channels per group are few"),
+        ((1, 64, 6, 6), (64, 64, 3, 3), SLOWER),
+        ((1, 32, 12, 12), (32, 32, 3, 3), SLOWER),
+        ((1, 64, 128), (64, 64, 3), SLOWER),
+        ((1, 32, 1000), (32, 32, 3), SLOWER),
+        ((1, 64, 5, 5, 5), (64, 64, 3, 3, 3), SLOWER),
+    ],
+)
+@pytest.mark.parametrize("batch", [0, 1, 64])
+def test_what_does_not_pay(input_shape, weight_shape, reason, batch):
+    """Whatever the batch: a batch gives the bits of its samples."""
+    choice = explain((batch, *input_shape[1:]), weight_shape)
+    assert choice.algorithm == ("row_runs" if input_shape[1] == 8 else "indirect")
+    assert re.fullmatch(reason, dict(choice.refused)[ALGORITHM])
+    assert explain(input_shape, weight_shape, algorithm=ALGORITHM).algorithm == ALGORITHM
+
+
+@pytest.mark.parametrize(
+    ("input_shape", "weight_shape", "pays"),
+    [
+        ((1, 64, 8, 8), (64, 64, 3, 3), False),
+        ((1, 512, 7, 7), (512, 512, 3, 3), False),
+        ((1, 48, 4, 4, 4), (48, 48, 3, 3, 3), False),
+        ((1, 128, 256), (128, 128, 3), False),
+        ((8, 512, 7, 7), (512, 512, 3, 3), True),
+        ((1, 64, 56, 56), (64, 64, 3, 3), True),
+        ((1, 64, 8, 28, 28), (64, 64, 3, 3, 3), True),
+        ((8, 256, 512), (256, 256, 3), True),
+    ],
+)
+def test_which_weight_gradients_pay(input_shape, weight_shape, pays):
+    choice = explain(input_shape, weight_shape, padding=1, direction="backward_weight")
+    assert choice.algorithm == (ALGORITHM if pays else "indirect")
+    assert pays or re.fullmatch(SLOWER, dict(choice.refused)[ALGORITHM])
+
+
+@pytest.mark.parametrize(
+    ("input_shape", "weight_shape"),
+    [
+        ((1, 64, 56, 56), (64, 64, 3, 3)),
+        ((1, 256, 7, 7), (256, 256, 3, 3)),
+        ((1, 32, 16, 16, 16), (32, 32, 3, 3, 3)),
+        ((1, 16, 16, 16, 16), (16, 16, 3, 3, 3)),
+        ((1, 128, 4096), (128, 128, 3)),
+    ],
+)
+@pytest.mark.parametrize("direction", ["forward", "backward_data"])
+def test_what_pays(input_shape, weight_shape, direction):
+    assert explain(input_shape, weight_shape, padding=1, direction=direction).algorithm == ALGORITHM
+
+
+@pytest.mark.parametrize(("dilation", "pays"), [(12, True), (24, False)])
+@pytest.mark.parametrize("direction", plan.DIRECTIONS)
+def test_what_pays_under_large_dilations(dilation, pays, direction):
+    """Up to three points an image of its own; the general algorithm leaves out what lies in the padding."""
+    options = {"padding": dilation, "dilation": dilation, "direction": direction}
+    choice = explain((1, 512, 33, 33), (256, 512, 3, 3), **options)
+    assert choice.algorithm == (ALGORITHM if pays else "indirect")

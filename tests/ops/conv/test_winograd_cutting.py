@@ -1,0 +1,156 @@
+"""Winograd convolution in parts, portions and blocks: every way of cutting, what fits into scratch, the same bits."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from numbacnn.kernels import conv_winograd_weight, winograd_domain
+from numbacnn.kernels.tile import MAX_ROWS
+from numbacnn.ops.conv import winograd, winograd_tiles, winograd_weight
+from tests.bits import assert_same_bits
+from tests.cases import ConvCase
+from tests.ops.conv import checks
+from tests.ops.conv.winograd_checks import TOLERANCE, results
+
+MOST_TAPS = 25  # of a tile
+
+# Together they meet every way of cutting; `test_the_cases_meet_every_cut` sees to that.
+CUT = [
+    ConvCase(16, 32, 40, (24, 23), (3, 3), padding=1, name="own input"),
+    ConvCase(2, 32, 24, (17, 20, 18), (3, 3, 3), padding=1, name="own input, planes"),
+    ConvCase(1, 80, 50, (13, 14), (3, 3), padding=1, name="own weights"),
+    ConvCase(1, 130, 40, (40, 41), (3, 3), padding=1, name="shared"),
+    ConvCase(2, 80, 40, (6, 20, 18), (3, 3, 3), padding=1, dtype="float64", name="shared planes"),
+    ConvCase(1, 256, 64, (60, 56), (3, 3), padding=1, name="in portions"),
+    ConvCase(1, 96, 200, (5, 12, 13), (3, 3, 3), padding=1, dtype="float64", name="panels in parts"),
+    ConvCase(1, 240, 360, (5, 12, 13), (3, 3, 3), padding=1, groups=3, name="groups in parts"),
+    ConvCase(1, 140, 560, (50, 18), (3, 3), padding=1, dtype="float64", name="panels of gradients in parts"),
+    ConvCase(1, 600, 900, (50, 18), (3, 3), padding=1, groups=3, name="groups of gradients in parts"),
+    ConvCase(1, 130, 70, (9, 24, 13), (3, 3, 3), padding=(0, 2, 3), dilation=(4, 2, 3), name="dilated"),
+    ConvCase(1, 70, 130, (33, 31), (5, 5), padding=2, name="five taps"),
+    ConvCase(1, 1030, 40, (9, 13), (3, 3), padding=1, name="source channels in parts"),
+    ConvCase(1, 900, 70, (2, 8, 10), (3, 3, 3), padding=(1, 3, 4), dilation=(1, 3, 4), name="planes of parts"),
+]
+
+
+STRETCHED = [
+    ConvCase(2, 200, 40, (1000,), (7,), padding=3, name="stretches, own input"),
+    ConvCase(1, 200, 150, (90,), (9,), padding=3, dtype="float64", name="stretches, own weights"),
+    ConvCase(1, 70, 50, (2000,), (2,), padding=64, dilation=64, name="two taps"),
+]
+
+
+# Channels that fill no vectors, in rows, groups and parts.
+RAGGED = [
+    ConvCase(3, 164, 232, (15,), (4,), stride=3, padding=1, groups=4),
+    ConvCase(1, 106, 78, (55,), (5,), stride=3, padding=1, groups=2),
+    ConvCase(2, 44, 152, (54,), (5,), padding=2, groups=4, dtype="float64"),
+    ConvCase(1, 166, 170, (7, 9), (3, 3), padding=1, groups=2),
+    *(ConvCase(1, channels, 40, (9, 13), (3, 3), padding=1) for channels in (771, 1003, 1025, 1441)),
+]
+
+
+@pytest.mark.parametrize("case", [*CUT, *STRETCHED], ids=str)
+def test_cutting_changes_no_bit(case, tune):
+    def bits():
+        return [result.tobytes() for result in results(case)]
+
+    usual = bits()
+    for got, want in zip(results(case), results(case, "indirect"), strict=True):
+        assert np.abs(got - want).max() <= TOLERANCE[case.dtype] * np.abs(want).max()
+    tune(winograd, OWN_TILES=())
+    assert bits() == usual
+    tune(winograd, OWN_WEIGHT_TILES=11)
+    tune(winograd_weight, MOST_AT_ONCE_BYTES=0)
+    assert bits() == usual
+    tune(winograd, PORTION_BYTES=1, TILES=7, STEP_PANELS=1, MORE_STEP_PANELS=1, BLOCKS=3)
+    tune(winograd_tiles, BLOCKS=5)
+    tune(winograd_weight, BLOCKS=7, TILES=5, LARGEST_PORTION_BYTES=1 << 20)
+    assert bits() == usual
+
+
+def test_the_cases_meet_every_cut():
+    plans = [winograd.plan(checks.geometry_of(case), "forward", np.dtype(case.dtype).itemsize) for case in CUT]
+    kinds = [(plan.parts[0].record.own_values, plan.parts[0].record.own_run > 0) for plan in plans]
+    assert kinds[:5] == [(1, False), (1, False), (0, True), (0, True), (0, False)]
+    stretched = [winograd.plan(checks.geometry_of(case), "forward", 4).parts[0].record for case in STRETCHED]
+    assert [(g.own_values, g.own_run > 0) for g in stretched] == [(1, False), (0, True), (1, False)]
+    assert stretched[0].run_step < stretched[0].run
+    assert plans[5].portion < plans[5].tile_blocks
+    assert len(plans[6].parts) > 1
+    assert len(plans[7].parts) > 1
+    assert plans[7].parts[0].record.groups < 3
+    assert [(part.record.run, part.record.adds, part.complete) for part in plans[12].parts] == [
+        (352, 0, False),
+        (352, 1, False),
+        (326, 1, True),
+    ]
+    assert [part.record.own_run > 0 for part in plans[12].parts] == [True] * 3
+    assert {(part.record.own_run, part.record.adds) for part in plans[13].parts} == {(0, 0), (0, 1)}
+    plans = [winograd_weight.plan(checks.geometry_of(case), np.dtype(case.dtype).itemsize) for case in CUT]
+    at_once = [plan.parts[0].sums.point_blocks == 0 for plan in plans]
+    portions = [len(plan.parts[0].portions) for plan in plans]
+    assert at_once[:12] == [False, False, True, True, False, False, True, True, False, False, True, False]
+    assert portions[8] > 1
+    assert len(plans[8].parts) > 1
+    assert len(plans[9].parts) > 1
+
+
+@pytest.mark.parametrize("vector_bytes", [16, 32, 64])
+@pytest.mark.parametrize("itemsize", [4, 8])
+def test_blocks_fit_the_scratch(vector_bytes, itemsize, monkeypatch):
+    """On processors with other vectors as well."""
+    for module in (winograd, winograd_tiles):
+        monkeypatch.setattr(module, "tile_lanes", lambda itemsize: 2 * vector_bytes // itemsize)
+    more = [
+        ConvCase(1, 256, 256, (4000,), (3,)),
+        ConvCase(8, 512, 512, (7, 7), (3, 3), padding=1),
+        ConvCase(1, 512, 512, (4000,), (2,)),
+        ConvCase(1, 512, 512, (4000,), (60,)),
+        ConvCase(1, 512, 512, (90,), (9,), stride=2),
+    ]
+    for case in [*CUT, *STRETCHED, *more]:
+        g = winograd.plan.__wrapped__(checks.geometry_of(case), "forward", itemsize).parts[0].record
+        own = g.products_point + g.own_values * g.values_point + (g.weight_point * g.taps_d if g.own_run else 0)
+        slots = winograd_domain.MOST_PRODUCT_SLOTS if g.own_run else winograd_domain.PRODUCT_SLOTS
+        assert g.points_h * g.points_w * own * itemsize <= slots * 8
+        assert g.own_run <= g.run + 64 // itemsize
+
+
+@pytest.mark.parametrize("case", [*CUT, *STRETCHED, *RAGGED], ids=str)
+@pytest.mark.parametrize("direction", ["forward", "backward_data"])
+def test_slices_end_with_whole_vectors(case, direction):
+    """What is left of a row of transformed input at the end of a slice; a shorter piece would hit another slice's."""
+    itemsize = np.dtype(case.dtype).itemsize
+    for part in winograd.plan(checks.geometry_of(case), direction, itemsize).parts:
+        g = part.record
+        if not g.own_values:
+            channels = g.groups * g.run
+            lines = channels // g.line
+            ends = {*(i * lines // g.slices * g.line for i in range(g.slices)), channels}
+            ends |= set(range(0, channels, g.values_run))
+            assert min(b - a for a, b in itertools.pairwise(sorted(ends))) >= g.vector
+
+
+def test_tables_fit_the_scratch():
+    rows = conv_winograd_weight.MOST_BETWEEN + MOST_TAPS
+    room = winograd_domain.PASS_SLOTS + conv_winograd_weight.AT_ONCE_TILES
+    assert rows * winograd_domain.PASS_VECTORS * 64 // 8 <= room
+    sums = winograd_domain.MAX_POINTS * conv_winograd_weight.AT_ONCE_RUN * conv_winograd_weight.AT_ONCE_PANELS * 2 * 64
+    assert conv_winograd_weight.AT_ONCE_TILES + sums // 8 <= winograd_domain.PRODUCT_SLOTS
+    for taps in (winograd_domain.FEW_TAPS, MOST_TAPS):
+        gathered = winograd_domain.GATHERED * winograd_domain.FEW_TAPS
+        if taps > winograd_domain.FEW_TAPS:
+            gathered = max(gathered, winograd_domain.MOST_GATHERED)
+        vectors = gathered * 2 + (taps > winograd_domain.FEW_TAPS) * conv_winograd_weight.MOST_BETWEEN
+        assert vectors * 64 // 8 <= winograd_domain.PASS_SLOTS
+    for case in [*CUT, *STRETCHED, ConvCase(1, 16, 16, (40, 9, 9), (16, 3, 3)), ConvCase(1, 16, 16, (900,), (45,))]:
+        g = winograd.plan(checks.geometry_of(case), "forward", 4).parts[0].record
+        tables = -(-g.block_columns * g.block_depth // MAX_ROWS)
+        assert tables * (1 + MAX_ROWS + g.taps_d * (MAX_ROWS + 1)) <= winograd_domain.TABLE_SLOTS
+
+
+@pytest.mark.parametrize("case", CUT[:4], ids=str)
+def test_same_bits_on_any_threads(case):
+    assert_same_bits(lambda: tuple(results(case)))
