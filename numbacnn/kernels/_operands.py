@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,14 +18,14 @@ class Operand:
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.base = self
-        self.made_by: tuple[Callable[..., np.ndarray], Operand] | None = None
+        self.made_by: tuple[Callable[..., np.ndarray], tuple[Operand, ...]] | None = None
         self.shape, self.dtype, self.offset = tuple(shape), dtype, 0
 
     @classmethod
-    def made(cls, function: Callable[[np.ndarray], np.ndarray], source: Operand) -> Operand:
-        """What `function` makes of an argument's array at every call, before anything is launched."""
-        made = cls((), source.dtype)
-        made.made_by = function, source
+    def made(cls, function: Callable[..., np.ndarray], dtype: np.dtype[Any], *sources: Operand) -> Operand:
+        """What `function` makes, of arguments' arrays if any, at every call before anything is launched."""
+        made = cls((), dtype)
+        made.made_by = function, sources
         return made
 
     @property

@@ -102,6 +102,15 @@ def _operands(step: Step) -> Iterable[Operand]:
             yield part
 
 
+def _launcher(steps: Sequence[Step]) -> Callable[[bytes], None]:
+    return _launch.run_shared if any(step.shared for step in steps) else _launch.run_alone
+
+
+def _largest_item(arguments: Sequence[Operand | None]) -> int:
+    """Bytes of an element; aligned are addresses that are multiples of it."""
+    return max([operand.dtype.itemsize for operand in arguments if operand is not None], default=1)
+
+
 def _write_run(
     steps: Sequence[Step], arguments: Sequence[Operand | None], places: dict[Operand, int]
 ) -> Callable[..., bool]:
@@ -126,8 +135,8 @@ def _write_run(
             number = len(known)
             array = f"a{names[base]}" if base in names else f"made{number}"
             if base.made_by is not None:
-                scope[f"make{number}"], source = base.made_by
-                lines.append(f"{array} = make{number}(a{names[source.base]})")
+                scope[f"make{number}"], sources = base.made_by
+                lines.append(f"{array} = make{number}({', '.join([f'a{names[source.base]}' for source in sources])})")
             lines.append(f"d{number} = {ADDRESS_OF.format(array)}")
             known[base] = f"d{number}"
         return known[base]
@@ -153,13 +162,12 @@ def _write_run(
             layout += "q" * len(expressions)
             values += expressions
     scope["pack"] = struct.Struct(layout).pack
-    scope["launch"] = _launch.run_shared if any(step.shared for step in steps) else _launch.run_alone
+    scope["launch"] = _launcher(steps)
     addresses = [address for base, address in known.items() if base in names]
-    itemsizes = {operand.dtype.itemsize for operand in arguments if operand is not None}
     source = f"""
 def run({"".join(f"a{i}, " for i in range(len(arguments)))}workspace=0):
     {"; ".join(lines) or "pass"}
-    if ({" | ".join(addresses) or "0"}) & {max(itemsizes, default=1) - 1}:
+    if ({" | ".join(addresses) or "0"}) & {_largest_item(arguments) - 1}:
         return False
     launch(pack({", ".join(values)}))
     return True
@@ -191,16 +199,15 @@ def _patching_run(
     holes = {base: np.array(where) for base, where in slots_of.items()}
     made = [(base, base.made_by) for base in holes if base.made_by is not None]
     given = [operand and operand.base for operand in arguments]
-    itemsizes = {operand.dtype.itemsize for operand in arguments if operand is not None}
-    launch = _launch.run_shared if any(step.shared for step in steps) else _launch.run_alone
+    launch, mask = _launcher(steps), _largest_item(arguments) - 1
 
     def run(*operands: Any) -> bool:
         workspace = operands[len(given)] if len(operands) > len(given) else 0
         arrays = {base: array for base, array in zip(given, operands, strict=False) if base is not None}
-        for base, (make, source) in made:
-            arrays[base] = make(arrays[source.base])
+        for base, (make, sources) in made:
+            arrays[base] = make(*[arrays[source.base] for source in sources])
         addresses = {base: address(array) for base, array in arrays.items()}
-        if any(addresses[base] & (max(itemsizes) - 1) for base in holes if base in addresses):
+        if any(addresses[base] & mask for base in holes if base in addresses):
             return False
         slots = np.frombuffer(bytearray(zlib.decompress(template)), np.int64)
         for base, where in holes.items():

@@ -91,7 +91,7 @@ def test_parts_of_operands():
 
 def test_what_is_made_of_an_argument_is_made_at_every_call():
     x, out = Operand((3,), F64), Operand((3,), F64)
-    program = Program([add.on(3, Operand.made(lambda a: a[::-1].copy(), x), x, out, 10.0)], (x, out))
+    program = Program([add.on(3, Operand.made(lambda a: a[::-1].copy(), F64, x), x, out, 10.0)], (x, out))
     for values in arrays(3, 3):
         result = np.zeros(3)
         program.run(values, result)

@@ -29,7 +29,7 @@ def padded_bias(
     """
     if lanes == padded and columns == 1:
         return bias[channels]
-    return Operand.made(functools.partial(_padded, groups, lanes, padded, channels, columns), bias)
+    return Operand.made(functools.partial(_padded, groups, lanes, padded, channels, columns), bias.dtype, bias)
 
 
 def _padded(groups: int, lanes: int, padded: int, channels: slice, columns: int, bias: np.ndarray) -> np.ndarray:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import NumbacnnError
-from ...kernels._program import Program
 from .. import layout
 from .._call import Call
 from .._check import check_choice
@@ -16,7 +15,7 @@ from .._sizes import as_hashable
 from ..memory import Room
 from . import signature
 from .finish import ACTIVATIONS
-from .program import describe, program, table_bytes
+from .program import program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
 
 # Shape, strides and dtype of an array: all that a call depends on but for its elements and where they lie.
 Array = tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]]
-
-# A program with more bytes of constant tables, those of long Fourier transforms, is made at every call.
-TABLE_BYTES = 1 << 17
 
 
 def find(direction: str, *parts: Any) -> Call:
@@ -142,11 +138,8 @@ def _call(problem: signature.Problem, convert: tuple[_Convert | None, ...], *fol
     room = Room(shape, dtype, strides)
     if 0 in shape:
         return Call(room, _do_nothing)
-    key = choice.direction, choice.algorithm, choice.geometry, dtype, *follows
-    steps, operands = describe(*key)
-    p = Program(steps, operands)
-    run = p.run if table_bytes(steps) <= TABLE_BYTES else functools.partial(_run_anew, key)
-    return Call(room, run, p.workspace_bytes, convert)
+    p = program(choice.direction, choice.algorithm, choice.geometry, dtype, *follows)
+    return Call(room, p.run, p.workspace_bytes, convert)
 
 
 def _do_nothing(*arrays: np.ndarray) -> bool:
@@ -156,7 +149,3 @@ def _do_nothing(*arrays: np.ndarray) -> bool:
 def _fill_with_zeros(grad_output: np.ndarray, x: np.ndarray, out: np.ndarray) -> bool:
     out.fill(0)
     return True
-
-
-def _run_anew(key: tuple[Any, ...], *operands: Any) -> bool:
-    return program(*key).run(*operands)

@@ -8,19 +8,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...kernels._operands import Operand
 from ...kernels.fft_passes import PASS_COLUMNS, RADICES
 from .._sizes import Triple
 
 # Tables of longer transforms are made anew for every call, which hardly shows there: they would be much to keep.
 KEPT_ROWS = 8192
 
+_INT64 = np.dtype(np.int64)
+
 
 class Tables(NamedTuple):
     """What the kernels read."""
 
     passes: np.ndarray
-    factors: np.ndarray
-    mirrors: np.ndarray  # (harmonics, 2), rows of f and -f; they are one where f is its own opposite
+    factors: Operand
+    mirrors: Operand  # (harmonics, 2), rows of f and -f; they are one where f is its own opposite
 
 
 def pass_radices(size: int) -> list[int]:
@@ -39,27 +42,38 @@ def pass_radices(size: int) -> list[int]:
 
 
 def tables(sizes: Triple, dtype: np.dtype[Any]) -> Tables:
-    """The passes over blocks of some extents, their factors, and mirrors."""
-    return _kept(sizes, dtype) if math.prod(sizes) <= KEPT_ROWS else _tables(sizes, dtype)
+    """The passes over blocks of some extents, their factors, and mirrors; what is large is looked up at every call."""
+    kept = math.prod(sizes) <= KEPT_ROWS
+    return Tables(
+        passes(sizes),
+        Operand.made(functools.partial(_kept_factors if kept else factors, sizes, dtype), dtype),
+        Operand.made(functools.partial(_kept_mirrors if kept else mirrors, sizes), _INT64),
+    )
 
 
-def _tables(sizes: Triple, dtype: np.dtype[Any]) -> Tables:
+def passes(sizes: Triple) -> np.ndarray:
+    """The passes, as the kernels read them."""
     part = inner = math.prod(sizes)
-    passes, factors, at = [], [np.ones(2, dtype)], 2
+    rows, at = [], 2
     for size in sizes:
         inner //= size
         for radix in pass_radices(size):
-            passes.append((radix, part, inner, at))
-            angles = np.arange(size // radix)[:, None] * (np.arange(1, radix) * (-2 * np.pi / size))
-            factors.append(np.stack([np.cos(angles), np.sin(angles)], axis=-1).ravel().astype(dtype))
-            at += factors[-1].size
+            rows.append((radix, part, inner, at))
             size //= radix
             part //= radix
-    table = np.array(passes, np.int64).reshape(-1, PASS_COLUMNS)
-    return Tables(table.ravel(), np.concatenate(factors), mirrors(sizes))
+            at += 2 * size * (radix - 1)
+    return np.array(rows, np.int64).reshape(-1, PASS_COLUMNS).ravel()
 
 
-_kept = functools.lru_cache(maxsize=32)(_tables)
+def factors(sizes: Triple, dtype: np.dtype[Any]) -> np.ndarray:
+    """One, and the factors of all passes: real and imaginary parts."""
+    rows = [np.ones(2, dtype)]
+    for size in sizes:
+        for radix in pass_radices(size):
+            angles = np.arange(size // radix)[:, None] * (np.arange(1, radix) * (-2 * np.pi / size))
+            rows.append(np.stack([np.cos(angles), np.sin(angles)], axis=-1).ravel().astype(dtype))
+            size //= radix
+    return np.concatenate(rows)
 
 
 def places(size: int) -> np.ndarray:
@@ -82,6 +96,9 @@ def mirrors(sizes: Triple) -> np.ndarray:
         opposite = (opposite[:, None] * size + here[-np.arange(size)]).ravel()
     pairs = np.stack([rows, opposite], axis=-1)[rows <= opposite]
     return np.ascontiguousarray(pairs[np.argsort(pairs[:, 0])])
+
+
+_kept_factors, _kept_mirrors = functools.lru_cache(maxsize=32)(factors), functools.lru_cache(maxsize=32)(mirrors)
 
 
 def harmonics(sizes: Triple) -> int:

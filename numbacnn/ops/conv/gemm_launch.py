@@ -117,7 +117,7 @@ def _run_part(
         steps.append(pack.on(_from(weight, plan.weight_start), packed))
         weight = packed
     elif g.dots:
-        weight = Operand.made(functools.partial(_rows_of_dots, g, plan.weight_start), weight)
+        weight = Operand.made(functools.partial(_rows_of_dots, g, plan.weight_start), weight.dtype, weight)
     else:
         weight = _from(weight, plan.weight_start)
     start: Operand | np.ndarray = zeros
