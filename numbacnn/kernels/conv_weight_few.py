@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ._build import inlined, intrinsic, kernel
+from ._build import intrinsic, kernel
 from .emitter import Emitter
 from .pointer import cast, offset
 from .runs import clear_run, even_part
@@ -37,41 +37,8 @@ class FewConv(NamedTuple):
     chunks: int
 
 
-def _few_tile(rows: int, vectors: int) -> Any:
-    """The tile; its arguments are described at `few_tile`."""
-
-    def tile(typingctx, few, few_step, many, many_step, valid, count, following, sums, sums_step):
-        from numba.core import types
-
-        i64 = types.int64
-
-        def codegen(context, builder, signature, args):
-            few, few_step, many, many_step, valid, count, following, sums, sums_step = args
-            e = Emitter(context, builder, signature.args[0].dtype)
-            mask = e.mask(valid) if vectors == 1 else None
-            places = [e.at(sums, builder.mul(sums_step, e.i64(i))) for i in range(rows)]
-
-            def position(p, sums):
-                for at in range(0, vectors * e.lanes, LINE_BYTES // e.itemsize):
-                    e.prefetch(e.at(following, builder.add(e.times(p, vectors * e.lanes), e.i64(at))))
-                left, right = e.at(few, builder.mul(p, few_step)), e.at(many, builder.mul(p, many_step))
-                return add_products(e, [(e.at(left, i),) for i in range(rows)], right, sums, mask)
-
-            store_rows(e, e.carry(count, load_rows(e, places, vectors), position), places)
-            return context.get_dummy_value()
-
-        return types.void(few, i64, many, i64, i64, i64, many, sums, i64), codegen
-
-    return intrinsic(tile)
-
-
-_tile_1x4, _tile_2x4, _tile_3x4 = (_few_tile(rows, VECTORS) for rows in (1, 2, 3))
-_tile_1x2, _tile_2x2, _tile_3x2, _tile_4x2 = (_few_tile(rows, 2) for rows in (1, 2, 3, 4))
-_tile_1x1, _tile_2x1, _tile_3x1, _tile_4x1 = (_few_tile(rows, 1) for rows in (1, 2, 3, 4))
-
-
-@inlined
-def few_tile(rows, vectors, few, few_step, many, many_step, valid, count, following, sums, sums_step):
+@intrinsic
+def few_tile(typingctx, rows, vectors, few, few_step, many, many_step, valid, count, following, sums, sums_step):
     """Add ``few[p][i] * many[p][j]`` over `count` positions to ``sums[i][j]``.
 
     rows : how many `i` there are, 1 to `MOST_FEW`
@@ -81,30 +48,40 @@ def few_tile(rows, vectors, few, few_step, many, many_step, valid, count, follow
     following : where what is needed next begins: as much as is read here is asked for
     sums, sums_step : whole vectors; elements from each row to the next
     """
-    if vectors == 4:
-        if rows == 1:
-            _tile_1x4(few, few_step, many, many_step, valid, count, following, sums, sums_step)
-        elif rows == 2:
-            _tile_2x4(few, few_step, many, many_step, valid, count, following, sums, sums_step)
-        else:
-            _tile_3x4(few, few_step, many, many_step, valid, count, following, sums, sums_step)
-    elif vectors == 2:
-        if rows == 1:
-            _tile_1x2(few, few_step, many, many_step, valid, count, following, sums, sums_step)
-        elif rows == 2:
-            _tile_2x2(few, few_step, many, many_step, valid, count, following, sums, sums_step)
-        elif rows == 3:
-            _tile_3x2(few, few_step, many, many_step, valid, count, following, sums, sums_step)
-        else:
-            _tile_4x2(few, few_step, many, many_step, valid, count, following, sums, sums_step)
-    elif rows == 1:
-        _tile_1x1(few, few_step, many, many_step, valid, count, following, sums, sums_step)
-    elif rows == 2:
-        _tile_2x1(few, few_step, many, many_step, valid, count, following, sums, sums_step)
-    elif rows == 3:
-        _tile_3x1(few, few_step, many, many_step, valid, count, following, sums, sums_step)
-    else:
-        _tile_4x1(few, few_step, many, many_step, valid, count, following, sums, sums_step)
+    from numba.core import types
+
+    i64 = types.int64
+
+    def codegen(context, builder, signature, args):
+        rows, vectors, *rest = args
+        e = Emitter(context, builder, signature.args[2].dtype)
+        for_vectors = {4: (3, 2, 1), 2: (4, 3, 2, 1), 1: (4, 3, 2, 1)}
+        e.choose(
+            vectors,
+            tuple(for_vectors),
+            lambda vectors: e.choose(rows, for_vectors[vectors], lambda rows: _few(e, rows, vectors, *rest)),
+        )
+        return context.get_dummy_value()
+
+    return types.void(i64, i64, few, i64, many, i64, i64, i64, many, sums, i64), codegen
+
+
+def _few(
+    e: Emitter, rows: int, vectors: int, few: Any, few_step: Any, many: Any, many_step: Any, valid: Any, count: Any,
+    following: Any, sums: Any, sums_step: Any,
+) -> None:  # fmt: skip
+    """Emit the tile for some rows and vectors."""
+    builder = e.builder
+    mask = e.mask(valid) if vectors == 1 else None
+    places = [e.at(sums, builder.mul(sums_step, e.i64(i))) for i in range(rows)]
+
+    def position(p, sums):
+        for at in range(0, vectors * e.lanes, LINE_BYTES // e.itemsize):
+            e.prefetch(e.at(following, builder.add(e.times(p, vectors * e.lanes), e.i64(at))))
+        left, right = e.at(few, builder.mul(p, few_step)), e.at(many, builder.mul(p, many_step))
+        return add_products(e, [(e.at(left, i),) for i in range(rows)], right, sums, mask)
+
+    store_rows(e, e.carry(count, load_rows(e, places, vectors), position), places)
 
 
 @kernel

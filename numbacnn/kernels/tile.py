@@ -31,6 +31,9 @@ MAX_ROWS = 6
 UNROLL = 4  # times that hot loops are written out: one test and jump per so many steps
 MIN_GEMM_ROWS = 4
 MIN_PAIRED_ROWS = 3  # of an outer-product tile for a pair of groups
+GEMM_ROWS, OUTER_ROWS, PAIRED_ROWS = (
+    tuple(range(MAX_ROWS, least - 1, -1)) for least in (MIN_GEMM_ROWS, 1, MIN_PAIRED_ROWS)
+)
 MAX_LANES = 2 * 64 // 4  # columns of the widest tile on any machine: what packed rows are padded for
 
 
@@ -39,45 +42,81 @@ def tile_lanes(itemsize: int) -> int:
     return VECTORS * target().lanes(itemsize)
 
 
-def _gemm_tile(rows: int, vectors: int, paired: bool = False) -> Any:
-    """The indirect-GEMM tile; its arguments are described at `gemm_tile`."""
+@intrinsic
+def gemm_tile(
+    typingctx, rows, wide, table, taps, x_offset, run, w_offset, w_width, out_offset, bias, accumulate, lanes
+):  # fmt: skip
+    """One tile of an indirect GEMM.
 
-    def tile(typingctx, table, taps, x_offset, pair, run, w_offset, w_width, out_offset, bias, accumulate, lanes):
-        from numba.core import types
+    rows : number of rows, one of `GEMM_ROWS`
+    wide : two vectors of columns (true) or one
+    table : slots: `rows` pointers to output rows; then per tap `rows` pointers to input rows and one to weights
+    taps, run : number of taps; number of consecutive elements of an input row that each contributes
+    x_offset, w_offset, out_offset : elements added to every input, weight and output pointer
+    w_width : elements between successive rows of packed weights
+    bias : a padded row of initial values; ignored if `accumulate`, which starts from what `out` holds
+    lanes : number of output columns that exist
+    """
+    from numba.core import types
 
-        i64 = types.int64
+    i64 = types.int64
 
-        def codegen(context, builder, signature, args):
-            table, taps, x_offset, pair, run, w_offset, w_width, out_offset, bias, accumulate, lanes = args
-            e = Emitter(context, builder, signature.args[8].dtype)
-            out = [e.at(e.slot(table, i, e.pointer), out_offset) for i in range(rows)]
-            start = e.either(
-                builder.icmp_signed("!=", accumulate, e.i64(0)),
-                # Beyond the last lane `out` belongs to another row, another thread, or nobody.
-                lambda: load_rows(e, out, vectors, lanes),
-                lambda: load_rows(e, [bias], vectors) * rows,
-            )
+    def codegen(context, builder, signature, args):
+        rows, wide, *rest = args
+        e = Emitter(context, builder, signature.args[9].dtype)
+        e.choose(wide, (1, 0), lambda wide: e.choose(rows, GEMM_ROWS, lambda rows: _gemm(e, rows, wide + 1, *rest)))
+        return context.get_dummy_value()
 
-            def tap(t, sums):
-                entry = builder.add(e.i64(rows), builder.mul(t, e.i64(rows + 1)))
-                x = [e.at(e.slot(table, builder.add(entry, e.i64(i)), e.pointer), x_offset) for i in range(rows)]
-                w = e.at(e.slot(table, builder.add(entry, e.i64(rows)), e.pointer), w_offset)
+    return types.void(i64, i64, table, *[i64] * 6, bias, i64, i64), codegen
 
-                def step(k, sums):
-                    *sums, other = sums  # LLVM would keep six pointers more for `k + pair` than for a count of its own
-                    lefts = [tuple(e.at(row, at) for at in ((k, other) if paired else (k,))) for row in x]
-                    new = add_products(e, lefts, e.at(w, builder.mul(k, w_width)), sums)
-                    return [*new, builder.add(other, e.i64(1))]
 
-                return e.carry(run, [*sums, pair], step, 1 if paired else UNROLL)[:-1]
+@intrinsic
+def paired_gemm_tile(
+    typingctx, rows, table, taps, x_offset, pair, run, w_offset, w_width, out_offset, bias, accumulate, lanes
+):  # fmt: skip
+    """As a `gemm_tile` of two vectors, but what the second multiplies lies `pair` elements further along input rows."""
+    from numba.core import types
 
-            sums = e.carry(taps, start, tap)
-            store_rows(e, sums, out, lanes)
-            return context.get_dummy_value()
+    i64 = types.int64
 
-        return types.void(table, *[i64] * 7, bias, i64, i64), codegen
+    def codegen(context, builder, signature, args):
+        rows, table, taps, x_offset, pair, *rest = args
+        e = Emitter(context, builder, signature.args[9].dtype)
+        e.choose(rows, GEMM_ROWS, lambda rows: _gemm(e, rows, 2, table, taps, x_offset, *rest, pair))
+        return context.get_dummy_value()
 
-    return intrinsic(tile)
+    return types.void(i64, table, *[i64] * 7, bias, i64, i64), codegen
+
+
+def _gemm(
+    e: Emitter, rows: int, vectors: int, table: Any, taps: Any, x_offset: Any, run: Any, w_offset: Any, w_width: Any,
+    out_offset: Any, bias: Any, accumulate: Any, lanes: Any, pair: Any = None,
+) -> None:  # fmt: skip
+    """Emit the indirect-GEMM tile for some rows and vectors."""
+    builder = e.builder
+    out = [e.at(e.slot(table, i, e.pointer), out_offset) for i in range(rows)]
+    start = e.either(
+        builder.icmp_signed("!=", accumulate, e.i64(0)),
+        # Beyond the last lane `out` belongs to another row, another thread, or nobody.
+        lambda: load_rows(e, out, vectors, lanes),
+        lambda: load_rows(e, [bias], vectors) * rows,
+    )
+
+    def tap(t, sums):
+        entry = builder.add(e.i64(rows), builder.mul(t, e.i64(rows + 1)))
+        x = [e.at(e.slot(table, builder.add(entry, e.i64(i)), e.pointer), x_offset) for i in range(rows)]
+        w = e.at(e.slot(table, builder.add(entry, e.i64(rows)), e.pointer), w_offset)
+
+        def step(k, sums):
+            *sums, other = sums  # LLVM would keep six pointers more for `k + pair` than for a count of its own
+            lefts = [tuple(e.at(row, at) for at in ((k,) if pair is None else (k, other))) for row in x]
+            new = add_products(e, lefts, e.at(w, builder.mul(k, w_width)), sums)
+            return [*new, builder.add(other, e.i64(1))]
+
+        begin = e.i64(0) if pair is None else pair
+        return e.carry(run, [*sums, begin], step, UNROLL if pair is None else 1)[:-1]
+
+    store_rows(e, e.carry(taps, start, tap), out, lanes)
 
 
 def _dot_tile(lanes: int) -> Any:
@@ -139,141 +178,7 @@ def _dot_tile(lanes: int) -> Any:
     return intrinsic(tile)
 
 
-def _outer_tile(rows: int, paired: bool) -> Any:
-    """The outer-product tile; its arguments are described at `outer_tile`."""
-
-    def tile(typingctx, pointers, count, x_offset, pair, y, y_stride, out, out_stride):
-        from numba.core import types
-
-        i64 = types.int64
-
-        def codegen(context, builder, signature, args):
-            pointers, count, x_offset, pair, y, y_stride, out, out_stride = args
-            e = Emitter(context, builder, signature.args[4].dtype)
-            out_rows = [e.at(out, builder.mul(out_stride, e.i64(i))) for i in range(rows)]
-
-            def position(p, sums):
-                x = [e.at(e.slot(pointers, p, e.pointer), x_offset)]
-                if paired:
-                    x.append(e.at(x[0], pair))
-                lefts = [tuple(e.at(place, i) for place in x) for i in range(rows)]
-                return add_products(e, lefts, e.at(y, builder.mul(p, y_stride)), sums)
-
-            # Twice the broadcasts of a pair leave no register free for what comes next.
-            start = load_rows(e, out_rows, VECTORS)
-            sums = e.carry(count, start, position, 1 if paired else UNROLL)
-            store_rows(e, sums, out_rows)
-            return context.get_dummy_value()
-
-        return types.void(pointers, i64, i64, i64, y, i64, out, i64), codegen
-
-    return intrinsic(tile)
-
-
-def _copied_outer_tile(rows: int, listed: bool) -> Any:
-    """The outer-product tile of copied rows; its arguments are described at `listed_outer_tile`."""
-
-    def body(context, builder, element, x, pitch, y_row, packed, count, fresh, out, out_stride):
-        e = Emitter(context, builder, element)
-        out_rows = [e.at(out, builder.mul(out_stride, e.i64(i))) for i in range(rows)]
-
-        def position(p, sums):
-            x_row, copy = e.at(x, builder.mul(p, pitch)), e.at(packed, e.times(p, VECTORS * e.lanes))
-            right = y_row(e, p) if listed else copy
-            sums = add_products(e, [(e.at(x_row, i),) for i in range(rows)], right, sums)
-            for j in range(VECTORS if listed else 0):
-                e.store(e.load(right, j), copy, j)
-            return sums
-
-        start = e.either(
-            builder.icmp_signed("!=", fresh, e.i64(0)),
-            lambda: [e.zero] * (rows * VECTORS),
-            lambda: load_rows(e, out_rows, VECTORS),
-        )
-        store_rows(e, e.carry(count, start, position, UNROLL), out_rows)
-        return context.get_dummy_value()
-
-    def listed_tile(typingctx, x, pitch, pointers, y_offset, packed, count, fresh, out, out_stride):
-        from numba.core import types
-
-        i64 = types.int64
-
-        def codegen(context, builder, signature, args):
-            x, pitch, pointers, y_offset, *rest = args
-
-            def y_row(e, p):
-                return e.at(e.slot(pointers, p, e.pointer), y_offset)
-
-            return body(context, builder, signature.args[0].dtype, x, pitch, y_row, *rest)
-
-        return types.void(x, i64, pointers, i64, packed, i64, i64, out, i64), codegen
-
-    def packed_tile(typingctx, x, pitch, packed, count, fresh, out, out_stride):
-        from numba.core import types
-
-        i64 = types.int64
-
-        def codegen(context, builder, signature, args):
-            x, pitch, *rest = args
-            return body(context, builder, signature.args[0].dtype, x, pitch, None, *rest)
-
-        return types.void(x, i64, packed, i64, i64, out, i64), codegen
-
-    return intrinsic(listed_tile if listed else packed_tile)
-
-
-# Named one by one because a kernel can only call what it can name.
-_gemm_6, _gemm_6_narrow = _gemm_tile(6, 2), _gemm_tile(6, 1)
-_gemm_5, _gemm_5_narrow = _gemm_tile(5, 2), _gemm_tile(5, 1)
-_gemm_4, _gemm_4_narrow = _gemm_tile(4, 2), _gemm_tile(4, 1)
-_gemm_6_paired, _gemm_5_paired, _gemm_4_paired = (_gemm_tile(rows, 2, paired=True) for rows in (6, 5, 4))
 _dot_2, _dot_1 = _dot_tile(2), _dot_tile(1)
-_outer_6, _outer_5, _outer_4 = (_outer_tile(rows, False) for rows in (6, 5, 4))
-_outer_3, _outer_2, _outer_1 = (_outer_tile(rows, False) for rows in (3, 2, 1))
-_listed_6, _listed_5, _listed_4 = (_copied_outer_tile(rows, True) for rows in (6, 5, 4))
-_listed_3, _listed_2, _listed_1 = (_copied_outer_tile(rows, True) for rows in (3, 2, 1))
-_packed_6, _packed_5, _packed_4 = (_copied_outer_tile(rows, False) for rows in (6, 5, 4))
-_packed_3, _packed_2, _packed_1 = (_copied_outer_tile(rows, False) for rows in (3, 2, 1))
-_paired_6, _paired_5, _paired_4, _paired_3 = (_outer_tile(rows, True) for rows in (6, 5, 4, 3))
-
-
-@inlined
-def gemm_tile(rows, wide, table, taps, x_offset, run, w_offset, w_width, out_offset, bias, accumulate, lanes):
-    """One tile of an indirect GEMM.
-
-    rows : number of rows, 4 to 6
-    wide : two vectors of columns (true) or one
-    table : slots: `rows` pointers to output rows; then per tap `rows` pointers to input rows and one to weights
-    taps, run : number of taps; number of consecutive elements of an input row that each contributes
-    x_offset, w_offset, out_offset : elements added to every input, weight and output pointer
-    w_width : elements between successive rows of packed weights
-    bias : a padded row of initial values; ignored if `accumulate`, which starts from what `out` holds
-    lanes : number of output columns that exist
-    """
-    if wide:
-        if rows == 6:
-            _gemm_6(table, taps, x_offset, 0, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
-        elif rows == 5:
-            _gemm_5(table, taps, x_offset, 0, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
-        else:
-            _gemm_4(table, taps, x_offset, 0, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
-    elif rows == 6:
-        _gemm_6_narrow(table, taps, x_offset, 0, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
-    elif rows == 5:
-        _gemm_5_narrow(table, taps, x_offset, 0, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
-    else:
-        _gemm_4_narrow(table, taps, x_offset, 0, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
-
-
-@inlined
-def paired_gemm_tile(rows, table, taps, x_offset, pair, run, w_offset, w_width, out_offset, bias, accumulate, lanes):
-    """As a `gemm_tile` of two vectors, but what the second multiplies lies `pair` elements further along input rows."""
-    if rows == 6:
-        _gemm_6_paired(table, taps, x_offset, pair, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
-    elif rows == 5:
-        _gemm_5_paired(table, taps, x_offset, pair, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
-    else:
-        _gemm_4_paired(table, taps, x_offset, pair, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
 
 
 @inlined
@@ -291,34 +196,72 @@ def dot_tile(rows, valid, lanes, table, taps, x_offset, run, w_offset, w_stride,
             _dot_1(table, rows, valid, row, taps, x_offset, run, w_offset, w_stride, out_offset, bias, accumulate)
 
 
-@inlined
-def outer_tile(rows, pointers, count, x_offset, y, y_stride, out, out_stride):
+@intrinsic
+def outer_tile(typingctx, rows, pointers, count, x_offset, y, y_stride, out, out_stride):
     """Add ``x[p][i] * y[p][j]`` over `count` positions to a tile of `out`.
 
-    rows : number of rows, 1 to 6
+    rows : number of rows, one of `OUTER_ROWS`
     pointers : slots with one pointer to an x row per position
     x_offset : elements added to every such pointer
     y, out : full-width rows (two vectors), `y_stride` and `out_stride` elements apart
     """
-    if rows == 6:
-        _outer_6(pointers, count, x_offset, 0, y, y_stride, out, out_stride)
-    elif rows == 5:
-        _outer_5(pointers, count, x_offset, 0, y, y_stride, out, out_stride)
-    elif rows == 4:
-        _outer_4(pointers, count, x_offset, 0, y, y_stride, out, out_stride)
-    elif rows == 3:
-        _outer_3(pointers, count, x_offset, 0, y, y_stride, out, out_stride)
-    elif rows == 2:
-        _outer_2(pointers, count, x_offset, 0, y, y_stride, out, out_stride)
-    else:
-        _outer_1(pointers, count, x_offset, 0, y, y_stride, out, out_stride)
+    from numba.core import types
+
+    i64 = types.int64
+
+    def codegen(context, builder, signature, args):
+        rows, *rest = args
+        e = Emitter(context, builder, signature.args[4].dtype)
+        e.choose(rows, OUTER_ROWS, lambda rows: _outer(e, rows, *rest))
+        return context.get_dummy_value()
+
+    return types.void(i64, pointers, i64, i64, y, i64, out, i64), codegen
 
 
-@inlined
-def listed_outer_tile(rows, x, pitch, pointers, y_offset, packed, count, fresh, out, out_stride):
+@intrinsic
+def paired_outer_tile(typingctx, rows, pointers, count, x_offset, pair, y, y_stride, out, out_stride):
+    """As `outer_tile`, but the second vector's x rows lie `pair` elements behind the first's.
+
+    rows : `MIN_PAIRED_ROWS` to 6
+    """
+    from numba.core import types
+
+    i64 = types.int64
+
+    def codegen(context, builder, signature, args):
+        rows, pointers, count, x_offset, pair, *rest = args
+        e = Emitter(context, builder, signature.args[5].dtype)
+        e.choose(rows, PAIRED_ROWS, lambda rows: _outer(e, rows, pointers, count, x_offset, *rest, pair))
+        return context.get_dummy_value()
+
+    return types.void(i64, pointers, i64, i64, i64, y, i64, out, i64), codegen
+
+
+def _outer(
+    e: Emitter, rows: int, pointers: Any, count: Any, x_offset: Any, y: Any, y_stride: Any, out: Any, out_stride: Any,
+    pair: Any = None,
+) -> None:  # fmt: skip
+    """Emit the outer-product tile for some rows."""
+    builder = e.builder
+    out_rows = [e.at(out, builder.mul(out_stride, e.i64(i))) for i in range(rows)]
+
+    def position(p, sums):
+        x = [e.at(e.slot(pointers, p, e.pointer), x_offset)]
+        if pair is not None:
+            x.append(e.at(x[0], pair))
+        lefts = [tuple(e.at(place, i) for place in x) for i in range(rows)]
+        return add_products(e, lefts, e.at(y, builder.mul(p, y_stride)), sums)
+
+    # Twice the broadcasts of a pair leave no register free for what comes next.
+    sums = e.carry(count, load_rows(e, out_rows, VECTORS), position, UNROLL if pair is None else 1)
+    store_rows(e, sums, out_rows)
+
+
+@intrinsic
+def listed_outer_tile(typingctx, rows, x, pitch, pointers, y_offset, packed, count, fresh, out, out_stride):
     """As `outer_tile`, but the x rows lie one after the other, and it is the y rows that are listed.
 
-    rows : number of rows, 1 to 6
+    rows : number of rows, one of `OUTER_ROWS`
     x, pitch : the first x row; elements between them
     pointers : slots with one pointer to a y row per position
     y_offset : elements added to every such pointer
@@ -326,48 +269,54 @@ def listed_outer_tile(rows, x, pitch, pointers, y_offset, packed, count, fresh, 
     fresh : ignore what `out` holds
     out : full-width rows (two vectors), `out_stride` elements apart
     """
-    if rows == 6:
-        _listed_6(x, pitch, pointers, y_offset, packed, count, fresh, out, out_stride)
-    elif rows == 5:
-        _listed_5(x, pitch, pointers, y_offset, packed, count, fresh, out, out_stride)
-    elif rows == 4:
-        _listed_4(x, pitch, pointers, y_offset, packed, count, fresh, out, out_stride)
-    elif rows == 3:
-        _listed_3(x, pitch, pointers, y_offset, packed, count, fresh, out, out_stride)
-    elif rows == 2:
-        _listed_2(x, pitch, pointers, y_offset, packed, count, fresh, out, out_stride)
-    else:
-        _listed_1(x, pitch, pointers, y_offset, packed, count, fresh, out, out_stride)
+    from numba.core import types
+
+    i64 = types.int64
+
+    def codegen(context, builder, signature, args):
+        rows, x, pitch, pointers, y_offset, *rest = args
+        e = Emitter(context, builder, signature.args[1].dtype)
+        e.choose(rows, OUTER_ROWS, lambda rows: _copied_outer(e, rows, x, pitch, *rest, (pointers, y_offset)))
+        return context.get_dummy_value()
+
+    return types.void(i64, x, i64, pointers, i64, packed, i64, i64, out, i64), codegen
 
 
-@inlined
-def packed_outer_tile(rows, x, pitch, packed, count, fresh, out, out_stride):
+@intrinsic
+def packed_outer_tile(typingctx, rows, x, pitch, packed, count, fresh, out, out_stride):
     """As `listed_outer_tile` over the rows that it has packed."""
-    if rows == 6:
-        _packed_6(x, pitch, packed, count, fresh, out, out_stride)
-    elif rows == 5:
-        _packed_5(x, pitch, packed, count, fresh, out, out_stride)
-    elif rows == 4:
-        _packed_4(x, pitch, packed, count, fresh, out, out_stride)
-    elif rows == 3:
-        _packed_3(x, pitch, packed, count, fresh, out, out_stride)
-    elif rows == 2:
-        _packed_2(x, pitch, packed, count, fresh, out, out_stride)
-    else:
-        _packed_1(x, pitch, packed, count, fresh, out, out_stride)
+    from numba.core import types
+
+    i64 = types.int64
+
+    def codegen(context, builder, signature, args):
+        rows, *rest = args
+        e = Emitter(context, builder, signature.args[1].dtype)
+        e.choose(rows, OUTER_ROWS, lambda rows: _copied_outer(e, rows, *rest))
+        return context.get_dummy_value()
+
+    return types.void(i64, x, i64, packed, i64, i64, out, i64), codegen
 
 
-@inlined
-def paired_outer_tile(rows, pointers, count, x_offset, pair, y, y_stride, out, out_stride):
-    """As `outer_tile`, but the second vector's x rows lie `pair` elements behind the first's.
+def _copied_outer(
+    e: Emitter, rows: int, x: Any, pitch: Any, packed: Any, count: Any, fresh: Any, out: Any, out_stride: Any,
+    listed: tuple[Any, Any] | None = None,
+) -> None:  # fmt: skip
+    """Emit the outer-product tile of copied rows; `listed` are the pointers to y rows, if these are to be packed."""
+    builder = e.builder
+    out_rows = [e.at(out, builder.mul(out_stride, e.i64(i))) for i in range(rows)]
 
-    rows : `MIN_PAIRED_ROWS` to 6
-    """
-    if rows == 6:
-        _paired_6(pointers, count, x_offset, pair, y, y_stride, out, out_stride)
-    elif rows == 5:
-        _paired_5(pointers, count, x_offset, pair, y, y_stride, out, out_stride)
-    elif rows == 4:
-        _paired_4(pointers, count, x_offset, pair, y, y_stride, out, out_stride)
-    else:
-        _paired_3(pointers, count, x_offset, pair, y, y_stride, out, out_stride)
+    def position(p, sums):
+        x_row, copy = e.at(x, builder.mul(p, pitch)), e.at(packed, e.times(p, VECTORS * e.lanes))
+        right = e.at(e.slot(listed[0], p, e.pointer), listed[1]) if listed else copy
+        sums = add_products(e, [(e.at(x_row, i),) for i in range(rows)], right, sums)
+        for j in range(VECTORS if listed else 0):
+            e.store(e.load(right, j), copy, j)
+        return sums
+
+    start = e.either(
+        builder.icmp_signed("!=", fresh, e.i64(0)),
+        lambda: [e.zero] * (rows * VECTORS),
+        lambda: load_rows(e, out_rows, VECTORS),
+    )
+    store_rows(e, e.carry(count, start, position, UNROLL), out_rows)
