@@ -11,67 +11,59 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._build import inlined, intrinsic
+from ._build import intrinsic
 from .emitter import Emitter
 
 GROUP_ROWS = 4  # output channels of a tile
 GROUP_TAPS = 3  # taps of a tile, at most
 
 
-def _group_tile(taps: int) -> Any:
-    """The tile for a number of taps; its arguments are described at `group_outer_tile`."""
-
-    def tile(typingctx, pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row):
-        from numba.core import types
-
-        i64 = types.int64
-
-        def codegen(context, builder, signature, args):
-            pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row = args
-            e = Emitter(context, builder, signature.args[4].dtype)
-            tables = [e.at(pointers, builder.mul(step, e.i64(t))) for t in range(taps)]
-            places = []
-            for t in range(taps):
-                for c in range(GROUP_ROWS):
-                    row = builder.mul(out_row, e.i64(c))
-                    places.append(e.at(out, builder.add(builder.mul(out_tap, e.i64(t)), row)))
-
-            def position(p, sums):
-                x = [e.load(e.at(e.slot(table, p, e.pointer), x_offset)) for table in tables]
-                y_row = e.at(y, builder.mul(p, y_stride))
-                new = list(sums)
-                for c in range(GROUP_ROWS):
-                    gradient = e.broadcast(e.at(y_row, c))
-                    for t in range(taps):
-                        new[t * GROUP_ROWS + c] = gradient.fma(x[t], sums[t * GROUP_ROWS + c])
-                return new
-
-            sums = e.carry(count, [e.load(place) for place in places], position)
-            for total, place in zip(sums, places, strict=True):
-                e.store(total, place)
-            return context.get_dummy_value()
-
-        return types.void(pointers, i64, i64, i64, y, i64, out, i64, i64), codegen
-
-    return intrinsic(tile)
-
-
-_taps_3, _taps_2, _taps_1 = _group_tile(3), _group_tile(2), _group_tile(1)
-
-
-@inlined
-def group_outer_tile(taps, pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row):
+@intrinsic
+def group_outer_tile(typingctx, taps, pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row):
     """Add ``x[t][p][i] * y[p][c]`` over `count` positions to a tile of `out`.
 
-    taps : number of taps, 1 to 3
+    taps : number of taps, 1 to `GROUP_TAPS`
     pointers : slots with one pointer to an x row per position; those of the next tap `step` slots further on
     x_offset : elements added to every such pointer
     y, y_stride : the first of four output channels; elements between positions
     out, out_tap, out_row : the sums; elements between those of taps and of output channels
     """
-    if taps == 3:
-        _taps_3(pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row)
-    elif taps == 2:
-        _taps_2(pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row)
-    else:
-        _taps_1(pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row)
+    from numba.core import types
+
+    i64 = types.int64
+
+    def codegen(context, builder, signature, args):
+        taps, *rest = args
+        e = Emitter(context, builder, signature.args[5].dtype)
+        e.choose(taps, tuple(range(GROUP_TAPS, 0, -1)), lambda taps: _outer(e, taps, *rest))
+        return context.get_dummy_value()
+
+    return types.void(i64, pointers, i64, i64, i64, y, i64, out, i64, i64), codegen
+
+
+def _outer(
+    e: Emitter, taps: int, pointers: Any, step: Any, count: Any, x_offset: Any, y: Any, y_stride: Any, out: Any,
+    out_tap: Any, out_row: Any,
+) -> None:  # fmt: skip
+    """Emit the tile for a number of taps."""
+    builder = e.builder
+    tables = [e.at(pointers, builder.mul(step, e.i64(t))) for t in range(taps)]
+    places = []
+    for t in range(taps):
+        for c in range(GROUP_ROWS):
+            row = builder.mul(out_row, e.i64(c))
+            places.append(e.at(out, builder.add(builder.mul(out_tap, e.i64(t)), row)))
+
+    def position(p, sums):
+        x = [e.load(e.at(e.slot(table, p, e.pointer), x_offset)) for table in tables]
+        y_row = e.at(y, builder.mul(p, y_stride))
+        new = list(sums)
+        for c in range(GROUP_ROWS):
+            gradient = e.broadcast(e.at(y_row, c))
+            for t in range(taps):
+                new[t * GROUP_ROWS + c] = gradient.fma(x[t], sums[t * GROUP_ROWS + c])
+        return new
+
+    sums = e.carry(count, [e.load(place) for place in places], position)
+    for total, place in zip(sums, places, strict=True):
+        e.store(total, place)

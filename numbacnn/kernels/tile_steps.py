@@ -51,3 +51,12 @@ def store_rows(e: Emitter, values: list[Value], rows: list[Any], lanes: Any = No
         return
     full = e.builder.icmp_signed(">=", lanes, e.i64(vectors * e.lanes))
     e.either(full, lambda: store([None] * vectors), lambda: store([e.mask(lanes, j) for j in range(vectors)]))
+
+
+def row_numbers(e: Emitter, written: int, rows: Any, repeat: bool) -> list[Any]:
+    """Numbers of the rows that a tile computes; `repeat`: those that do not exist are the last again."""
+    numbers = [e.i64(i) for i in range(written)]
+    if not repeat:
+        return numbers
+    last = e.builder.sub(rows, e.i64(1))
+    return [e.builder.select(e.builder.icmp_signed("<", i, last), i, last) for i in numbers]

@@ -12,7 +12,6 @@ from numbacnn.kernels import conv_pointwise
 from numbacnn.kernels._build import kernel
 from numbacnn.kernels.strided_tile import (
     COLUMNS_OF_TWO,
-    FEWEST_ROWS,
     MOST_COLUMNS,
     SHORTEST_RUNS,
     VECTORS_OF_ROWS,
@@ -24,7 +23,7 @@ from numbacnn.kernels.strided_tile import (
     strided_tile,
     wide_tile,
 )
-from numbacnn.kernels.tile import MAX_ROWS, VECTORS, tile_lanes
+from numbacnn.kernels.tile import MAX_ROWS, MIN_GEMM_ROWS, VECTORS, tile_lanes
 from tests.kernels.test_tile import DTYPES, GUARD, assert_hot, has_fma, hot_loops, integers
 
 NARROW, LONG, WIDE = range(3)
@@ -87,7 +86,7 @@ def test_strided_tile(rows, dtype):
 
 
 @dtypes
-@pytest.mark.parametrize("rows", range(1, FEWEST_ROWS))
+@pytest.mark.parametrize("rows", range(1, MIN_GEMM_ROWS))
 def test_long_tile(rows, dtype):
     width = VECTORS_OF_ROWS[rows - 1] * vector(dtype)
     for lanes in range(1, width + 1):
@@ -135,7 +134,7 @@ def test_columns_tile(columns, dtype):
 @has_fma
 @dtypes
 def test_hot_loops_live_in_registers(dtype):
-    loops = hot_loops(conv_pointwise.conv_pointwise.assembly(dtype), FEWEST_ROWS * VECTORS)
+    loops = hot_loops(conv_pointwise.conv_pointwise.assembly(dtype), MIN_GEMM_ROWS * VECTORS)
     full = [body for body in loops if len(re.findall("vfmadd", body)) % (MAX_ROWS * VECTORS) == 0]
     assert full
     for body in loops:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...kernels.conv_pointwise import OWN_BYTES, FewRows, Pointwise
 from ...kernels.strided_rows import StridedRows
-from ...kernels.strided_tile import COLUMNS_OF_TWO, FEWEST_ROWS, MOST_COLUMNS, VECTORS_OF_ROWS, WIDE_VECTORS
-from ...kernels.tile import MAX_ROWS, VECTORS, tile_lanes
+from ...kernels.strided_tile import COLUMNS_OF_TWO, MOST_COLUMNS, VECTORS_OF_ROWS, WIDE_VECTORS
+from ...kernels.tile import MAX_ROWS, MIN_GEMM_ROWS, VECTORS, tile_lanes
 from . import blocking
 from .lattice import by_axis
 
@@ -123,7 +123,7 @@ def plan_few_rows(direction: str, p: Product, itemsize: int) -> FewRows:
     if direction == "forward":
         vectors = 2 if p.rows <= COLUMNS_OF_TWO else 1
     else:
-        vectors = VECTORS_OF_ROWS[p.rows - 1] if p.rows < FEWEST_ROWS else VECTORS
+        vectors = VECTORS_OF_ROWS[p.rows - 1] if p.rows < MIN_GEMM_ROWS else VECTORS
     width = vectors * vector
     panels = -(-p.lanes // width)
     worth = max(1, p.depth * p.lanes * itemsize // FEW_ROWS_BYTES)
