@@ -16,7 +16,7 @@ from . import memory
 from ._call import Call
 from ._dense import STREAM_BYTES, memory_order
 from .layout import channels_first, channels_last, copy_into, empty_channels_last, is_channels_last
-from .memory import ALIGNMENT_BYTES
+from .memory.blocks import ALIGNMENT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,6 +13,7 @@ from numbacnn.kernels._serial import SCRATCH_SLOTS
 from numbacnn.ops import matmul as module
 from numbacnn.ops import memory
 from numbacnn.ops.matmul import matmul
+from numbacnn.ops.memory.recycling import pool
 from tests.bits import assert_same_bits
 
 DTYPES = ("float32", "float64")
@@ -154,7 +155,7 @@ def test_scratch_memory_holds_every_copy():
 
 
 def test_no_extra_memory(monkeypatch):
-    monkeypatch.setattr(memory._pool, "guarding", False)
+    monkeypatch.setattr(pool, "guarding", False)
     a, b = np.ones((700, 3000), np.float32), np.ones((3000, 900), np.float32)
     for left, right in ((a, b), (np.asfortranarray(a), np.asfortranarray(b)), (np.stack([a, a])[:, ::2, ::3], b[::3])):
         matmul(left, right)

@@ -9,6 +9,7 @@ import pytest
 
 from numbacnn.ops import conv_backward_bias, conv_backward_data, conv_backward_weight, conv_forward, memory
 from numbacnn.ops.geometry import conv_geometry
+from numbacnn.ops.memory.recycling import pool
 from tests.cases import ConvCase, in_order
 from tests.ops.conv.plans import forget_plans
 
@@ -46,7 +47,7 @@ LIMIT = 16 << 20
 @pytest.mark.parametrize("case", LARGE, ids=str)
 def test_extra_memory_is_bounded(case, monkeypatch):
     """At most 16 MB beyond input and output, planning included, and next to nothing of it stays."""
-    monkeypatch.setattr(memory._pool, "guarding", False)
+    monkeypatch.setattr(pool, "guarding", False)
     geometry = conv_geometry(case.input_shape, case.weight_shape, **case.options)
     x = in_order(np.ones(case.input_shape, case.dtype), "channels_last")
     grad = in_order(np.ones(geometry.output_shape, case.dtype), "channels_last")
