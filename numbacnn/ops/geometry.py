@@ -146,7 +146,7 @@ def conv_geometry(
         "zeros", "reflect" (edge excluded), "replicate" or "circular", for all axes or one per axis.
     warn : bool, default True
         Whether to warn. Gradients do not: their sizes are given, and were warned of (or, in a transposed convolution,
-        meant) before.
+        meant) before. Nor does who only asks how a convolution would be computed.
 
     Raises
     ------

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from numbacnn.errors import PaddingWarning
-from numbacnn.ops import geometry
+from numbacnn.ops import explain, geometry
 from numbacnn.ops._pool_geometry import _pool_geometry
 from numbacnn.ops.geometry import conv_geometry, pool_geometry
 from tests import naive
@@ -29,6 +29,17 @@ def test_unread_border_samples_are_warned_of_at_the_callers_line():
     assert [warning.filename for warning in got] == [__file__]
     with pytest.warns(PaddingWarning, match="the last 2 samples are never read"):
         pool_geometry((1, 1, 8), 3)
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward_data", "backward_weight"])
+def test_who_only_asks_is_not_warned(direction):
+    """And takes the warning from nobody who convolves later."""
+    shapes = (1, 1, 9, 8), (1, 1, 3, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        explain(*shapes, stride=2, direction=direction)
+    with pytest.warns(PaddingWarning, match="never read"):
+        conv_geometry(*shapes, 2)
 
 
 @pytest.mark.parametrize(("padding", "kernel"), [("same", 2), ("same_lower", 4)])

@@ -302,7 +302,8 @@ def explain(
     pointwise
     """
     check_choice("direction", direction, plan.DIRECTIONS)
-    geometry = conv_geometry(tuple(input_shape), tuple(weight_shape), stride, padding, dilation, groups, padding_mode)
+    shapes = tuple(input_shape), tuple(weight_shape)
+    geometry = conv_geometry(*shapes, stride, padding, dilation, groups, padding_mode, warn=False)
     dtype = np.dtype(dtype)
     check_float_dtype("dtype", dtype)
     return autotune.choose(direction, geometry, autotune.resolve(algorithm), resolve(precision), dtype)
