@@ -91,27 +91,6 @@ class _Rows(Emitter):
         return _Complex(*(Value(self.builder, scalar).broadcast(self.lanes) for scalar in scalars))
 
 
-def _butterfly(radix: int, compute: Callable[[list[_Complex], list[_Complex]], list[_Complex]]) -> Any:
-    """``(pointer to a row, elements from one part to the next, pointer to factors)``: one row of every part."""
-
-    def butterfly(typingctx: Any, rows: Any, step: Any, factors: Any) -> Any:
-        from numba.core import types
-
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            e = _Rows(context, builder, rows.dtype)
-            places = [args[0]]
-            for _ in range(radix - 1):
-                places.append(builder.gep(places[-1], [args[1]]))
-            z = compute([e.row(place) for place in places], [e.factor(args[2], i) for i in range(radix - 1)])
-            for place, value in zip(places, z, strict=True):
-                e.put(place, value)
-            return context.get_dummy_value()
-
-        return types.void(rows, types.int64, factors), codegen
-
-    return intrinsic(butterfly)
-
-
 def _split(z: list[_Complex], factors: list[_Complex]) -> list[_Complex]:
     first, *others = _transform(z, -1)
     return [first, *(value.times(factor) for value, factor in zip(others, factors, strict=True))]
@@ -122,8 +101,31 @@ def _join(z: list[_Complex], factors: list[_Complex]) -> list[_Complex]:
     return _transform([z[0], *others], 1)
 
 
-_split_2, _split_3, _split_4 = (_butterfly(radix, _split) for radix in (2, 3, 4))
-_join_2, _join_3, _join_4 = (_butterfly(radix, _join) for radix in (2, 3, 4))
+def _butterfly(compute: Callable[[list[_Complex], list[_Complex]], list[_Complex]]) -> Any:
+    """``(number of parts, pointer to a row, elements from one part to the next, factors)``: one row of every part."""
+
+    def butterfly(typingctx: Any, radix: Any, rows: Any, step: Any, factors: Any) -> Any:
+        from numba.core import types
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            radix, first, step, factors = args
+            e = _Rows(context, builder, rows.dtype)
+
+            def emit(radix: int) -> None:
+                places = [e.at(first, e.times(step, i)) for i in range(radix)]
+                z = compute([e.row(place) for place in places], [e.factor(factors, i) for i in range(radix - 1)])
+                for place, value in zip(places, z, strict=True):
+                    e.put(place, value)
+
+            e.choose(radix, (4, 3, 2), emit)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, rows, types.int64, factors), codegen
+
+    return intrinsic(butterfly)
+
+
+_split_rows, _join_rows = _butterfly(_split), _butterfly(_join)
 
 
 @inlined
@@ -147,12 +149,7 @@ def _split_part(rows, radix, step, inner, factors):
     while p < step:
         end = p + inner
         while p < end:
-            if radix == 4:
-                _split_4(offset(rows, p), step, factors)
-            elif radix == 3:
-                _split_3(offset(rows, p), step, factors)
-            else:
-                _split_2(offset(rows, p), step, factors)
+            _split_rows(radix, offset(rows, p), step, factors)
             p += width
         factors = offset(factors, 2 * (radix - 1))
 
@@ -165,12 +162,7 @@ def _join_part(rows, radix, step, inner, factors):
     while p < step:
         end = p + inner
         while p < end:
-            if radix == 4:
-                _join_4(offset(rows, p), step, factors)
-            elif radix == 3:
-                _join_3(offset(rows, p), step, factors)
-            else:
-                _join_2(offset(rows, p), step, factors)
+            _join_rows(radix, offset(rows, p), step, factors)
             p += width
         factors = offset(factors, 2 * (radix - 1))
 

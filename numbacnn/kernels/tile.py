@@ -119,66 +119,69 @@ def _gemm(
     store_rows(e, e.carry(taps, start, tap), out, lanes)
 
 
-def _dot_tile(lanes: int) -> Any:
-    """The dot-product tile; its arguments are described at `dot_tile`."""
+@intrinsic
+def _dot_tile(
+    typingctx, lanes, table, rows, valid, row, taps, x_offset, run, w_offset, w_stride, out_offset, bias, accumulate
+):  # fmt: skip
+    """Two rows of a `dot_tile`, from `row` on."""
+    from numba.core import types
 
-    def tile(
-        typingctx, table, rows, valid, row, taps, x_offset, run, w_offset, w_stride, out_offset, bias, accumulate
-    ):  # fmt: skip
-        from numba.core import types
+    i64 = types.int64
 
-        i64 = types.int64
+    def codegen(context, builder, signature, args):
+        lanes, *rest = args
+        e = Emitter(context, builder, signature.args[11].dtype)
+        e.choose(lanes, (2, 1), lambda lanes: _dot(e, lanes, *rest))
+        return context.get_dummy_value()
 
-        def codegen(context, builder, signature, args):
-            table, rows, valid, row, taps, x_offset, run, w_offset, w_stride, out_offset, bias, accumulate = args
-            e = Emitter(context, builder, signature.args[10].dtype)
-            one = e.i64(1)
-            next_row = builder.add(row, one)  # a lone last row is computed twice
-            pair = [row, builder.select(builder.icmp_signed("<", next_row, valid), next_row, row)]
-            width, step = e.i64(e.lanes), builder.add(rows, one)
-
-            def tap(t, sums):
-                first = builder.add(rows, builder.mul(t, step))
-                x = [e.at(e.slot(table, builder.add(first, r), e.pointer), x_offset) for r in pair]
-                w = e.at(e.slot(table, builder.add(first, rows), e.pointer), w_offset)
-                w = [e.at(w, builder.mul(w_stride, e.i64(j))) for j in range(lanes)]
-
-                def products(place, sums, mask=None):
-                    left = [e.load(e.at(p, place), mask=mask) for p in x]
-                    right = [e.load(e.at(p, place), mask=mask) for p in w]
-                    return [left[r].fma(right[j], sums[r * lanes + j]) for r in range(2) for j in range(lanes)]
-
-                half = len(sums) // 2  # even and odd vectors add up apart: twice the independent chains
-                pairs = builder.sdiv(run, e.i64(2 * e.lanes))
-
-                def two(k, sums):
-                    place = builder.mul(k, e.i64(2 * e.lanes))
-                    return products(place, sums[:half]) + products(builder.add(place, width), sums[half:])
-
-                sums = e.carry(pairs, sums, two)
-                place = builder.mul(pairs, e.i64(2 * e.lanes))
-                left = builder.sub(run, place)
-                even = products(place, sums[:half], e.mask(left, 0))
-                odd = products(builder.add(place, width), sums[half:], e.mask(left, 1))
-                return even + odd
-
-            sums = e.carry(taps, [e.zero] * (4 * lanes), tap)
-            sums = [a + b for a, b in zip(sums[: 2 * lanes], sums[2 * lanes :], strict=True)]
-            new = builder.icmp_signed("==", accumulate, e.i64(0))
-            rows_out = [e.at(e.slot(table, r, e.pointer), out_offset) for r in pair]
-            places = [e.at(out, j) for out in rows_out for j in range(lanes)]
-            # Everything is read before anything is written: the table may name a row twice.
-            starts = [e.element(builder.select(new, e.at(bias, i % lanes), place)) for i, place in enumerate(places)]
-            for start, total, place in zip(starts, sums, places, strict=True):
-                e.store_element(start + total.reduce(operator.add), place)
-            return context.get_dummy_value()
-
-        return types.void(table, i64, i64, i64, i64, i64, i64, i64, i64, i64, bias, i64), codegen
-
-    return intrinsic(tile)
+    return types.void(i64, table, *[i64] * 9, bias, i64), codegen
 
 
-_dot_2, _dot_1 = _dot_tile(2), _dot_tile(1)
+def _dot(
+    e: Emitter, lanes: int, table: Any, rows: Any, valid: Any, row: Any, taps: Any, x_offset: Any, run: Any,
+    w_offset: Any, w_stride: Any, out_offset: Any, bias: Any, accumulate: Any,
+) -> None:  # fmt: skip
+    """Emit the dot-product tile for a number of columns."""
+    builder = e.builder
+    one = e.i64(1)
+    next_row = builder.add(row, one)  # a lone last row is computed twice
+    pair = [row, builder.select(builder.icmp_signed("<", next_row, valid), next_row, row)]
+    width, step = e.i64(e.lanes), builder.add(rows, one)
+
+    def tap(t, sums):
+        first = builder.add(rows, builder.mul(t, step))
+        x = [e.at(e.slot(table, builder.add(first, r), e.pointer), x_offset) for r in pair]
+        w = e.at(e.slot(table, builder.add(first, rows), e.pointer), w_offset)
+        w = [e.at(w, builder.mul(w_stride, e.i64(j))) for j in range(lanes)]
+
+        def products(place, sums, mask=None):
+            left = [e.load(e.at(p, place), mask=mask) for p in x]
+            right = [e.load(e.at(p, place), mask=mask) for p in w]
+            return [left[r].fma(right[j], sums[r * lanes + j]) for r in range(2) for j in range(lanes)]
+
+        half = len(sums) // 2  # even and odd vectors add up apart: twice the independent chains
+        pairs = builder.sdiv(run, e.i64(2 * e.lanes))
+
+        def two(k, sums):
+            place = builder.mul(k, e.i64(2 * e.lanes))
+            return products(place, sums[:half]) + products(builder.add(place, width), sums[half:])
+
+        sums = e.carry(pairs, sums, two)
+        place = builder.mul(pairs, e.i64(2 * e.lanes))
+        left = builder.sub(run, place)
+        even = products(place, sums[:half], e.mask(left, 0))
+        odd = products(builder.add(place, width), sums[half:], e.mask(left, 1))
+        return even + odd
+
+    sums = e.carry(taps, [e.zero] * (4 * lanes), tap)
+    sums = [a + b for a, b in zip(sums[: 2 * lanes], sums[2 * lanes :], strict=True)]
+    new = builder.icmp_signed("==", accumulate, e.i64(0))
+    rows_out = [e.at(e.slot(table, r, e.pointer), out_offset) for r in pair]
+    places = [e.at(out, j) for out in rows_out for j in range(lanes)]
+    # Everything is read before anything is written: the table may name a row twice.
+    starts = [e.element(builder.select(new, e.at(bias, i % lanes), place)) for i, place in enumerate(places)]
+    for start, total, place in zip(starts, sums, places, strict=True):
+        e.store_element(start + total.reduce(operator.add), place)
 
 
 @inlined
@@ -190,10 +193,7 @@ def dot_tile(rows, valid, lanes, table, taps, x_offset, run, w_offset, w_stride,
     w_stride : elements between the weights of one column and the next; a tap's weights lie one after the other
     """
     for row in range(0, valid, 2):
-        if lanes == 2:
-            _dot_2(table, rows, valid, row, taps, x_offset, run, w_offset, w_stride, out_offset, bias, accumulate)
-        else:
-            _dot_1(table, rows, valid, row, taps, x_offset, run, w_offset, w_stride, out_offset, bias, accumulate)
+        _dot_tile(lanes, table, rows, valid, row, taps, x_offset, run, w_offset, w_stride, out_offset, bias, accumulate)
 
 
 @intrinsic
