@@ -193,7 +193,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--directions", default="", help="forward,backward_data,backward_weight,... (default: all that a table has)")
     add("--dtype", default="float32", help="float32, float64 or both with a comma (default: %(default)s)")
     add("--threads", type=int, default=2, help="threads of every library (default: %(default)s)")
-    add("--against", default="torch", help="torch,onnxruntime,numpy (default: %(default)s)")
+    add("--against", default="torch", help="torch,onnxruntime,openvino,numpy (default: %(default)s)")
     add("--rounds", type=int, default=Effort.rounds, help="alternations per case (default: %(default)s)")
     add("--budget", type=float, default=Effort.budget, help="seconds per block (default: %(default)s)")
     add(

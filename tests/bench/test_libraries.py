@@ -33,7 +33,7 @@ ALL_CASES = [
 ]
 
 
-@pytest.fixture(scope="module", params=["numbacnn", "numpy", "torch", "onnxruntime"])
+@pytest.fixture(scope="module", params=["numbacnn", "numpy", "torch", "onnxruntime", "openvino"])
 def library(request):
     """Every library in its own process (some change global state); skipped where it is not installed."""
     with Worker(request.param, 2) as worker:
