@@ -16,12 +16,10 @@ from typing import NamedTuple
 from ._build import device, kernel
 from ._serial import SCRATCH_SLOTS
 from .conv_strips import (
-    FIRST_RUN,
     MAX_POINTS,
     PHASE_COLUMNS,
     POINTS,
     RING_ROWS,
-    RUNS,
     START,
     STEP,
     STRIP_COLUMNS,
@@ -37,14 +35,14 @@ from .layout import copy_transposed
 from .pointer import as_integers, cast, offset, prefetch_read, prefetch_write, store_pointer
 from .runs import clear_run, copy_run
 from .simd import lanes, load, splat, store
-from .strip_tile import LONGEST_RUN, group_tile
+from .strip_tile import GROUP_RUNS, group_tile
 
 # Positions that are asked for in advance: more latency than instructions in flight cover.
 AHEAD = 12
 
 # How a thread's scratch memory is divided, in slots.
 BAND_PARTS = 256  # rows of a band times phases
-BAND_COLUMNS = 4  # where the runs of such a part begin; how many there are of three taps, of two and of one
+BAND_COLUMNS = 4  # where the runs of such a part begin; how many there are of one tap, of two and of three
 _ROWS = RING_ROWS
 _RUNS = _ROWS + 2 * TABLE_ROWS
 _BAND = _RUNS + 2 * TABLE_RUNS
@@ -169,15 +167,10 @@ def _put_band(
                 table, ring, tags, source, n, segment, d, h + row, lists_d, lists_h, strips, groups, g
             )
         phase, listed = offset(phases, number * PHASE_COLUMNS), offset(band, i * BAND_COLUMNS)
-        begin, end = phase[FIRST_RUN], phase[FIRST_RUN] + phase[RUNS]
         listed[0] = count
-        for taps in range(3, 0, -1):
-            place = offset(entries, 2 * count)
-            found = put_runs(
-                place, table, kernel_rows, taps, LONGEST_RUN, begin, end, runs, g.run, g.tap_step * lanes(ring), ring
-            )
-            listed[4 - taps] = found
-            count += found
+        for taps in GROUP_RUNS:
+            listed[taps] = 0
+        count += put_runs(offset(entries, 2 * count), listed, table, kernel_rows, phase, runs, g.run, ring)
 
 
 @device
@@ -211,7 +204,7 @@ def _next_points(left):
 def _tiles(listed, entries, tile, x_offset, weights, start, out, out_step, count, valid, g):
     """`count` neighbouring points of a vector of one group."""
     n = lanes(out)
-    entries, threes, twos, ones = offset(entries, 2 * listed[0]), listed[1], listed[2], listed[3]
+    entries = offset(entries, 2 * listed[0])
     done = 0
     while done < count:
         points = _next_points(count - done)
@@ -221,7 +214,7 @@ def _tiles(listed, entries, tile, x_offset, weights, start, out, out_step, count
         direct = valid == n and wanted == points
         place, step = (target, out_step) if direct else (tile, n)
         group_tile(
-            g.leap, points, entries, threes, twos, ones, x_offset + first * g.leap * g.run, g.run,
+            g.leap, points, entries, listed, x_offset + first * g.leap * g.run, g.run,
             weights, g.tap_step * n, g.taps * n, start, place, step,
         )  # fmt: skip
         if not direct:

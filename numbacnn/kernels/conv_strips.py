@@ -20,9 +20,9 @@ from typing import NamedTuple
 from ._build import device, kernel
 from ._serial import SCRATCH_SLOTS
 from .layout import copy_transposed
-from .pointer import as_integers, cast, load_pointer, offset, store_pointer
+from .pointer import as_integers, cast, load_pointer, offset, stack_slots, store_pointer
 from .simd import lanes, load, splat, store
-from .strip_tile import LONG_RUN, LONGEST_RUN, copy_positions, deal, points_tile, repeat, spread
+from .strip_tile import LONG_RUN, POINTS_RUNS, copy_positions, deal, points_tile, repeat, spread
 
 MAX_POINTS = 12
 
@@ -36,6 +36,8 @@ _TILE = _RUNS + 2 * TABLE_RUNS  # one vector of any machine for each point
 _RING = _TILE + MAX_POINTS * 8
 RING_SLOTS = SCRATCH_SLOTS - _RING
 TRANSPOSED_TAPS = SCRATCH_SLOTS // 8  # whose weights, of one vector of any machine, fit
+
+_run_counts = stack_slots(LONG_RUN + 1)  # per number of taps, how many runs are listed
 
 # Columns of the table of strips: first position in a ring row, length, source coordinate of its first position.
 STRIP_COLUMNS = 3
@@ -250,31 +252,21 @@ def put_tile(out, out_step, tile, points, valid):
 
 
 @device
-def put_runs(entries, table, rows, taps, longest, first, last, runs, x_step, w_step, like):
-    """List the runs of `taps` taps in all source rows: pointer to the first position, offset of the weights.
+def put_runs(entries, counts, table, rows, phase, runs, x_step, like):
+    """List a phase's runs in all source rows: pointer to the first position, offset of the weights.
 
-    Stretches of taps are cut into runs of LONG_RUN, if that is the `longest`, then of LONGEST_RUN, and what is left.
-    Positions lie `x_step` elements apart, the weights of a run's taps `w_step`.
+    Positions lie `x_step` elements apart. Adds to ``counts[n]`` how many of them are of n taps; returns
+    how many there are in all.
     """
-    width = lanes(like)
     count = 0
-    for i in range(first, last):
-        place, weight, left = runs[RUN_COLUMNS * i], runs[RUN_COLUMNS * i + 1], runs[RUN_COLUMNS * i + 2]
-        long_runs = left // LONG_RUN if longest == LONG_RUN else 0
-        rest = left - long_runs * LONG_RUN
-        if taps == LONG_RUN:
-            wanted, skip = long_runs, 0
-        elif taps == LONGEST_RUN:
-            wanted, skip = rest // LONGEST_RUN, left - rest
-        else:
-            wanted, skip = int(rest % LONGEST_RUN == taps), left - taps
-        for k in range(wanted):
-            shift = skip + k * taps
-            for r in range(rows):
-                source = load_pointer(table, 2 * r, like)
-                store_pointer(entries, 2 * count, offset(source, (place + shift) * x_step))
-                entries[2 * count + 1] = table[2 * r + 1] + weight * width + shift * w_step
-                count += 1
+    for i in range(phase[FIRST_RUN], phase[FIRST_RUN] + phase[RUNS]):
+        run = offset(runs, i * RUN_COLUMNS)
+        place, weight = run[0] * x_step, run[1] * lanes(like)
+        for r in range(rows):
+            store_pointer(entries, 2 * count, offset(load_pointer(table, 2 * r, like), place))
+            entries[2 * count + 1] = table[2 * r + 1] + weight
+            count += 1
+        counts[run[2]] += rows
     return count
 
 
@@ -289,7 +281,7 @@ def _points(left, long_runs):
 
 
 @device
-def _phase(entries, sevens, threes, twos, ones, tile, phase, first, panel, weight, bias, out, s, g):
+def _phase(entries, counts, tile, phase, first, panel, weight, bias, out, s, g):
     """The points of one phase from point `first` on, one segment of them, all vectors of a panel."""
     n = lanes(out)
     count = min(s.segment, phase[POINTS] - first)
@@ -304,14 +296,14 @@ def _phase(entries, sevens, threes, twos, ones, tile, phase, first, panel, weigh
         a = 0
         while a < count:
             left = count - a
-            points = _points(left, sevens)
+            points = _points(left, counts[LONG_RUN])
             if left < points <= count:
                 a = count - points  # laps over the tile before: the same values once more
             wanted = min(points, count - a)
             target = offset(column, a * out_step)
             direct = valid == n and wanted == points
             place, step = (target, out_step) if direct else (tile, n)
-            points_tile(points, entries, sevens, threes, twos, ones, (a + strip) * n, weights, start, place, step)
+            points_tile(points, entries, counts, (a + strip) * n, weights, start, place, step)
             if not direct:
                 put_tile(target, out_step, tile, wanted, valid)
             a += points
@@ -347,6 +339,7 @@ def conv_strips(
     first_unit = block * s.units // g.unit_blocks
     tags, table, entries = scratch, offset(scratch, _ROWS), offset(scratch, _RUNS)
     tile, ring = cast(offset(scratch, _TILE), out), cast(offset(scratch, _RING), out)
+    counts = _run_counts()
     for panel in range(panel_block * s.panels // g.panel_blocks, (panel_block + 1) * s.panels // g.panel_blocks):
         for i in range(s.ring):
             tags[i] = -1
@@ -359,16 +352,11 @@ def conv_strips(
             for i in range(g.phases):
                 phase = offset(phases, i * PHASE_COLUMNS)
                 if phase[SEGMENT] < 0 or phase[SEGMENT] == segment:
-                    begin, end = phase[FIRST_RUN], phase[FIRST_RUN] + phase[RUNS]
-                    sevens = put_runs(entries, table, rows, LONG_RUN, LONG_RUN, begin, end, runs, width, width, ring)
-                    rest = offset(entries, 2 * sevens)
-                    threes = put_runs(rest, table, rows, LONGEST_RUN, LONG_RUN, begin, end, runs, width, width, ring)
-                    rest = offset(rest, 2 * threes)
-                    twos = put_runs(rest, table, rows, 2, LONG_RUN, begin, end, runs, width, width, ring)
-                    rest = offset(rest, 2 * twos)
-                    ones = put_runs(rest, table, rows, 1, LONG_RUN, begin, end, runs, width, width, ring)
+                    for taps in POINTS_RUNS:
+                        counts[taps] = 0
+                    put_runs(entries, counts, table, rows, phase, runs, width, ring)
                     first = segment * s.segment if phase[SEGMENT] < 0 else 0
-                    _phase(entries, sevens, threes, twos, ones, tile, phase, first, panel, weight, bias, target, s, g)
+                    _phase(entries, counts, tile, phase, first, panel, weight, bias, target, s, g)
             n, segment, d, h = next_place(n, segment, d, h, s)
 
 

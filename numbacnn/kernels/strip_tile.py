@@ -18,10 +18,12 @@ GROUP_TILES = (12, 10, 8, 7)  # points of `group_tile`: rows of 7, 14, 28 and 56
 LONGEST_RUN = 3  # taps: with 12 accumulators, 3 weights and a position just the 16 registers of AVX2
 MOST_PRODUCTS = 56  # of a run and the points of a tile, for the same reason
 LONG_RUN = 7  # taps of the runs of long kernel rows: with 8 accumulators just as many
+POINTS_RUNS = (LONG_RUN, LONGEST_RUN, 2, 1)  # taps of the runs that `points_tile` knows, in the order of its table
+GROUP_RUNS = (LONGEST_RUN, 2, 1)  # and `group_tile`
 
 
 @intrinsic
-def points_tile(typingctx, points, table, sevens, threes, twos, ones, x_offset, w, start, out, out_step):
+def points_tile(typingctx, points, table, counts, x_offset, w, start, out, out_step):
     """Neighbouring points of one vector of channels (forward, data gradient).
 
     ::
@@ -35,7 +37,7 @@ def points_tile(typingctx, points, table, sevens, threes, twos, ones, x_offset, 
     points : 12, if there are no runs of seven; 8, 7 or 4
     table : per run a pointer to the position of its first tap and an offset (in elements) into the weights; first
         all runs of seven taps, then those of three, of two, and single taps
-    sevens, threes, twos, ones : how many there are of each
+    counts : per number of taps, how many such runs there are
     x_offset : elements from there to the position of the first point
     w, start : weights of this vector; the vector that every sum begins with
     out, out_step : first point of the destination, elements between points
@@ -45,16 +47,17 @@ def points_tile(typingctx, points, table, sevens, threes, twos, ones, x_offset, 
     i64 = types.int64
 
     def codegen(context, builder, signature, args):
-        points, table, *counts, x_offset, w, start, out, out_step = args
-        e = Emitter(context, builder, signature.args[7].dtype)
+        points, table, counts, x_offset, w, start, out, out_step = args
+        e = Emitter(context, builder, signature.args[4].dtype)
 
         def tile(points):
             first = e.load(start)
             sums = [e.variable(first) for _ in range(points)]
             entry = e.i64(0)
-            for taps, count in zip((LONG_RUN, LONGEST_RUN, 2, 1), counts, strict=True):
+            for taps in POINTS_RUNS:
                 if taps * points > MOST_PRODUCTS:
                     continue
+                count = e.slot(counts, taps)
                 with e.loop(count) as index:
                     _add_run(e, sums, taps, table, builder.add(entry, e.times(index, 2)), x_offset, w)
                 entry = builder.add(entry, e.times(count, 2))
@@ -64,7 +67,7 @@ def points_tile(typingctx, points, table, sevens, threes, twos, ones, x_offset, 
         e.choose(points, (12, 8, 7, 4), tile)
         return context.get_dummy_value()
 
-    return types.void(i64, table, i64, i64, i64, i64, i64, w, start, out, i64), codegen
+    return types.void(i64, table, counts, i64, w, start, out, i64), codegen
 
 
 def _add_run(e: Emitter, sums: list[Any], taps: int, table: Any, entry: Any, x_offset: Any, w: Any) -> None:
@@ -89,20 +92,21 @@ def _add_run(e: Emitter, sums: list[Any], taps: int, table: Any, entry: Any, x_o
 def _group_tile(leap: int) -> Any:
     """The tile for points that lie `leap` positions apart; its arguments are described at `group_tile`."""
 
-    def tile(typingctx, points, table, threes, twos, ones, x_offset, run, w, w_step, w_channel, start, out, out_step):
+    def tile(typingctx, points, table, counts, x_offset, run, w, w_step, w_channel, start, out, out_step):
         from numba.core import types
 
         i64 = types.int64
 
         def codegen(context, builder, signature, args):
-            points, table, threes, twos, ones, x_offset, run, w, w_step, w_channel, start, out, out_step = args
-            e = Emitter(context, builder, signature.args[7].dtype)
+            points, table, counts, x_offset, run, w, w_step, w_channel, start, out, out_step = args
+            e = Emitter(context, builder, signature.args[5].dtype)
 
             def emit(points):
                 first = e.load(start)
                 sums = [e.variable(first) for _ in range(points)]
                 entry = e.i64(0)
-                for taps, count in ((3, threes), (2, twos), (1, ones)):
+                for taps in GROUP_RUNS:
+                    count = e.slot(counts, taps)
                     with e.loop(count) as index:
                         place = builder.add(entry, e.times(index, 2))
                         x = e.at(e.slot(table, place, e.pointer), x_offset)
@@ -121,7 +125,7 @@ def _group_tile(leap: int) -> Any:
             e.choose(points, GROUP_TILES, emit)
             return context.get_dummy_value()
 
-        return types.void(i64, table, i64, i64, i64, i64, i64, w, i64, i64, start, out, i64), codegen
+        return types.void(i64, table, counts, i64, i64, w, i64, i64, start, out, i64), codegen
 
     return intrinsic(tile)
 
@@ -148,7 +152,7 @@ _neighbours, _every_other = _group_tile(1), _group_tile(2)
 
 
 @inlined
-def group_tile(leap, points, table, threes, twos, ones, x_offset, run, w, w_step, w_channel, start, out, out_step):
+def group_tile(leap, points, table, counts, x_offset, run, w, w_step, w_channel, start, out, out_step):
     """As `points_tile` for one vector of the destination channels of a group, summed over its source channels.
 
     ::
@@ -163,9 +167,9 @@ def group_tile(leap, points, table, threes, twos, ones, x_offset, run, w, w_step
     w_step, w_channel : elements from the weights of each tap to those of the next, and from each channel's
     """
     if leap == 2:
-        _every_other(points, table, threes, twos, ones, x_offset, run, w, w_step, w_channel, start, out, out_step)
+        _every_other(points, table, counts, x_offset, run, w, w_step, w_channel, start, out, out_step)
     else:
-        _neighbours(points, table, threes, twos, ones, x_offset, run, w, w_step, w_channel, start, out, out_step)
+        _neighbours(points, table, counts, x_offset, run, w, w_step, w_channel, start, out, out_step)
 
 
 @intrinsic

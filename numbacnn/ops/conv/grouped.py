@@ -11,7 +11,7 @@ from ...kernels import conv_groups as kernels
 from ...kernels._operands import Operand
 from ...kernels._target import target
 from ...kernels.conv_strips import MAX_POINTS, PHASE_COLUMNS, RING_ROWS, STRIP_COLUMNS, TABLE_ROWS, TABLE_RUNS
-from ...kernels.strip_tile import LONGEST_RUN
+from ...kernels.strip_tile import GROUP_RUNS, LONGEST_RUN
 from . import blocking, strip_tables
 from .bias import padded_bias, zero_row
 from .finish import NOTHING, Finish
@@ -191,7 +191,7 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> tuple[tuple[np.nda
     """The kernel's tables and its record."""
     fit = _fit(g, transposed, itemsize)
     assert fit is not None  # or `accepts` would have refused
-    row, side = fit.row, _side(g, transposed)
+    row, side = fit.row.cut(GROUP_RUNS), _side(g, transposed)
     classes = _classes(g, transposed)
     lists_d, lists_h = strip_tables.plane_lists(g, transposed)
     source, out = (g.output, g.input) if transposed else (g.input, g.output)

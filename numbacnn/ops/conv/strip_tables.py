@@ -18,6 +18,8 @@ import numpy as np
 from ..padding import source_index
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..geometry import ConvGeometry
 
 
@@ -157,12 +159,33 @@ class Row(NamedTuple):
     picks: np.ndarray
     order: tuple[int, ...]  # the kernel's taps as weights are packed
 
+    def cut(self, lengths: tuple[int, ...]) -> Row:
+        """The same row with runs of no other than these numbers of taps, in each phase in their order.
+
+        As long as they are enough, taps go to the runs of the first number, then to those of the next.
+        """
+        phases, pieces = self.phases.reshape(-1, 6).copy(), []
+        for phase in phases:
+            first, count = phase[3:5].tolist()
+            own = [piece for run in self.runs[first : first + count].tolist() for piece in _pieces(*run, lengths)]
+            phase[3:5] = len(pieces), len(own)
+            pieces += sorted(own, key=lambda piece: lengths.index(piece[2]))
+        return self._replace(phases=phases.ravel(), runs=np.array(pieces, np.int64).reshape(-1, 3))
+
     def longest_list(self, longest_run: int) -> int:
         """The most runs of at most `longest_run` taps that any phase has."""
         return max(
             sum(-(-taps // longest_run) for taps in self.runs[first : first + count, 2].tolist())
             for _, _, _, first, count, _ in self.phases.reshape(-1, 6).tolist()
         )
+
+
+def _pieces(place: int, weight: int, taps: int, lengths: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:
+    """A run of some taps, cut into runs of the first length, then of the next; the last must be 1."""
+    for length in lengths:
+        while taps >= length:
+            yield place, weight, length
+            place, weight, taps = place + length, weight + length, taps - length
 
 
 def longest_phase(classes: list[Class]) -> int:

@@ -15,7 +15,7 @@ from ...kernels import conv_strips as kernels
 from ...kernels import conv_strips_weight as weight_kernels
 from ...kernels._operands import Operand
 from ...kernels._target import target
-from ...kernels.strip_tile import LONGEST_RUN
+from ...kernels.strip_tile import LONGEST_RUN, POINTS_RUNS
 from . import blocking, strip_tables
 from .bias import padded_bias, zero_row
 from .lattice import strides
@@ -162,7 +162,8 @@ def _strips(g: ConvGeometry, itemsize: int, direction: str) -> tuple[Fit, Tables
     transposed = direction == "backward_data"
     fit = _fit(g, direction, itemsize)
     assert fit is not None  # or `accepts` would have refused
-    row, lanes = fit.row, target().lanes(itemsize)
+    row = fit.row if direction == "backward_weight" else fit.row.cut(POINTS_RUNS)
+    lanes = target().lanes(itemsize)
     lists = strip_tables.plane_lists(g, transposed)
     source, out = (g.output, g.input) if transposed else (g.input, g.output)
     source_channels, channels = (g.out_channels, g.in_channels) if transposed else (g.in_channels, g.out_channels)
