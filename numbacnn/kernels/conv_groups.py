@@ -16,19 +16,24 @@ from typing import NamedTuple
 from ._build import device, kernel
 from ._serial import SCRATCH_SLOTS
 from .conv_strips import (
+    LISTS_D,
+    LISTS_H,
     MAX_POINTS,
     PHASE_COLUMNS,
+    PHASES,
     POINTS,
     RING_ROWS,
     START,
     STEP,
     STRIP_COLUMNS,
+    STRIPS,
     TABLE_ROWS,
     TABLE_RUNS,
     next_place,
     place_of,
     put_runs,
     put_tile,
+    table_of,
 )
 from .finish import finish_rows
 from .layout import copy_transposed
@@ -111,9 +116,10 @@ def _copy_position(target, group_step, source, groups, run):
 
 
 @device
-def _copy_row(target, row, segment, strips, groups, g):
+def _copy_row(target, row, segment, tables, groups, g):
     """Copy a source row to the strips of `groups` groups, the first of which `row` points to."""
     group_step, ahead = g.positions * g.run, AHEAD * g.step * g.source_w
+    strips = table_of(tables, STRIPS)
     for i in range(g.strips):
         strip = offset(target, strips[STRIP_COLUMNS * i] * g.run)
         length = strips[STRIP_COLUMNS * i + 1]
@@ -132,8 +138,10 @@ def _copy_row(target, row, segment, strips, groups, g):
 
 
 @device
-def _put_rows(table, ring, tags, source, n, segment, d, h, lists_d, lists_h, strips, groups, g):
-    """List the strips that destination row (d, h) reads, with their weights; copy those not in the ring."""
+def _put_rows(table, ring, tags, source, place, tables, groups, g):
+    """List the strips that the destination row of a place reads, with their weights; copy those not in the ring."""
+    n, segment, d, h = place
+    lists_d, lists_h = table_of(tables, LISTS_D), table_of(tables, LISTS_H)
     slot_elements = g.panel * g.positions * g.run
     count = 0
     for i in range(lists_d[d], lists_d[d + 1]):
@@ -142,50 +150,48 @@ def _put_rows(table, ring, tags, source, n, segment, d, h, lists_d, lists_h, str
         for j in range(lists_h[h], lists_h[h + 1]):
             source_h = lists_h[3 * j + 1]
             slot = lists_d[3 * i + 2] + lists_h[3 * j + 2]
-            place = offset(ring, slot * slot_elements)
+            strips = offset(ring, slot * slot_elements)
             if tags[slot] != tag_d + source_h:
                 tags[slot] = tag_d + source_h
                 row = offset(source, n * g.source_n + source_d * g.source_d + source_h * g.source_h)
-                _copy_row(place, row, segment, strips, groups, g)
-            store_pointer(table, 2 * count, place)
+                _copy_row(strips, row, segment, tables, groups, g)
+            store_pointer(table, 2 * count, strips)
             table[2 * count + 1] = (lists_d[3 * i] + lists_h[3 * j]) * g.row_taps * lanes(ring)
             count += 1
     return count
 
 
 @device
-def _put_band(
-    band, entries, table, tags, ring, source, n, segment, d, h, rows, lists_d, lists_h, strips, phases, runs, groups, g
-):
-    """List the runs that destination rows from row `h` on read, apart for each phase; copy what the ring lacks."""
-    count = 0
+def _put_band(scratch, ring, source, place, rows, tables, groups, g):
+    """List the runs that destination rows from a place on read, apart for each phase; copy what the ring lacks."""
+    n, segment, d, h = place
+    table, entries, band = offset(scratch, _ROWS), offset(scratch, _RUNS), offset(scratch, _BAND)
+    count = kernel_rows = 0
     for i in range(rows * g.phases):
         row = i // g.phases
         number = i - row * g.phases
         if number == 0:
-            kernel_rows = _put_rows(
-                table, ring, tags, source, n, segment, d, h + row, lists_d, lists_h, strips, groups, g
-            )
-        phase, listed = offset(phases, number * PHASE_COLUMNS), offset(band, i * BAND_COLUMNS)
+            kernel_rows = _put_rows(table, ring, scratch, source, (n, segment, d, h + row), tables, groups, g)
+        phase, listed = offset(table_of(tables, PHASES), number * PHASE_COLUMNS), offset(band, i * BAND_COLUMNS)
         listed[0] = count
         for taps in GROUP_RUNS:
             listed[taps] = 0
-        count += put_runs(offset(entries, 2 * count), listed, table, kernel_rows, phase, runs, g.run, ring)
+        count += put_runs(offset(entries, 2 * count), listed, table, kernel_rows, phase, tables, g.run, ring)
 
 
 @device
-def _points_of(i, segment, phases, g):
+def _points_of(i, segment, tables, g):
     """For phase and row number `i` of a band: its first element, elements between its points, and their number."""
     row = i // g.phases
-    phase = offset(phases, (i - row * g.phases) * PHASE_COLUMNS)
+    phase = offset(table_of(tables, PHASES), (i - row * g.phases) * PHASE_COLUMNS)
     step, first = phase[STEP] * g.out_w, segment * g.segment
     return row * g.out_h + phase[START] * g.out_w + step * first, step, min(g.segment, phase[POINTS] - first)
 
 
 @device
-def _ask(out, i, segment, phases, g):
+def _ask(out, i, segment, tables, g):
     """Ask for what will be written: positions lie so far apart that nothing foresees them."""
-    place, step, count = _points_of(i, segment, phases, g)
+    place, step, count = _points_of(i, segment, tables, g)
     for k in range(count * g.asks):
         prefetch_write(out, place + k * step)
 
@@ -232,40 +238,35 @@ def conv_groups(
     out: "T*",
     residual: "int64",
     activation: "int64",
-    lists_d: "int64*",
-    lists_h: "int64*",
-    strips: "int64*",
-    phases: "int64*",
-    runs: "int64*",
+    tables: "int64*",
     g: "Groups",
 ):
     """One block: a range of units x a range of panels.
 
-    ``lists_*`` are those of `conv_strips`. `weight` is packed by `pack_groups`, `bias` has whole vectors for each
+    `tables` are those of `conv_strips`. `weight` is packed by `pack_groups`, `bias` has whole vectors for each
     group. What is written is finished by `residual` and `activation`: see `finish_row`.
     """
     panel_block = block % g.panel_blocks
     block //= g.panel_blocks
     n = lanes(out)
     first_unit = block * g.units // g.unit_blocks
-    tags, table, entries, band = scratch, offset(scratch, _ROWS), offset(scratch, _RUNS), offset(scratch, _BAND)
+    entries, band = offset(scratch, _RUNS), offset(scratch, _BAND)
     tile, ring = cast(offset(scratch, _TILE), out), cast(offset(scratch, _RING), out)
     for panel in range(panel_block * g.panels // g.panel_blocks, (panel_block + 1) * g.panels // g.panel_blocks):
         for i in range(g.ring):
-            tags[i] = -1
+            scratch[i] = -1  # tags
         first_group = panel * g.panel
         groups = min(g.panel, g.groups - first_group)
         channels = offset(source, first_group * g.run)
-        sample, segment, d, h = place_of(first_unit, g)
+        place = place_of(first_unit, g)
         for _ in range(first_unit, (block + 1) * g.units // g.unit_blocks):
+            sample, segment, d, h = place
             first_row = h * g.band
             parts = min(g.band, g.height - first_row) * g.phases
-            _put_band(
-                band, entries, table, tags, ring, channels, sample, segment, d, first_row, parts // g.phases,
-                lists_d, lists_h, strips, phases, runs, groups, g,
-            )  # fmt: skip
+            first = (sample, segment, d, first_row)
+            _put_band(scratch, ring, channels, first, parts // g.phases, tables, groups, g)
             rows = offset(out, sample * g.out_n + d * g.out_d + first_row * g.out_h + first_group * g.lanes)
-            _ask(rows, 0, segment, phases, g)
+            _ask(rows, 0, segment, tables, g)
             for i in range(groups * g.vectors):
                 group = i // g.vectors
                 lane = (i - group * g.vectors) * n
@@ -274,15 +275,15 @@ def conv_groups(
                 column, valid = offset(rows, group * g.lanes + lane), min(n, g.lanes - lane)
                 for part in range(parts):
                     if part + 1 < parts:
-                        _ask(column, part + 1, segment, phases, g)
+                        _ask(column, part + 1, segment, tables, g)
                     else:
-                        _ask(offset(column, valid), 0, segment, phases, g)
-                    place, step, count = _points_of(part, segment, phases, g)
-                    first = offset(column, place)
+                        _ask(offset(column, valid), 0, segment, tables, g)
+                    begin, step, count = _points_of(part, segment, tables, g)
+                    points = offset(column, begin)
                     listed, x_offset = offset(band, part * BAND_COLUMNS), group * g.positions * g.run
-                    _tiles(listed, entries, tile, x_offset, weights, start, first, step, count, valid, g)
-                    finish_rows(first, step, count, valid, residual, activation)
-            sample, segment, d, h = next_place(sample, segment, d, h, g)
+                    _tiles(listed, entries, tile, x_offset, weights, start, points, step, count, valid, g)
+                    finish_rows(points, step, count, valid, residual, activation)
+            place = next_place(place, g)
 
 
 @kernel

@@ -39,12 +39,14 @@ TRANSPOSED_TAPS = SCRATCH_SLOTS // 8  # whose weights, of one vector of any mach
 
 _run_counts = stack_slots(LONG_RUN + 1)  # per number of taps, how many runs are listed
 
+# The kernels' tables lie behind each other in one array, which begins with the place of each.
+LISTS_D, LISTS_H, STRIPS, PHASES, RUNS, OUTSIDE, PICKS = range(7)
 # Columns of the table of strips: first position in a ring row, length, source coordinate of its first position.
 STRIP_COLUMNS = 3
 # Columns of the table of runs: first position in a ring row, first weight of a kernel row, number of taps.
 RUN_COLUMNS = 3
 # Columns of the table of phases: destination coordinates START + STEP * point; its runs; first and last segment.
-START, STEP, POINTS, FIRST_RUN, RUNS, SEGMENT, PHASE_COLUMNS = range(7)
+START, STEP, POINTS, FIRST_RUN, RUN_COUNT, SEGMENT, PHASE_COLUMNS = range(7)
 
 
 class Strips(NamedTuple):
@@ -92,6 +94,12 @@ class Destination(NamedTuple):
 
 
 @device
+def table_of(tables, name):
+    """One of the tables."""
+    return offset(tables, tables[name])
+
+
+@device
 def copy_lanes(strip, part_step, source, source_step, count, channel, valid, parts, group):
     """Copy what vectors of channels from `channel` on read, lane by lane; then zeros. Part after part."""
     n = lanes(strip)
@@ -128,9 +136,10 @@ def copy_vector(strip, part_step, source, source_step, count, channel, valid, pa
 
 
 @device
-def _copy_padding(strip, part_step, row, q, step, count, outside, channel, valid, s):
+def _copy_padding(strip, part_step, row, q, count, tables, channel, valid, s):
     """Positions outside the source: zero, or what the padding mode puts there."""
     n = lanes(strip)
+    outside = table_of(tables, OUTSIDE)
     for j in range(count):
         place = offset(strip, j * n)
         source = -1
@@ -143,7 +152,7 @@ def _copy_padding(strip, part_step, row, q, step, count, outside, channel, valid
                 store(place, part * part_step, splat(place, 0))
         else:
             copy_lanes(place, part_step, offset(row, source * s.source_w), 0, 1, channel, valid, s.parts, s.group)
-        q += step
+        q += s.step
 
 
 @device
@@ -152,12 +161,13 @@ def _clamp(value, low, high):
 
 
 @device
-def copy_row(target, part_step, row, segment, strips, outside, picks, channel, s):
+def copy_row(target, part_step, row, segment, tables, channel, s):
     """Copy a source row to the strips of a panel that begins with destination channel `channel`, part after part."""
     n = lanes(target)
     vector_step = s.positions * n
     step = s.step
     source_step = step * s.source_w
+    strips, picks = table_of(tables, STRIPS), table_of(tables, PICKS)
     vectors = min(s.panel, (s.channels - channel + n - 1) // n)
     plain = min(vectors, (s.channels - channel) // n) if s.parts == 1 and s.group == 1 else 0  # whole, as they lie
     for i in range(s.strips):
@@ -177,10 +187,10 @@ def copy_row(target, part_step, row, segment, strips, outside, picks, channel, s
                 place = offset(line, begin * n)
                 copy_vector(place, part_step, source, source_step, end - begin, first, valid, s.parts, s.group)
             if begin > 0:
-                _copy_padding(line, part_step, row, q, step, begin, outside, first, valid, s)
+                _copy_padding(line, part_step, row, q, begin, tables, first, valid, s)
             if end < length:
                 after = offset(line, end * n)
-                _copy_padding(after, part_step, row, q + end * step, step, length - end, outside, first, valid, s)
+                _copy_padding(after, part_step, row, q + end * step, length - end, tables, first, valid, s)
     for i in range(s.picks):
         for v in range(vectors):
             place = offset(target, (v * s.positions + s.positions - s.picks + i) * n)
@@ -201,8 +211,9 @@ def place_of(unit, s):
 
 
 @device
-def next_place(n, segment, d, h, s):
+def next_place(place, s):
     """The place after this one."""
+    n, segment, d, h = place
     h += 1
     if h == s.rows:
         h = 0
@@ -217,8 +228,10 @@ def next_place(n, segment, d, h, s):
 
 
 @device
-def put_rows(rows, ring, tags, source, n, segment, d, h, panel, lists_d, lists_h, strips, outside, picks, s):
-    """List the strips that destination row (d, h) reads, with their kernel rows; copy those not in the ring."""
+def put_rows(rows, ring, tags, source, place, panel, tables, s):
+    """List the strips that the destination row of a place reads, with their kernel rows; copy those not in the ring."""
+    n, segment, d, h = place
+    lists_d, lists_h = table_of(tables, LISTS_D), table_of(tables, LISTS_H)
     width = lanes(ring)
     sample = offset(source, n * s.source_n)
     slot_elements = s.panel * s.positions * width
@@ -230,13 +243,13 @@ def put_rows(rows, ring, tags, source, n, segment, d, h, panel, lists_d, lists_h
             kernel_row = lists_d[3 * i] + lists_h[3 * j]
             source_h = lists_h[3 * j + 1]
             slot = lists_d[3 * i + 2] + lists_h[3 * j + 2]
-            place = offset(ring, slot * slot_elements)
+            strips = offset(ring, slot * slot_elements)
             if tags[slot] != tag_d + source_h:
                 tags[slot] = tag_d + source_h
                 row = offset(sample, source_d * s.source_d + source_h * s.source_h)
-                copy_row(place, slot_elements, row, segment, strips, outside, picks, panel * s.panel * width, s)
+                copy_row(strips, slot_elements, row, segment, tables, panel * s.panel * width, s)
             for part in range(s.parts):
-                store_pointer(rows, 2 * count, offset(place, part * slot_elements))
+                store_pointer(rows, 2 * count, offset(strips, part * slot_elements))
                 rows[2 * count + 1] = kernel_row * s.row_weights + part * s.part_weights
                 count += 1
     return count
@@ -252,14 +265,13 @@ def put_tile(out, out_step, tile, points, valid):
 
 
 @device
-def put_runs(entries, counts, table, rows, phase, runs, x_step, like):
+def put_runs(entries, counts, table, rows, phase, tables, x_step, like):
     """List a phase's runs in all source rows: pointer to the first position, offset of the weights.
 
-    Positions lie `x_step` elements apart. Adds to ``counts[n]`` how many of them are of n taps; returns
-    how many there are in all.
+    Positions lie `x_step` elements apart. Adds to ``counts[n]`` how many of them are of n taps; returns their number.
     """
-    count = 0
-    for i in range(phase[FIRST_RUN], phase[FIRST_RUN] + phase[RUNS]):
+    count, runs = 0, table_of(tables, RUNS)
+    for i in range(phase[FIRST_RUN], phase[FIRST_RUN] + phase[RUN_COUNT]):
         run = offset(runs, i * RUN_COLUMNS)
         place, weight = run[0] * x_step, run[1] * lanes(like)
         for r in range(rows):
@@ -317,21 +329,15 @@ def conv_strips(
     weight: "T*",
     bias: "T*",
     out: "T*",
-    lists_d: "int64*",
-    lists_h: "int64*",
-    strips: "int64*",
-    outside: "int64*",
-    picks: "int64*",
-    phases: "int64*",
-    runs: "int64*",
+    tables: "int64*",
     s: "Strips",
     g: "Destination",
 ):
     """One block: a range of units x a range of panels.
 
-    ``lists_*[q] .. lists_*[q + 1]`` are the numbers of the triples (kernel tap, source coordinate, place in the ring),
-    in the same array, that belong to destination coordinate q of an axis. `weight` is packed by `pack_strips`,
-    `bias` padded with zeros to whole vectors.
+    In the tables LISTS_D and LISTS_H, ``list[q] .. list[q + 1]`` are the numbers of the triples (kernel tap, source
+    coordinate, place in the ring), in the same table, that belong to destination coordinate q of an axis. `weight` is
+    packed by `pack_strips`, `bias` padded with zeros to whole vectors.
     """
     panel_block = block % g.panel_blocks
     block //= g.panel_blocks
@@ -343,21 +349,20 @@ def conv_strips(
     for panel in range(panel_block * s.panels // g.panel_blocks, (panel_block + 1) * s.panels // g.panel_blocks):
         for i in range(s.ring):
             tags[i] = -1
-        n, segment, d, h = place_of(first_unit, s)
+        place = place_of(first_unit, s)
         for _ in range(first_unit, (block + 1) * s.units // g.unit_blocks):
-            rows = put_rows(
-                table, ring, tags, source, n, segment, d, h, panel, lists_d, lists_h, strips, outside, picks, s
-            )
+            rows = put_rows(table, ring, tags, source, place, panel, tables, s)
+            n, segment, d, h = place
             target = offset(out, n * g.out_n + d * g.out_d + h * g.out_h)
             for i in range(g.phases):
-                phase = offset(phases, i * PHASE_COLUMNS)
+                phase = offset(table_of(tables, PHASES), i * PHASE_COLUMNS)
                 if phase[SEGMENT] < 0 or phase[SEGMENT] == segment:
                     for taps in POINTS_RUNS:
                         counts[taps] = 0
-                    put_runs(entries, counts, table, rows, phase, runs, width, ring)
+                    put_runs(entries, counts, table, rows, phase, tables, width, ring)
                     first = segment * s.segment if phase[SEGMENT] < 0 else 0
                     _phase(entries, counts, tile, phase, first, panel, weight, bias, target, s, g)
-            n, segment, d, h = next_place(n, segment, d, h, s)
+            place = next_place(place, s)
 
 
 @kernel

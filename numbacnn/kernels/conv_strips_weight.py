@@ -17,9 +17,11 @@ from ._serial import SCRATCH_SLOTS
 from .conv_strips import (
     FIRST_RUN,
     PHASE_COLUMNS,
+    PHASES,
     POINTS,
     RING_ROWS,
     RUN_COLUMNS,
+    RUN_COUNT,
     RUNS,
     START,
     STEP,
@@ -29,6 +31,7 @@ from .conv_strips import (
     next_place,
     place_of,
     put_rows,
+    table_of,
 )
 from .pointer import cast, load_pointer, offset, store_pointer
 from .simd import lanes, load, store
@@ -60,14 +63,14 @@ class StripsWeight(NamedTuple):
 
 
 @device
-def _copy_gradient(target, row, segment, channel, phases, s, g):
+def _copy_gradient(target, row, segment, channel, tables, s, g):
     """Copy a row of the gradient, the points of each phase side by side, for all vectors of a panel."""
     n = lanes(target)
     first = segment * s.segment
     vector_step = g.phases * s.segment * n
     vectors = min(s.panel, (s.channels - channel + n - 1) // n)
     for i in range(g.phases):
-        phase = offset(phases, i * PHASE_COLUMNS)
+        phase = offset(table_of(tables, PHASES), i * PHASE_COLUMNS)
         points = min(s.segment, phase[POINTS] - first)
         step = phase[STEP] * g.out_w
         start = offset(row, (phase[START] + phase[STEP] * first) * g.out_w + channel)
@@ -91,7 +94,7 @@ def _put_pairs(pairs, counts, rows, count, gradient, g):
 
 
 @device
-def _add_rows(table, counts, segment, v, phases, runs, sums, s, g):
+def _add_rows(table, counts, segment, v, tables, sums, s, g):
     """Add a group's rows to the sums of vector `v` of the panel."""
     n = lanes(sums)
     first_point = segment * s.segment
@@ -99,11 +102,11 @@ def _add_rows(table, counts, segment, v, phases, runs, sums, s, g):
         rows = offset(table, 2 * kernel_row * g.group)
         row_sums = offset(sums, kernel_row * g.row_weights)
         for i in range(g.phases):
-            phase = offset(phases, i * PHASE_COLUMNS)
+            phase = offset(table_of(tables, PHASES), i * PHASE_COLUMNS)
             points = min(s.segment, phase[POINTS] - first_point)
             y_offset = (v * g.phases + i) * s.segment * n
-            for k in range(phase[FIRST_RUN], phase[FIRST_RUN] + phase[RUNS]):
-                run = offset(runs, k * RUN_COLUMNS)
+            for k in range(phase[FIRST_RUN], phase[FIRST_RUN] + phase[RUN_COUNT]):
+                run = offset(table_of(tables, RUNS), k * RUN_COLUMNS)
                 taps = run[2]
                 parts = (taps + WEIGHT_TAPS - 1) // WEIGHT_TAPS
                 for part in range(parts):
@@ -126,13 +129,7 @@ def conv_strips_weight(
     x: "T*",
     grad_output: "T*",
     partial: "T*",
-    lists_d: "int64*",
-    lists_h: "int64*",
-    strips: "int64*",
-    outside: "int64*",
-    picks: "int64*",
-    phases: "int64*",
-    runs: "int64*",
+    tables: "int64*",
     s: "Strips",
     g: "StripsWeight",
 ):
@@ -156,24 +153,23 @@ def conv_strips_weight(
         vectors = min(s.panel, g.vectors - panel * s.panel)
         for i in range(vectors * s.vector_weights):
             sums[i] = 0
-        n, segment, d, h = place_of(first_unit, s)
+        place = place_of(first_unit, s)
         unit = first_unit
         while unit < last_unit:
-            group = min(g.group, last_unit - unit, s.rows - h)  # rows of one plane
-            segment_now = segment
+            group = min(g.group, last_unit - unit, s.rows - place[3])  # rows of one plane
+            segment = place[1]
             for i in range(g.kernel_rows):
                 counts[i] = 0
             for i in range(group):
-                count = put_rows(
-                    rows, ring, tags, x, n, segment, d, h, panel, lists_d, lists_h, strips, outside, picks, s
-                )
+                n, _, d, h = place
+                count = put_rows(rows, ring, tags, x, place, panel, tables, s)
                 gradient = offset(gradients, i * gradient_elements)
                 source = offset(grad_output, n * g.out_n + d * g.out_d + h * g.out_h)
-                _copy_gradient(gradient, source, segment, panel * s.panel * width, phases, s, g)
+                _copy_gradient(gradient, source, segment, panel * s.panel * width, tables, s, g)
                 _put_pairs(pairs, counts, rows, count, gradient, g)
-                n, segment, d, h = next_place(n, segment, d, h, s)
+                place = next_place(place, s)
             for v in range(vectors):
-                _add_rows(pairs, counts, segment_now, v, phases, runs, offset(sums, v * s.vector_weights), s, g)
+                _add_rows(pairs, counts, segment, v, tables, offset(sums, v * s.vector_weights), s, g)
             unit += group
 
 

@@ -187,7 +187,7 @@ def _rings(g: ConvGeometry, transposed: bool, most: int, near: int) -> Iterator[
 
 
 @functools.lru_cache(maxsize=512)
-def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> tuple[tuple[np.ndarray, ...], kernels.Groups]:
+def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> tuple[np.ndarray, kernels.Groups]:
     """The kernel's tables and its record."""
     fit = _fit(g, transposed, itemsize)
     assert fit is not None  # or `accepts` would have refused
@@ -246,14 +246,8 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> tuple[tuple[np.nda
         line=blocking.LINE_BYTES // itemsize,
         asks=int(g.batch * out_n * itemsize > ASKED_BYTES),
     )
-    tables = (
-        lists_d.table(g.kernel[1], fit.ring[0], fit.ring[1]),
-        lists_h.table(1, fit.ring[1], 1),
-        row.strips,
-        row.phases,
-        runs.ravel(),
-    )
-    return tables, record
+    lists = lists_d.table(g.kernel[1], fit.ring[0], fit.ring[1]), lists_h.table(1, fit.ring[1], 1)
+    return strip_tables.joined(*lists, row._replace(runs=runs)), record
 
 
 def _blocks(g: ConvGeometry, band: int, bands: int, units: int, panels: int) -> tuple[int, int]:
@@ -277,7 +271,7 @@ def _launches(g: ConvGeometry, dtype: np.dtype[Any], transposed: bool) -> Launch
     )
     cost = g.flops / blocking.FLOPS_PER_NS + g.elements * dtype.itemsize / 20
     blocks = record.unit_blocks * record.panel_blocks
-    convolve = kernels.conv_groups.prepare((dtype,), blocks, *tables, record, cost=cost)
+    convolve = kernels.conv_groups.prepare((dtype,), blocks, tables, record, cost=cost)
     return Launches(pack, convolve, elements, (g.groups, side.lanes, padded))
 
 

@@ -164,10 +164,12 @@ class Row(NamedTuple):
 
         As long as they are enough, taps go to the runs of the first number, then to those of the next.
         """
-        phases, pieces = self.phases.reshape(-1, 6).copy(), []
+        phases = self.phases.reshape(-1, 6).copy()
+        pieces: list[tuple[int, int, int]] = []
         for phase in phases:
             first, count = phase[3:5].tolist()
-            own = [piece for run in self.runs[first : first + count].tolist() for piece in _pieces(*run, lengths)]
+            runs = self.runs[first : first + count].tolist()
+            own = [piece for place, weight, taps in runs for piece in _pieces(place, weight, taps, lengths)]
             phase[3:5] = len(pieces), len(own)
             pieces += sorted(own, key=lambda piece: lengths.index(piece[2]))
         return self._replace(phases=phases.ravel(), runs=np.array(pieces, np.int64).reshape(-1, 3))
@@ -186,6 +188,14 @@ def _pieces(place: int, weight: int, taps: int, lengths: tuple[int, ...]) -> Ite
         while taps >= length:
             yield place, weight, length
             place, weight, taps = place + length, weight + length, taps - length
+
+
+def joined(lists_d: np.ndarray, lists_h: np.ndarray, row: Row, outside: np.ndarray | None = None) -> np.ndarray:
+    """The tables as one array, as the kernels take it: first where each of them begins in it."""
+    nothing = np.zeros(0, np.int64)
+    others = nothing if outside is None else outside, row.picks
+    tables = [lists_d, lists_h, row.strips, row.phases, row.runs.ravel(), *others]
+    return np.concatenate([len(tables) + np.cumsum([0, *map(len, tables[:-1])]), *tables])
 
 
 def longest_phase(classes: list[Class]) -> int:

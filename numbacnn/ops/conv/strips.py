@@ -56,22 +56,10 @@ class Fit(NamedTuple):
     ring: tuple[int, int]
 
 
-class Tables(NamedTuple):
-    """Index arrays as the kernels take them."""
-
-    lists_d: np.ndarray
-    lists_h: np.ndarray
-    strips: np.ndarray
-    outside: np.ndarray
-    picks: np.ndarray
-    phases: np.ndarray
-    runs: np.ndarray
-
-
 class Plan(NamedTuple):
     """Kernel arguments that do not depend on the data."""
 
-    tables: Tables
+    tables: np.ndarray  # see `strip_tables.joined`
     order: np.ndarray  # of the kernel's taps in packed weights
     strips: kernels.Strips
     launch: kernels.Destination | weight_kernels.StripsWeight
@@ -157,7 +145,7 @@ def _even_panel(most: int, vectors: int, unit_blocks: int) -> int:
 
 
 @functools.lru_cache(maxsize=512)
-def _strips(g: ConvGeometry, itemsize: int, direction: str) -> tuple[Fit, Tables, kernels.Strips, np.ndarray]:
+def _strips(g: ConvGeometry, itemsize: int, direction: str) -> tuple[Fit, np.ndarray, kernels.Strips, np.ndarray]:
     """The tables and the record that both kernels share, and the order of the packed weights."""
     transposed = direction == "backward_data"
     fit = _fit(g, direction, itemsize)
@@ -203,14 +191,9 @@ def _strips(g: ConvGeometry, itemsize: int, direction: str) -> tuple[Fit, Tables
         part_weights=g.kernel[0] * g.kernel[1] if direction == "backward_weight" else g.taps * lanes,
         vector_weights=g.taps * parts * lanes,
     )
-    tables = Tables(
-        lists[0].table(g.kernel[1], fit.ring[0], fit.ring[1] * parts),
-        lists[1].table(1, fit.ring[1], parts),
-        row.strips,
-        outside,
-        row.picks,
-        row.phases,
-        row.runs.ravel(),
+    depth, height = fit.ring
+    tables = strip_tables.joined(
+        lists[0].table(g.kernel[1], depth, height * parts), lists[1].table(1, height, parts), row, outside
     )
     rows = np.arange(g.kernel[0] * g.kernel[1])[:, None] * g.kernel[2]
     return fit, tables, record, (rows + np.array(row.order)).ravel()
@@ -219,12 +202,12 @@ def _strips(g: ConvGeometry, itemsize: int, direction: str) -> tuple[Fit, Tables
 @functools.lru_cache(maxsize=512)
 def plan_data(g: ConvGeometry, itemsize: int, direction: str) -> Plan:
     """Plan ``output = conv(input)``, or ``grad_input`` if `direction` is "backward_data"."""
-    _, tables, s, order = _strips(g, itemsize, direction)
+    fit, tables, s, order = _strips(g, itemsize, direction)
     out = g.input if direction == "backward_data" else g.output
     out_n, out_d, out_h, out_w = strides(out, s.channels)
     unit_blocks, panel_blocks = _blocks(g, s, max(1, s.units))
     launch = kernels.Destination(
-        phases=len(tables.phases) // kernels.PHASE_COLUMNS,
+        phases=len(fit.row.phases) // kernels.PHASE_COLUMNS,
         unit_blocks=unit_blocks,
         panel_blocks=panel_blocks,
         out_n=out_n,
@@ -248,7 +231,7 @@ def plan_backward_weight(g: ConvGeometry, itemsize: int) -> Plan:
     most = max(1, min(blocking.PACKED_BYTES // partial_bytes, s.units))
     chunks, panel_blocks = _blocks(g, s, most)
     launch = weight_kernels.StripsWeight(
-        phases=len(tables.phases) // kernels.PHASE_COLUMNS,
+        phases=len(fit.row.phases) // kernels.PHASE_COLUMNS,
         group=fit.group,
         chunks=chunks,
         panel_blocks=panel_blocks,
@@ -327,7 +310,7 @@ def _launches(g: ConvGeometry, dtype: np.dtype[Any], direction: str) -> Launches
     constants = (plan.order, len(plan.order), s.channels, s.parts, s.group, *plan.strides)
     return Launches(
         kernels.pack_strips.prepare((dtype,), vectors, *constants, cost=float(elements)),
-        kernels.conv_strips.prepare((dtype,), plan.blocks, *plan.tables, s, plan.launch, cost=plan.cost),
+        kernels.conv_strips.prepare((dtype,), plan.blocks, plan.tables, s, plan.launch, cost=plan.cost),
         (elements,),
         vectors * lanes,
     )
@@ -342,7 +325,7 @@ def _weight_launches(g: ConvGeometry, dtype: np.dtype[Any]) -> Launches:
     elements = launch.chunks * launch.vectors * s.vector_weights
     constants = (plan.order, g.taps, s.parts, s.channels, launch.chunks)
     return Launches(
-        weight_kernels.conv_strips_weight.prepare((dtype,), plan.blocks, *plan.tables, s, launch, cost=plan.cost),
+        weight_kernels.conv_strips_weight.prepare((dtype,), plan.blocks, plan.tables, s, launch, cost=plan.cost),
         weight_kernels.combine_strips.prepare((dtype,), launch.vectors, *constants, cost=elements / 8),
         (elements,),
         launch.vectors * target().lanes(dtype.itemsize),
