@@ -26,11 +26,14 @@ if TYPE_CHECKING:
 
 __all__ = ["matmul"]
 
-# Enough blocks that two to eight cores finish together, as long as each is worth a thread.
-MANY_BLOCKS, OPERATIONS_PER_BLOCK = 16, 1 << 20
+# Enough blocks that two to eight cores finish together; but what blocks copy grows with their number. So of 4 times the
+# operations, whose copies are 2.5 times as many, are made 2 times as many blocks.
+MANY_BLOCKS, OPERATIONS_OF_TWO = 16, 1 << 20
 # Beginning and ending a tile takes as long as so many operations.
 TILE_OPERATIONS = 3000
-# A block copies its rows and its columns, which costs least where it is as high as it is wide; this is low, and narrow.
+# A block copies its columns, which costs least where it is high. Rows that it copies as well cost as much; those that
+# it reads where they lie, a fraction. This is low, and narrow.
+ROWS_IN_PLACE = 1 / 8
 FEW_ROWS = FEW_COLUMNS = 48
 # Few rows are multiplied as fast as `b` is read: elements of it per block, and panels, where they lie along rows of
 # memory (short stretches are read slowly, above all where nothing is computed meanwhile).
@@ -220,16 +223,17 @@ def _plan(
     if direct:
         wanted = 1 + columns * depth // ELEMENTS_PER_BLOCK
     else:
-        wanted = 1 + int(count * operations) // OPERATIONS_PER_BLOCK
+        wanted = 1 + int(math.sqrt(count * operations / OPERATIONS_OF_TWO))
         most = min(most, gemm.COLUMN_SLOTS * 8 // (panel * itemsize))
     wanted = -(-(1 << min(MANY_BLOCKS, wanted).bit_length() - 1) // count)
     fewest = -(-panels // most)
     stretch = PANELS_OF_ONE_ROW if direct else PANELS_PER_STREAM
-    row_blocks = max(1, round(math.sqrt(max(wanted, fewest) * rows / columns)))
+    conflict = a_row * itemsize % CONFLICT_BYTES == 0
+    price = 1 if conflict or a_depth != 1 else ROWS_IN_PLACE
+    row_blocks = max(1, round(math.sqrt(max(wanted, fewest) * price * rows / columns)))
     row_blocks = min(row_blocks, wanted, -(-rows // FEW_ROWS))
     column_blocks = min(-(-wanted // row_blocks), panels // stretch if streams else -(-columns // FEW_COLUMNS))
     column_blocks = max(column_blocks, fewest)
-    conflict = a_row * itemsize % CONFLICT_BYTES == 0
     record = gemm.Gemm(
         rows=rows,
         columns=columns,
