@@ -219,6 +219,7 @@ def _plan(
     depth_block = split_evenly(depth, longest)
     panel = depth_block * width + 64 // itemsize
     operations = 2.0 * rows * columns * depth + TILE_OPERATIONS * panels * -(-rows // MAX_ROWS)
+    operations *= itemsize / 4  # of float32, twice as many of which are done at once
     most = gemm.START_SLOTS * 8 // (width * itemsize)
     if direct:
         wanted = 1 + columns * depth // ELEMENTS_PER_BLOCK
