@@ -184,12 +184,15 @@ def _multiply(table, rows, pitch, columns, start, out, row_count, column_count, 
 def gemm(block, scratch, a: "T*", b: "T*", bias: "T*", out: "T*", places: "int64*", g: "Gemm"):
     """One block: some rows and some panels of columns of one product.
 
+    Blocks beside each other in rows follow on each other, so that threads share few rows of the result: each would
+    fetch ahead what the other is writing.
+
     ``places[2 * product]`` and ``places[2 * product + 1]`` say at which elements the operands of a product begin.
     """
-    row_block = block % g.row_blocks
-    block //= g.row_blocks
     column_block = block % g.column_blocks
-    product = block // g.column_blocks
+    block //= g.column_blocks
+    row_block = block % g.row_blocks
+    product = block // g.row_blocks
     panels = (g.columns + g.width - 1) // g.width
     first_row, rows = even_part(row_block, g.row_blocks, g.rows)
     first_panel, panels = even_part(column_block, g.column_blocks, panels)

@@ -32,8 +32,9 @@ MANY_BLOCKS, OPERATIONS_OF_TWO = 16, 1 << 20
 # Beginning and ending a tile takes as long as so many operations.
 TILE_OPERATIONS = 3000
 # A block copies its columns, which costs least where it is high. Rows that it copies as well cost as much; those that
-# it reads where they lie, a fraction. This is low, and narrow.
-ROWS_IN_PLACE = 1 / 8
+# it reads where they lie, a fraction; and a row of results that is written in pieces, as much as so many elements.
+# This is low, and narrow.
+ROWS_IN_PLACE, PIECE_OF_RESULTS = 1 / 8, 150
 FEW_ROWS = FEW_COLUMNS = 48
 # Few rows are multiplied as fast as `b` is read: elements of it per block, and panels, where they lie along rows of
 # memory (short stretches are read slowly, above all where nothing is computed meanwhile).
@@ -165,6 +166,11 @@ def _known_call(
     return Call(Room((rows, columns), a_dtype), program.run)
 
 
+def _power_of_two(x: float) -> int:
+    """The largest that is not larger, or 1."""
+    return 1 << max(0, int(x).bit_length() - 1)
+
+
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _NO_PLACES = np.zeros(2, np.int64)
 
@@ -226,13 +232,13 @@ def _plan(
     else:
         wanted = 1 + int(math.sqrt(count * operations / OPERATIONS_OF_TWO))
         most = min(most, gemm.COLUMN_SLOTS * 8 // (panel * itemsize))
-    wanted = -(-(1 << min(MANY_BLOCKS, wanted).bit_length() - 1) // count)
+    wanted = -(-_power_of_two(min(MANY_BLOCKS, wanted)) // count)
     fewest = -(-panels // most)
     stretch = PANELS_OF_ONE_ROW if direct else PANELS_PER_STREAM
     conflict = a_row * itemsize % CONFLICT_BYTES == 0
-    price = 1 if conflict or a_depth != 1 else ROWS_IN_PLACE
-    row_blocks = max(1, round(math.sqrt(max(wanted, fewest) * price * rows / columns)))
-    row_blocks = min(row_blocks, wanted, -(-rows // FEW_ROWS))
+    price = (1 if conflict or a_depth != 1 else ROWS_IN_PLACE) + PIECE_OF_RESULTS / depth
+    squared = max(wanted, fewest) * price * rows / columns
+    row_blocks = _power_of_two(min(math.sqrt(2 * squared), wanted, -(-rows // FEW_ROWS)))
     column_blocks = min(-(-wanted // row_blocks), panels // stretch if streams else -(-columns // FEW_COLUMNS))
     column_blocks = max(column_blocks, fewest)
     record = gemm.Gemm(
