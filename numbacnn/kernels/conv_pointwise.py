@@ -17,21 +17,24 @@ from ._serial import SCRATCH_SLOTS
 from .columns import pack_columns
 from .finish import finish_rows
 from .layout import copy_transposed
-from .pointer import as_integers, cast, offset, prefetch_write
+from .pointer import as_integers, cast, offset, prefetch_read, prefetch_write
 from .runs import clear_run, copy_run, even_part
 from .simd import lanes as lanes_of
-from .simd import load_first, splat, store
+from .simd import load, load_first, splat, store
 from .strided_tile import (
     COLUMNS_OF_TWO,
     SHORTEST_RUNS,
     WIDE_ROWS,
     columns_tile,
-    long_tile,
+    few_rows_tile,
     streamed_tile,
     strided_tile,
     wide_tile,
 )
 from .tile import MAX_ROWS
+
+# Rows of weights that lie far apart, which no hardware foresees, are asked for so many source channels ahead.
+PACK_AHEAD = 8
 
 # The scratch: what the sums of a `columns_tile` begin with; copies of too few rows for one, so many elements of each;
 # then weights that are packed here.
@@ -61,7 +64,9 @@ class Pointwise(NamedTuple):
     packs: int  # 1: each block packs what it needs of these weights; 0: they come packed, panel after panel
     row_blocks: int
     panel_blocks: int
+    together: int  # panels whose weights stay in L2 while all rows of a block pass
     depth_block: int
+    asked: int  # elements of each of the next tile's rows that a tile asks for with each of its panels
     ahead: int  # how many elements before a `columns_tile` reads them cache lines are asked for
 
 
@@ -86,25 +91,38 @@ class FewRows(NamedTuple):
 
 
 @device
-def _pack(weight, packed, run, lanes, width, run_stride, lane_stride):
-    """``packed[k * width + lane] = weight[k][lane]``; zero for lanes that do not exist. One of the strides is 1."""
+def _pack(weight, packed, run, lanes, width, packed_step, run_stride, lane_stride):
+    """``packed[panel * packed_step + k * width + lane] = weight[k][panel * width + lane]`` for all panels of `lanes`.
+
+    Zero for lanes of the last panel that do not exist. One of the strides is 1.
+    """
     vector = lanes_of(weight)
-    if lane_stride == 1:
+    if lane_stride == 1:  # rows of all panels at once: as far as they reach, they lie in memory one after the other
         zero = splat(packed, 0.0)
         for k in range(run):
-            row, place = offset(weight, k * run_stride), offset(packed, k * width)
-            for lane in range(0, width, vector):
-                store(place, lane, load_first(row, lane, lanes - lane, zero))
+            row, place, left = offset(weight, k * run_stride), offset(packed, k * width), lanes
+            for line in range(0, lanes, 2 * vector):
+                prefetch_read(row, min(PACK_AHEAD, run - 1 - k) * run_stride + line)
+            while left >= width:
+                for lane in range(0, width, vector):
+                    store(place, lane, load(row, lane))
+                row, place, left = offset(row, width), offset(place, packed_step), left - width
+            if left > 0:
+                for lane in range(0, width, vector):
+                    store(place, lane, load_first(row, lane, left - lane, zero))
         return
-    whole = lanes - lanes % vector
-    for lane in range(0, whole, vector):
-        pack_columns(offset(weight, lane * lane_stride), lane_stride, run, offset(packed, lane), width)
-    if whole < width:
-        for k in range(run):
-            for lane in range(whole, width):
-                packed[k * width + lane] = 0
-        rest = offset(weight, whole * lane_stride)
-        copy_transposed(as_integers(rest), 0, lane_stride, as_integers(packed), whole, width, lanes - whole, run)
+    for first in range(0, lanes, width):
+        count = min(width, lanes - first)
+        panel, place = offset(weight, first * lane_stride), offset(packed, first // width * packed_step)
+        whole = count - count % vector
+        for lane in range(0, whole, vector):
+            pack_columns(offset(panel, lane * lane_stride), lane_stride, run, offset(place, lane), width)
+        if whole < width:
+            for k in range(run):
+                for lane in range(whole, width):
+                    place[k * width + lane] = 0
+            rest = offset(panel, whole * lane_stride)
+            copy_transposed(as_integers(rest), 0, lane_stride, as_integers(place), whole, width, count - whole, run)
 
 
 @device
@@ -129,21 +147,30 @@ def _panel(panel, g):
 
 
 @device
-def _pack_panel(weight, packed, panel, k, run, g):
-    """Pack what a panel needs for `run` source channels from `k` on."""
-    group, lane, lanes, width = _panel(panel, g)
+def _panels_together(panel, end, g):
+    """How many panels from `panel` on, all before `end`, are multiplied in turn by each tile of rows."""
+    left = g.panels - panel % g.panels
+    if left > 1 and (g.columns > 0 or g.wide > g.width):  # the last of a group is not like the others
+        left -= 1
+    return min(left, end - panel, g.together)
+
+
+@device
+def _pack_panels(weight, packed, panel, lanes, k, run, g):
+    """Pack what the panels from `panel` on, which have `lanes` lanes, need for `run` source channels from `k` on."""
+    group, lane, _, width = _panel(panel, g)
     source = offset(weight, group * g.group_stride + lane * g.lane_stride + k * g.run_stride)
     if lanes == g.columns:
         _pack_columns(source, packed, run, lanes, g.run_stride, g.lane_stride)
     else:
-        _pack(source, packed, run, lanes, width, g.run_stride, g.lane_stride)
+        _pack(source, packed, run, lanes, width, run * width, g.run_stride, g.lane_stride)
 
 
 @kernel
 def pack_panels(block, weight: "T*", packed: "T*", g: "Pointwise"):
     """One block: one panel, whole."""
-    group, lane, _, _ = _panel(block, g)
-    _pack_panel(weight, offset(packed, (group * g.padded + lane) * g.depth), block, 0, g.depth, g)
+    group, lane, lanes, _ = _panel(block, g)
+    _pack_panels(weight, offset(packed, (group * g.padded + lane) * g.depth), block, lanes, 0, g.depth, g)
 
 
 @device
@@ -197,49 +224,69 @@ def conv_pointwise(
     What follows the sums is told by `residual` and `activation`: see `finish_row`.
     """
     first, rows = even_part(block // g.panel_blocks, g.row_blocks, g.rows)
-    first_panel, panels = even_part(block % g.panel_blocks, g.panel_blocks, g.groups * g.panels)
+    panel, panels = even_part(block % g.panel_blocks, g.panel_blocks, g.groups * g.panels)
+    last_panel = panel + panels
     own = cast(offset(scratch, OWN), x)
-    for k in range(0, g.depth, g.depth_block):  # 4th loop: blocks of source channels
-        run = min(g.depth_block, g.depth - k)
-        for panel in range(first_panel, first_panel + panels):  # 2nd loop: panels of destination channels
-            group, lane, lanes, width = _panel(panel, g)
-            x_panel = offset(x, first * g.x_step + group * g.depth + k)
-            out_panel = offset(out, first * g.out_step + group * g.lanes + lane)
-            lane += group * g.padded
-            start = offset(bias, lane)
-            if lanes == g.columns:
-                if k == 0:
-                    w = offset(weight, lane * g.depth)
-                    if g.packs:
-                        _pack_panel(weight, own, panel, 0, g.depth, g)
-                        w = own
-                    _times_columns(
-                        x_panel, g.x_step, rows, g.depth, g.ahead, w, lanes, start, 0, 1, scratch, out_panel,
-                        g.out_step, 1,
-                    )  # fmt: skip
-                    finish_rows(out_panel, g.out_step, rows, lanes, residual, activation)
-                continue
-            w = offset(weight, lane * g.depth + k * width)
+    while panel < last_panel:  # 5th loop: panels whose weights stay in L2
+        together = _panels_together(panel, last_panel, g)
+        group, lane, lanes, width = _panel(panel, g)
+        x_panel = offset(x, first * g.x_step + group * g.depth)
+        out_panel = offset(out, first * g.out_step + group * g.lanes + lane)
+        start = offset(bias, group * g.padded + lane)
+        packed = offset(weight, (group * g.padded + lane) * g.depth)
+        if lanes == g.columns:
             if g.packs:
-                _pack_panel(weight, own, panel, k, run, g)
-                w = own
-            if g.depth <= SHORTEST_RUNS and lanes == g.width:
-                streamed_tile(rows, x_panel, g.x_step, run, w, width, out_panel, g.out_step, start)
-                finish_rows(out_panel, g.out_step, rows, lanes, residual, activation)
-                continue
-            most = MAX_ROWS if width == g.width else WIDE_ROWS
-            tiles = (rows + most - 1) // most
-            for tile in range(tiles):  # 1st loop: tiles of rows
-                row, valid = even_part(tile, tiles, rows)
-                source, target = offset(x_panel, row * g.x_step), offset(out_panel, row * g.out_step)
-                for i in range(valid):  # results of the next tile: in pieces far apart, which no hardware foresees
-                    prefetch_write(target, (valid + i) * g.out_step + lanes - 1)
-                if width == g.width:
-                    strided_tile(valid, source, g.x_step, run, w, width, target, g.out_step, start, k, lanes)
-                else:
-                    wide_tile(valid, source, g.x_step, run, w, width, target, g.out_step, start, k, lanes)
-                if k + run == g.depth:
-                    finish_rows(target, g.out_step, valid, lanes, residual, activation)
+                _pack_panels(weight, own, panel, lanes, 0, g.depth, g)
+                packed = own
+            _times_columns(
+                x_panel, g.x_step, rows, g.depth, g.ahead, packed, lanes, start, 0, 1, scratch, out_panel, g.out_step, 1
+            )  # fmt: skip
+            finish_rows(out_panel, g.out_step, rows, lanes, residual, activation)
+        else:
+            if together > 1:
+                lanes = min(together * g.width, g.lanes - lane)
+            for k in range(0, g.depth, g.depth_block):  # 4th loop: blocks of source channels
+                run = min(g.depth_block, g.depth - k)
+                w, w_panel = offset(packed, k * width), g.depth * width
+                if g.packs:
+                    w, w_panel = own, run * width
+                    _pack_panels(weight, own, panel, lanes, k, run, g)
+                source = offset(x_panel, k)
+                _times_panels(
+                    source, rows, run, w, width, w_panel, out_panel, start, k, lanes, residual, activation, g
+                )  # fmt: skip
+        panel += together
+
+
+@device
+def _times_panels(x, rows, run, w, width, w_panel, out, start, k, lanes, residual, activation, g):
+    """Rows times panels that lie `w_panel` elements apart, for `run` source channels from `k` on."""
+    if g.depth <= SHORTEST_RUNS and width == g.width:
+        for panel in range(lanes // width):
+            lane = panel * width
+            streamed_tile(
+                rows, x, g.x_step, run, offset(w, panel * w_panel), width, offset(out, lane), g.out_step,
+                offset(start, lane),
+            )  # fmt: skip
+        whole = lanes - lanes % width
+        finish_rows(out, g.out_step, rows, whole, residual, activation)
+        w, out, start = offset(w, lanes // width * w_panel), offset(out, whole), offset(start, whole)
+        lanes -= whole
+        if lanes == 0:
+            return
+    most = MAX_ROWS if width == g.width else WIDE_ROWS
+    tiles = (rows + most - 1) // most
+    for tile in range(tiles):  # 2nd loop: tiles of rows. The 1st, over panels, is the tile's
+        row, valid = even_part(tile, tiles, rows)
+        source, target = offset(x, row * g.x_step), offset(out, row * g.out_step)
+        for i in range(valid):  # the next tile's first results: in pieces far apart, which no hardware foresees
+            prefetch_write(target, (valid + i) * g.out_step)
+        if width == g.width:
+            strided_tile(valid, source, g.x_step, run, g.asked, w, w_panel, target, g.out_step, start, k, lanes)
+        else:
+            wide_tile(valid, source, g.x_step, run, w, target, g.out_step, start, k, lanes)
+        if k + run == g.depth:
+            finish_rows(target, g.out_step, valid, lanes, residual, activation)
 
 
 @kernel
@@ -303,13 +350,10 @@ def few_rows_backward(
             lanes = min(g.width, g.lanes - lane)
             w, w_step = offset(weight, k * g.run_stride + lane), g.run_stride
             if lanes < g.width:
-                _pack(w, own, run, lanes, g.width, g.run_stride, 1)
+                _pack(w, own, run, lanes, g.width, 0, g.run_stride, 1)
                 w, w_step = own, g.width
             start = offset(bias, group * g.padded + lane)
             source, target = offset(x, group * g.depth + k), offset(out, group * g.lanes + lane)
-            if g.rows <= 3:
-                long_tile(g.rows, source, g.x_step, run, w, w_step, target, g.out_step, start, k, lanes)
-            else:
-                strided_tile(g.rows, source, g.x_step, run, w, w_step, target, g.out_step, start, k, lanes)
+            few_rows_tile(g.rows, source, g.x_step, run, w, w_step, target, g.out_step, start, k, lanes)
             if k + run == g.depth:
                 finish_rows(target, g.out_step, g.rows, lanes, residual, activation)

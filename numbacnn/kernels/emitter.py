@@ -72,10 +72,10 @@ class Emitter:
         arguments = [value.llvm, place, self.i32(self.itemsize), mask]
         self.call(f"llvm.masked.store.{self.zero.suffix}.p0", self.ir.VoidType(), arguments)
 
-    def prefetch(self, pointer: Any) -> None:
+    def prefetch(self, pointer: Any, write: bool = False) -> None:
         """Ask for the cache line at `pointer`, which need not be memory of ours."""
         place = self.builder.bitcast(pointer, self.ir.IntType(8).as_pointer())
-        self.call("llvm.prefetch.p0", self.ir.VoidType(), [place, *(self.i32(n) for n in (0, 3, 1))])
+        self.call("llvm.prefetch.p0", self.ir.VoidType(), [place, *(self.i32(n) for n in (int(write), 3, 1))])
 
     def mask(self, lanes: Any, vector: int = 0) -> Any:
         """True in the lanes of vector number `vector` that lie below `lanes`."""

@@ -1,6 +1,6 @@
 """Register tiles whose input and output rows lie at constant distances: no table of pointers.
 
-`strided_tile` multiplies a few rows by a panel of weights, vectors along the columns::
+`strided_tile` multiplies a few rows by panels of weights, vectors along the columns::
 
     out[i][j] = start[j] + sum over k < run of  x[i][k] * w[k][j]                        i < rows, j < lanes
 
@@ -9,8 +9,8 @@ the rows, transposed in registers as they are read::
 
     sums[j][i] = start[j][i] + sum over k < run of  x[i][k] * w[k][j]                    j < columns
 
-`streamed_tile` is a panel of the first for very short sums: its weights stay in registers while any number of rows
-passes.
+`few_rows_tile` does so with weights that lie in rows apart, for so few rows that packing them would not pay.
+`streamed_tile` is for very short sums: a panel's weights stay in registers while any number of rows passes.
 
 In all of them each sum is one chain of multiply-adds over k in order: how rows and columns are dealt out changes no
 bit.
@@ -18,7 +18,7 @@ bit.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from ._build import intrinsic
 from .columns import LINE_BYTES, ColumnReader
@@ -36,78 +36,142 @@ VECTORS_OF_ROWS = (8, 4, 4)
 
 
 @intrinsic
-def strided_tile(typingctx, rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes):
-    """A few rows times a panel of weights of `VECTORS` vectors.
+def strided_tile(typingctx, rows, x, x_step, run, ahead, w, w_panel, out, out_step, start, held, lanes):
+    """A few rows times panels of packed weights of `VECTORS` vectors.
 
     rows : 1 to `MAX_ROWS`
     x, x_step : first input row, elements from each to the next
     run : consecutive elements of an input row that are multiplied
-    w, w_step : weights of the panel's lanes for the first of them, elements from there to those for the next
+    ahead : elements of each of the following `rows` rows that are asked for with each panel, in whole cache lines
+    w, w_panel : weights of the first panel, those for successive elements of a row one after the other; elements from
+        there to the next panel's
     out, out_step : first output row, elements from each to the next
     start, held : a padded row of initial values; ignored if `held`: then what `out` holds
     lanes : number of output columns that exist
     """
-
-    def emit(e, rows, *rest):
-        e.choose(rows, GEMM_ROWS, lambda written: _rows_times_panel(e, written, VECTORS, rows, *rest))
-
-    return _panel_tile(emit, x, w, start)
-
-
-@intrinsic
-def wide_tile(typingctx, rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes):
-    """As `strided_tile` for 1 to `WIDE_ROWS` rows and a panel of `WIDE_VECTORS` vectors."""
-
-    def emit(e, *rest):
-        _rows_times_panel(e, WIDE_ROWS, WIDE_VECTORS, *rest)
-
-    return _panel_tile(emit, x, w, start)
-
-
-@intrinsic
-def long_tile(typingctx, rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes):
-    """As `strided_tile` for one, two or three rows: the panel has `VECTORS_OF_ROWS` vectors."""
-
-    def emit(e, rows, *rest):
-        e.choose(rows, (3, 2, 1), lambda few: _rows_times_panel(e, few, VECTORS_OF_ROWS[few - 1], rows, *rest))
-
-    return _panel_tile(emit, x, w, start)
-
-
-def _panel_tile(emit: Any, x: Any, w: Any, start: Any) -> Any:
-    """What an intrinsic is made of: the types of its arguments, and what writes its code."""
     from numba.core import types
 
     i64 = types.int64
 
     def codegen(context, builder, signature, args):
-        emit(Emitter(context, builder, signature.args[1].dtype), *args)
+        rows, x, x_step, run, ahead, w, w_panel, *rest = args
+        e = Emitter(context, builder, signature.args[1].dtype)
+        panels = Panels(w, e.i64(VECTORS * e.lanes), w_panel, ahead)  # a constant step: fewer addresses to work out
+        e.choose(
+            rows, GEMM_ROWS, lambda most: _rows_times_panels(e, most, VECTORS, panels, rows, x, x_step, run, *rest)
+        )
+        return context.get_dummy_value()
+
+    return types.void(i64, x, i64, i64, i64, w, i64, x, i64, start, i64, i64), codegen
+
+
+@intrinsic
+def wide_tile(typingctx, rows, x, x_step, run, w, out, out_step, start, held, lanes):
+    """As `strided_tile` for 1 to `WIDE_ROWS` rows and one panel of `WIDE_VECTORS` vectors."""
+    from numba.core import types
+
+    i64 = types.int64
+
+    def codegen(context, builder, signature, args):
+        rows, x, x_step, run, w, *rest = args
+        e = Emitter(context, builder, signature.args[1].dtype)
+        _rows_times_panels(
+            e, WIDE_ROWS, WIDE_VECTORS, Panels(w, e.i64(WIDE_VECTORS * e.lanes)), rows, x, x_step, run, *rest
+        )
+        return context.get_dummy_value()
+
+    return types.void(i64, x, i64, i64, w, x, i64, start, i64, i64), codegen
+
+
+@intrinsic
+def few_rows_tile(typingctx, rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes):
+    """As `strided_tile` for one panel of weights, those for successive elements of a row `w_step` elements apart.
+
+    Up to three rows the panel has `VECTORS_OF_ROWS` vectors.
+    """
+    from numba.core import types
+
+    i64 = types.int64
+
+    def codegen(context, builder, signature, args):
+        rows, x, x_step, run, w, w_step, *rest = args
+        e = Emitter(context, builder, signature.args[1].dtype)
+
+        def emit(written):
+            vectors = VECTORS if written >= MIN_GEMM_ROWS else VECTORS_OF_ROWS[written - 1]
+            _rows_times_panels(e, written, vectors, Panels(w, w_step), rows, x, x_step, run, *rest)
+
+        e.choose(rows, (*range(1, MIN_GEMM_ROWS), *GEMM_ROWS), emit)
         return context.get_dummy_value()
 
     return types.void(i64, x, i64, i64, w, i64, x, i64, start, i64, i64), codegen
 
 
-def _rows_times_panel(
-    e: Emitter, written_rows: int, vectors: int, rows: Any, x: Any, x_step: Any, run: Any, w: Any, w_step: Any,
-    out: Any, out_step: Any, start: Any, held: Any, lanes: Any,
+class Panels(NamedTuple):
+    """Weights while code is written: LLVM's values, as described at `strided_tile`; of one panel the first two."""
+
+    w: Any
+    step: Any
+    panel_step: Any = None
+    ahead: Any = None
+
+
+def _rows_times_panels(
+    e: Emitter, written_rows: int, vectors: int, weights: Panels, rows: Any, x: Any, x_step: Any, run: Any, out: Any,
+    out_step: Any, start: Any, held: Any, lanes: Any,
 ) -> None:  # fmt: skip
     """Emit the tile for some rows and vectors."""
-    builder = e.builder
+    builder, width = e.builder, vectors * e.lanes
     numbers = row_numbers(e, written_rows, rows, written_rows == MIN_GEMM_ROWS)
-    x_rows = [e.at(x, builder.mul(x_step, i)) for i in numbers]
+    x_rows = [e.hidden(e.at(x, builder.mul(x_step, i))) for i in numbers]  # to be kept, not worked out at each step
     out_rows = [e.at(out, builder.mul(out_step, i)) for i in numbers]
-    sums = e.either(
-        builder.icmp_signed("!=", held, e.i64(0)),
-        # Beyond the last lane `out` belongs to another row, another thread, or nobody.
-        lambda: load_rows(e, out_rows, vectors, lanes),
-        lambda: load_rows(e, [start], vectors) * written_rows,
-    )
 
-    def step(k, sums):
-        return add_products(e, [(e.at(row, k),) for row in x_rows], e.at(w, builder.mul(k, w_step)), sums)
+    def multiply(panel_out, w, begin, lanes):
+        sums = e.either(
+            builder.icmp_signed("!=", held, e.i64(0)),
+            # Beyond the last lane `out` belongs to another row, another thread, or nobody.
+            lambda: load_rows(e, panel_out, vectors, lanes),
+            lambda: load_rows(e, [begin], vectors) * written_rows,
+        )
 
-    sums = e.carry(run, sums, step, UNROLL if written_rows * vectors > 8 else 1)
-    store_rows(e, sums, out_rows, lanes)
+        def step(k, sums):
+            return add_products(e, [(e.at(row, k),) for row in x_rows], e.at(w, builder.mul(k, weights.step)), sums)
+
+        sums = e.carry(run, sums, step, UNROLL if written_rows * vectors > 8 else 1)
+        store_rows(e, sums, panel_out, lanes)
+
+    if weights.panel_step is None:
+        multiply(out_rows, weights.w, start, lanes)
+        return
+
+    def panel(j, _):
+        first = e.times(j, width)
+        _ask_for_next(
+            e, [e.at(row, builder.mul(rows, x_step)) for row in x_rows], run, weights.ahead, out_rows, lanes, j
+        )
+        w = e.at(weights.w, builder.mul(j, weights.panel_step))
+        multiply([e.at(row, first) for row in out_rows], w, e.at(start, first), builder.sub(lanes, first))
+        return []
+
+    e.carry(builder.sdiv(builder.add(lanes, e.i64(width - 1)), e.i64(width)), [], panel)
+
+
+def _ask_for_next(
+    e: Emitter, x_rows: list[Any], run: Any, ahead: Any, out_rows: list[Any], lanes: Any, panel: Any
+) -> None:
+    """Ask for what the next panel writes and, line by line, for the part of the next tile's rows that is `panel`'s."""
+    builder, width = e.builder, VECTORS * e.lanes
+    last = builder.sub(lanes, e.i64(1))  # what lies beyond may be another thread's
+    written = builder.add(e.times(panel, width), e.i64(2 * width - 1))
+    written = builder.select(builder.icmp_signed("<", written, last), written, last)
+    for row in out_rows:
+        e.prefetch(e.at(row, written), write=True)
+    line, first = LINE_BYTES // e.itemsize, builder.mul(panel, ahead)
+    left = builder.select(builder.icmp_signed("<", first, run), ahead, e.i64(0))
+    with e.loop(builder.sdiv(left, e.i64(line))) as i:
+        place = builder.add(first, e.times(i, line))
+        for row in x_rows:
+            e.prefetch(e.at(row, place))
 
 
 @intrinsic

@@ -18,7 +18,7 @@ from numbacnn.kernels.strided_tile import (
     WIDE_ROWS,
     WIDE_VECTORS,
     columns_tile,
-    long_tile,
+    few_rows_tile,
     streamed_tile,
     strided_tile,
     wide_tile,
@@ -26,21 +26,21 @@ from numbacnn.kernels.strided_tile import (
 from numbacnn.kernels.tile import MAX_ROWS, MIN_GEMM_ROWS, VECTORS, tile_lanes
 from tests.kernels.test_tile import DTYPES, GUARD, assert_hot, has_fma, hot_loops, integers
 
-NARROW, LONG, WIDE = range(3)
+PACKED, IN_PLACE, WIDE = range(3)
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
 
 
 @kernel
 def run_strided_tile(
     block, x: "T*", w: "T*", out: "T*", start: "T*", kind: "int64", rows: "int64", x_step: "int64", run: "int64",
-    w_step: "int64", out_step: "int64", held: "int64", lanes: "int64",
+    ahead: "int64", w_step: "int64", out_step: "int64", held: "int64", lanes: "int64",
 ):  # fmt: skip
     if kind == WIDE:
-        wide_tile(rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes)
-    elif kind == LONG:
-        long_tile(rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes)
+        wide_tile(rows, x, x_step, run, w, out, out_step, start, held, lanes)
+    elif kind == IN_PLACE:
+        few_rows_tile(rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes)
     else:
-        strided_tile(rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes)
+        strided_tile(rows, x, x_step, run, ahead, w, w_step, out, out_step, start, held, lanes)
 
 
 @kernel
@@ -63,15 +63,20 @@ def vector(dtype):
     return tile_lanes(np.dtype(dtype).itemsize) // VECTORS
 
 
-def check_rows(rows, width, kind, lanes, run, dtype):
+def check_rows(rows, width, kind, lanes, run, dtype, panels=1):
+    """Of packed weights `w` is ``[panel][k][lane]``, with some space between panels."""
     rng = np.random.default_rng(rows + lanes)
-    x, w = integers(rng, (rows, run + 3), dtype), integers(rng, (run, width + 5), dtype)
-    start, before = integers(rng, width, dtype), integers(rng, (rows, lanes), dtype)
-    for held in (0, 3):
-        out = np.full((rows, width + 4), GUARD, dtype)
+    gap = 5 if kind == IN_PLACE else 0
+    x, w = integers(rng, (rows, run + 3), dtype), integers(rng, (panels, run * (width + gap) + 7), dtype)
+    start, before = integers(rng, panels * width, dtype), integers(rng, (rows, lanes), dtype)
+    rows_of_w = w[:, :-7].reshape(panels, run, width + gap)[:, :, :width]
+    matrix = rows_of_w.transpose(1, 0, 2).reshape(run, panels * width)[:, :lanes]
+    w_step = width + gap if kind == IN_PLACE else w.shape[1]
+    for held, ahead in ((0, 0), (3, 128)):
+        out = np.full((rows, panels * width + 4), GUARD, dtype)
         out[:, :lanes] = before
-        run_strided_tile(1, x, w, out, start, kind, rows, run + 3, run, width + 5, width + 4, held, lanes)
-        expected = x[:, :run].astype(float) @ w[:, :lanes] + (before if held else start[:lanes])
+        run_strided_tile(1, x, w, out, start, kind, rows, run + 3, run, ahead, w_step, out.shape[1], held, lanes)
+        expected = x[:, :run].astype(float) @ matrix + (before if held else start[:lanes])
         np.testing.assert_array_equal(out[:, :lanes], expected)
         out[:, :lanes] = GUARD
         assert (out == GUARD).all(), "written outside the tile"
@@ -82,15 +87,17 @@ def check_rows(rows, width, kind, lanes, run, dtype):
 def test_strided_tile(rows, dtype):
     width = VECTORS * vector(dtype)
     for lanes in range(1, width + 1):
-        check_rows(rows, width, NARROW, lanes, 1 + lanes % 9, dtype)
+        check_rows(rows, width, PACKED, lanes, 1 + lanes % 9, dtype)
+    for lanes in (width + 1, 3 * width - 1, 3 * width):
+        check_rows(rows, width, PACKED, lanes, 1 + lanes % 9, dtype, panels=-(-lanes // width))
 
 
 @dtypes
-@pytest.mark.parametrize("rows", range(1, MIN_GEMM_ROWS))
-def test_long_tile(rows, dtype):
-    width = VECTORS_OF_ROWS[rows - 1] * vector(dtype)
+@pytest.mark.parametrize("rows", range(1, MAX_ROWS + 1))
+def test_few_rows_tile(rows, dtype):
+    width = (VECTORS if rows >= MIN_GEMM_ROWS else VECTORS_OF_ROWS[rows - 1]) * vector(dtype)
     for lanes in range(1, width + 1):
-        check_rows(rows, width, LONG, lanes, 1 + lanes % 9, dtype)
+        check_rows(rows, width, IN_PLACE, lanes, 1 + lanes % 9, dtype)
 
 
 @dtypes
