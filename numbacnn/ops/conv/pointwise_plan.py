@@ -27,7 +27,7 @@ PANEL_BYTES = 128 * 1024
 # took 1.05 to 1.2 times as long.)
 PANELS_BYTES = 192 * 1024
 # Lines of each of the next tile's rows that a tile asks for with each of its panels. If it takes more to have all of
-# them, they would hold up what is needed now, and none is asked for.
+# them, they would hold up what is needed now, and none is asked for; nor of few rows, which are in L2 or near.
 MOST_ASKED = 4
 # Where no more rows share packed weights, each block packs its own panels: they then pass through memory once. With
 # fewer panels than this there would be too few blocks.
@@ -99,7 +99,7 @@ def plan(p: Product, itemsize: int) -> Pointwise:
     together = blocking.split_evenly(-(-all_panels // panel_blocks), most)
     line = blocking.LINE_BYTES // itemsize
     asked = -(-depth_block // (together * line))
-    if asked > MOST_ASKED:
+    if once or asked > MOST_ASKED:
         asked = 0
     return Pointwise(
         rows=p.rows,
