@@ -27,7 +27,7 @@ from .layout import copy_transposed
 from .pointer import as_integers, cast, load_pointer, offset, prefetch_read, prefetch_write, store_pointer
 from .simd import lanes, load, load_first, splat, store, store_first
 from .sources import Sources, following_row, locate, put_sources
-from .tile import MAX_LANES, MAX_ROWS, listed_outer_tile, packed_outer_tile
+from .tile import MAX_LANES, MAX_ROWS, UNROLL, listed_outer_tile, packed_outer_tile
 
 # Positions per step, at most: the copies of a panel and of six left channels then fill some half of a 32 KiB L1.
 # Loading and storing a tile's twelve sums is spread over so many multiply-adds.
@@ -37,7 +37,6 @@ PANEL_SLOTS = MAX_POINTS * MAX_LANES // 2
 TABLE_SLOTS = 2 * MAX_POINTS
 WORK_SLOTS = SCRATCH_SLOTS - TABLE_SLOTS - PANEL_SLOTS
 ROWS_TOGETHER = 8  # rows of which left channels are copied at a time: the ways of the first cache
-ASKED = 16  # rows asked for at a time
 
 
 class WeightConv(NamedTuple):
@@ -61,6 +60,20 @@ class WeightConv(NamedTuple):
     tap_block: int  # taps of a block
     tap_blocks: int
     chunks: int  # parts of the positions, each with a partial sum
+
+
+class Asks(NamedTuple):
+    """What is asked for during a panel: a tile asks for one line of some rows, of the right side's or the left one's.
+
+    Places are elements from the beginning of the rows that are listed.
+    """
+
+    rows: int  # a tile asks for: as many as there is time for, so that what it reads itself need not wait
+    right: int
+    right_tiles: int
+    left: int
+    left_begin: int
+    left_end: int
 
 
 class Part(NamedTuple):
@@ -131,13 +144,6 @@ def _copy_channels(packed, table, points, channel, valid, width):
             store(packed, p * width + lane, load_first(row, lane, valid - lane, zero))
 
 
-@device
-def _ask_for(table, rows, channel, like):
-    """Have a cache line each of `ASKED` listed rows fetched, from row `rows` on; where a list ends does not matter."""
-    for i in range(ASKED):
-        prefetch_read(load_pointer(table, rows + i, like), channel)
-
-
 @kernel
 def conv_weight(
     block,
@@ -184,15 +190,14 @@ def conv_weight(
                 _list_inputs(inputs, point, points, tap, source, zeros, s)
             for panel in range(part.panels):  # 1st loop: panels
                 turn = (tap - part.tap) * part.panels + panel
-                if g.asks and point + points < end:
-                    _ask_for_left(scratch, points, turn, sums, part, g)
                 into, stride = offset(sums, (tap - part.tap) * part.left * sums_row + panel * g.width), sums_row
                 if straight:
                     into, stride = sums, g.width  # of a last panel that is not whole
                     if (part.first_panel + panel + 1) * g.width <= g.in_channels:
                         place = part.first_left * g.in_channels + (part.first_panel + panel) * g.width
                         into, stride = offset(out, place), g.in_channels
-                _add_panel(scratch, copies, fresh, into, stride, points, tiles, tap, panel, part, g)
+                asks = _asks(turn, points, tap, panel, point + points == end, part, g)
+                _add_panel(scratch, copies, fresh, into, stride, points, tiles, panel, asks, part, g)
         point += points
         fresh = 0
     if g.swapped:
@@ -240,44 +245,57 @@ def _copy_left(table, copies, points, tiles, part, g):
 
 
 @device
-def _ask_for_left(table, points, turn, like, part, g):
-    """Ask for a share of the next step's left rows: each of the block's taps and panels has its turn."""
-    ahead = g.ahead if g.swapped else g.step * g.groups * g.out_channels
-    share = (points // ((part.last_tap - part.tap) * part.panels) // ASKED + 1) * ASKED
-    for p in range(turn * share, min((turn + 1) * share, points), ASKED):
-        for i in range(0, part.left, g.line):
-            _ask_for(table, p, _left_channel(part, g) + ahead + i, like)
+def _asks(turn, points, tap, panel, last_step, part, g):
+    """What the tiles of a panel ask for. `turn` counts the panels of a block's step, the taps included.
+
+    Of the right rows, the next panel of this step; after the last one, or with the last tap, that of the next step.
+    Of the left rows, a share of the next step's: each turn has its own.
+    """
+    right = (part.first_panel + panel) * g.width + (0 if g.swapped else part.group * g.in_channels) + g.width
+    if panel + 1 == part.panels or (tap > 0 and tap + 1 == part.last_tap):
+        right += g.step * g.groups * g.out_channels if g.swapped else g.ahead
+        right -= (panel + 1 if tap == 0 else 1) * g.width
+    left = _left_channel(part, g) + (g.ahead if g.swapped else g.step * g.groups * g.out_channels)
+    turns = (part.last_tap - part.tap) * part.panels
+    lines = 0 if last_step else g.asks * UNROLL * ((part.left + g.line - 1) // g.line)
+    return Asks(
+        points // UNROLL, right + g.line - 1, g.asks * UNROLL * g.width // g.line,
+        left, turn * lines // turns, (turn + 1) * lines // turns,
+    )  # fmt: skip
 
 
 @device
-def _add_panel(table, copies, fresh, sums, stride, points, tiles, tap, panel, part, g):
+def _asked(asks, tile, g):
+    """Slots of the first row that a tile asks for and between one row and the next, and the place in these rows."""
+    if tile < asks.right_tiles:
+        return MAX_POINTS + tile % UNROLL * asks.rows, 1, asks.right + tile // UNROLL * g.line
+    tile += asks.left_begin - asks.right_tiles
+    if tile < asks.left_end:
+        return tile % UNROLL * asks.rows, 1, asks.left + tile // UNROLL * g.line
+    return 0, 0, 0  # nothing: the same line all the time
+
+
+@device
+def _add_panel(table, copies, fresh, sums, stride, points, tiles, panel, asks, part, g):
     """Add what a step contributes to the sums of one tap and panel, rows of them `stride` elements apart."""
     right = g.out_channels if g.swapped else g.in_channels
     first = (part.first_panel + panel) * g.width
     channel = first + (0 if g.swapped else part.group * g.in_channels)
     rows = offset(table, MAX_POINTS)
-    # What is read next: the next panel of this step; after the last one, or with the last tap, that of the next step.
-    following = channel + g.width
-    if panel + 1 == part.panels or (tap > 0 and tap + 1 == part.last_tap):
-        ahead = g.step * g.groups * g.out_channels if g.swapped else g.ahead
-        following = ahead + (channel - panel * g.width if tap == 0 else channel)
     packed = cast(offset(table, TABLE_SLOTS), sums)
     whole = first + g.width <= right
     if not whole:
         _copy_channels(packed, rows, points, channel, right - first, g.width)
-    share = (points // tiles // ASKED + 1) * ASKED
     fewest = part.left // tiles
     longer = part.left - fewest * tiles
-    asked = points if g.asks else 0
     for tile in range(tiles):
-        for p in range(tile * share, min((tile + 1) * share, asked), ASKED):
-            for i in range(g.line - 1, g.width, g.line):
-                _ask_for(rows, p, following + i, sums)
         count = fewest + 1 if tile < longer else fewest
         if tile == 0 and whole:
             listed_outer_tile(count, copies, MAX_ROWS, rows, channel, packed, points, fresh, sums, stride)
         else:
-            packed_outer_tile(count, copies, MAX_ROWS, packed, points, fresh, sums, stride)
+            slot, slots, place = _asked(asks, tile - 1, g)
+            soon = offset(table, slot)
+            packed_outer_tile(count, copies, MAX_ROWS, packed, points, fresh, sums, stride, soon, slots, place)
         copies, sums = offset(copies, g.left_step), offset(sums, count * stride)
 
 

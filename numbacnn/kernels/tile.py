@@ -283,26 +283,33 @@ def listed_outer_tile(typingctx, rows, x, pitch, pointers, y_offset, packed, cou
 
 
 @intrinsic
-def packed_outer_tile(typingctx, rows, x, pitch, packed, count, fresh, out, out_stride):
-    """As `listed_outer_tile` over the rows that it has packed."""
+def packed_outer_tile(typingctx, rows, x, pitch, packed, count, fresh, out, out_stride, soon, soon_step, soon_offset):
+    """As `listed_outer_tile` over the rows that it has packed.
+
+    soon, soon_step, soon_offset : slots with pointers, slots between those used, elements added to each: for every
+        `UNROLL` positions one cache line is asked for. Many at a time would keep what the tile itself reads waiting.
+    """
     from numba.core import types
 
     i64 = types.int64
 
     def codegen(context, builder, signature, args):
-        rows, *rest = args
+        rows, *rest, soon, soon_step, soon_offset = args
         e = Emitter(context, builder, signature.args[1].dtype)
-        e.choose(rows, OUTER_ROWS, lambda rows: _copied_outer(e, rows, *rest))
+        e.choose(rows, OUTER_ROWS, lambda rows: _copied_outer(e, rows, *rest, soon=(soon, soon_step, soon_offset)))
         return context.get_dummy_value()
 
-    return types.void(i64, x, i64, packed, i64, i64, out, i64), codegen
+    return types.void(i64, x, i64, packed, i64, i64, out, i64, soon, i64, i64), codegen
 
 
 def _copied_outer(
     e: Emitter, rows: int, x: Any, pitch: Any, packed: Any, count: Any, fresh: Any, out: Any, out_stride: Any,
-    listed: tuple[Any, Any] | None = None,
+    listed: tuple[Any, Any] | None = None, soon: tuple[Any, Any, Any] | None = None,
 ) -> None:  # fmt: skip
-    """Emit the outer-product tile of copied rows; `listed` are the pointers to y rows, if these are to be packed."""
+    """Emit the outer-product tile of copied rows.
+
+    `listed` are the pointers to y rows, if these are to be packed; `soon` those to what is asked for.
+    """
     builder = e.builder
     out_rows = [e.at(out, builder.mul(out_stride, e.i64(i))) for i in range(rows)]
 
@@ -319,4 +326,18 @@ def _copied_outer(
         lambda: [e.zero] * (rows * VECTORS),
         lambda: load_rows(e, out_rows, VECTORS),
     )
-    store_rows(e, e.carry(count, start, position, UNROLL), out_rows)
+    if soon is None:
+        store_rows(e, e.carry(count, start, position, UNROLL), out_rows)
+        return
+
+    def some(q, sums):
+        e.prefetch(e.at(e.slot(soon[0], builder.mul(q, soon[1]), e.pointer), soon[2]))
+        for i in range(UNROLL):
+            sums = position(builder.add(e.times(q, UNROLL), e.i64(i)), sums)
+        return sums
+
+    whole = builder.sdiv(count, e.i64(UNROLL))
+    done = e.times(whole, UNROLL)
+    sums = e.carry(whole, start, some)
+    sums = e.carry(builder.sub(count, done), sums, lambda p, sums: position(builder.add(done, p), sums))
+    store_rows(e, sums, out_rows)

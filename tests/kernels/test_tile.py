@@ -72,9 +72,9 @@ def run_listed_outer_tile(
 @kernel
 def run_packed_outer_tile(
     block, x: "T*", packed: "T*", out: "T*", rows: "int64", pitch: "int64", count: "int64", fresh: "int64",
-    out_stride: "int64",
+    out_stride: "int64", soon: "int64*",
 ):  # fmt: skip
-    packed_outer_tile(rows, x, pitch, packed, count, fresh, out, out_stride)
+    packed_outer_tile(rows, x, pitch, packed, count, fresh, out, out_stride, soon, 1, 0)
 
 
 @kernel
@@ -101,8 +101,10 @@ def run_full_listed_tile(
 
 
 @kernel
-def run_full_packed_tile(block, x: "T*", packed: "T*", out: "T*", count: "int64", pitch: "int64", out_stride: "int64"):
-    packed_outer_tile(MAX_ROWS, x, pitch, packed, count, 0, out, out_stride)
+def run_full_packed_tile(
+    block, x: "T*", packed: "T*", out: "T*", count: "int64", pitch: "int64", out_stride: "int64", soon: "int64*"
+):
+    packed_outer_tile(MAX_ROWS, x, pitch, packed, count, 0, out, out_stride, soon, 1, 0)
 
 
 @kernel
@@ -275,7 +277,7 @@ def test_outer_tiles_of_copied_rows(rows, fresh, dtype):
         run_listed_outer_tile(1, x, addresses(y), copy, listed, rows, 8, 3, count, fresh, width + 5)
         np.testing.assert_array_equal(copy[:count], y[:count, 3:])
         assert (copy[count:] == GUARD).all()
-        run_packed_outer_tile(1, x, copy, packed, rows, 8, count, fresh, width + 5)
+        run_packed_outer_tile(1, x, copy, packed, rows, 8, count, fresh, width + 5, addresses(y))
         products = x[:count, :rows].astype(float).T @ y[:count, 3:].astype(float)
         for out in (listed, packed):
             np.testing.assert_array_equal(out[:rows, :width], (0 if fresh else before) + products)
