@@ -11,7 +11,8 @@ gradient in its thread's scratch (L2) while it walks over the positions, some hu
   into L1 for the others.
 
 So the tile meets neither strides that fall into few sets of the caches nor rows on many pages, and what is copied is
-used many times over. What comes next is asked for meanwhile.
+used many times over. Meanwhile the tiles ask for what comes next, a line per four positions: of the rows that the next
+panel and step read, and in the last step of the gradient's.
 
 Vectors run along the input channels as a rule, and are written to the gradient as they are. Where a single tap has few
 or odd ones, they run along the output channels (`WeightConv.swapped`).
@@ -72,6 +73,7 @@ class Asks(NamedTuple):
     right: int
     right_tiles: int
     left: int
+    left_parts: int  # tiles that it takes to ask for one line of all left rows
     left_begin: int
     left_end: int
 
@@ -185,18 +187,21 @@ def conv_weight(
         if g.swapped:
             _list_inputs(inputs, point, points, 0, source, zeros, s)
         _copy_left(scratch, copies, points, tiles, part, g)
+        if point + points == end and g.swapped == 0 and taps > 1:  # what these rows' list is for from here on
+            place = (part.first_left * g.in_channels + part.first_panel * g.width) * taps + part.tap
+            _list_rows(scratch, offset(out, place), part.left, g.in_channels * taps)
         for tap in range(part.tap, part.last_tap):  # 2nd loop: taps
             if g.swapped == 0:
                 _list_inputs(inputs, point, points, tap, source, zeros, s)
             for panel in range(part.panels):  # 1st loop: panels
                 turn = (tap - part.tap) * part.panels + panel
-                into, stride = offset(sums, (tap - part.tap) * part.left * sums_row + panel * g.width), sums_row
+                into, stride = offset(sums, (tap - part.tap) * _tap_sums(part, g) + panel * g.width), sums_row
                 if straight:
                     into, stride = sums, g.width  # of a last panel that is not whole
                     if (part.first_panel + panel + 1) * g.width <= g.in_channels:
                         place = part.first_left * g.in_channels + (part.first_panel + panel) * g.width
                         into, stride = offset(out, place), g.in_channels
-                asks = _asks(turn, points, tap, panel, point + points == end, part, g)
+                asks = _asks(turn, points, taps, tap, panel, point + points == end, part, g)
                 _add_panel(scratch, copies, fresh, into, stride, points, tiles, panel, asks, part, g)
         point += points
         fresh = 0
@@ -206,6 +211,15 @@ def conv_weight(
         _put_last(out, sums, part, g)
     else:
         _put_rows(out, sums, taps, part, g)
+
+
+@device
+def _tap_sums(part, g):
+    """Elements from the sums of a tap to the next one's.
+
+    A line more than there are, for else the same lines of all taps would often fall into the same places of the caches.
+    """
+    return part.left * part.panels * g.width + g.line
 
 
 @device
@@ -245,11 +259,12 @@ def _copy_left(table, copies, points, tiles, part, g):
 
 
 @device
-def _asks(turn, points, tap, panel, last_step, part, g):
+def _asks(turn, points, taps, tap, panel, last_step, part, g):
     """What the tiles of a panel ask for. `turn` counts the panels of a block's step, the taps included.
 
     Of the right rows, the next panel of this step; after the last one, or with the last tap, that of the next step.
-    Of the left rows, a share of the next step's: each turn has its own.
+    Of the left rows, a share of the next step's: each turn has its own. In the last step, their list names the rows
+    of the gradient.
     """
     right = (part.first_panel + panel) * g.width + (0 if g.swapped else part.group * g.in_channels) + g.width
     if panel + 1 == part.panels or (tap > 0 and tap + 1 == part.last_tap):
@@ -257,10 +272,15 @@ def _asks(turn, points, tap, panel, last_step, part, g):
         right -= (panel + 1 if tap == 0 else 1) * g.width
     left = _left_channel(part, g) + (g.ahead if g.swapped else g.step * g.groups * g.out_channels)
     turns = (part.last_tap - part.tap) * part.panels
-    lines = 0 if last_step else g.asks * UNROLL * ((part.left + g.line - 1) // g.line)
+    rows = max(1, points // UNROLL)
+    parts, lines = UNROLL, (part.left + g.line - 1) // g.line
+    if last_step:
+        left, parts = 0, (part.left + rows - 1) // rows
+        lines = 0 if g.swapped or taps == 1 else (part.panels * g.width * taps + g.line - 1) // g.line
+    wanted = parts * lines if g.asks or last_step else 0
     return Asks(
-        points // UNROLL, right + g.line - 1, g.asks * UNROLL * g.width // g.line,
-        left, turn * lines // turns, (turn + 1) * lines // turns,
+        rows, right + g.line - 1, g.asks * UNROLL * g.width // g.line,
+        left, parts, turn * wanted // turns, (turn + 1) * wanted // turns,
     )  # fmt: skip
 
 
@@ -271,7 +291,7 @@ def _asked(asks, tile, g):
         return MAX_POINTS + tile % UNROLL * asks.rows, 1, asks.right + tile // UNROLL * g.line
     tile += asks.left_begin - asks.right_tiles
     if tile < asks.left_end:
-        return tile % UNROLL * asks.rows, 1, asks.left + tile // UNROLL * g.line
+        return tile % asks.left_parts * asks.rows, 1, asks.left + tile // asks.left_parts * g.line
     return 0, 0, 0  # nothing: the same line all the time
 
 
@@ -321,7 +341,7 @@ def _put_rows(out, sums, taps, part, g):
         for line in range(0, valid * taps, g.line):
             prefetch_write(out, target + row + line)
         copy_transposed(
-            as_integers(sums), i * sums_row, part.left * sums_row, as_integers(out), target, taps, count, valid
+            as_integers(sums), i * sums_row, _tap_sums(part, g), as_integers(out), target, taps, count, valid
         )
 
 

@@ -127,7 +127,7 @@ def _cuts(g: ConvGeometry, itemsize: int, wanted: int, most_chunks: int) -> Iter
             left_block = max(1, -(-left // left_blocks))
             tiles = -(-left_block // MAX_ROWS)
             room = conv_weight.WORK_SLOTS * 8 // itemsize - tiles * _left_step(itemsize)
-            fit = room // (left_block * width)
+            fit = room // (left_block * width + blocking.LINE_BYTES // itemsize)
             tap_block = blocking.split_evenly(g.taps, fit)
             straight = g.taps == 1 and not swapped  # the sums of a last panel alone are in the scratch
             for panel_block in _sizes(panels, panels if straight else fit // tap_block):
