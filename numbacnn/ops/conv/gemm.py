@@ -10,7 +10,7 @@ import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...kernels.conv_gemm import GemmConv
-from ...kernels.joined_weights import JoinedWeights
+from ...kernels.joined_weights import LEAST_TAPS, MOST_TAPS, TURNED_WEIGHTS, JoinedWeights
 from ...kernels.tile import MAX_ROWS, MIN_GEMM_ROWS, tile_lanes
 from . import blocking
 from .lattice import AxisPhase, Memory, Phase, backward_data_phases, by_axis, forward_phase, strides
@@ -35,6 +35,10 @@ class Launch(NamedTuple):
     def constants(self) -> tuple[Any, ...]:
         """The kernel's arguments after those that hold data."""
         return self.record, self.sources
+
+    @property
+    def taps(self) -> int:
+        return self.sources.taps_d * self.sources.taps_h * self.sources.taps_w
 
     @property
     def blocks(self) -> int:
@@ -128,6 +132,7 @@ def _with_joined_weights(g: ConvGeometry, w: AxisPhase, part: Part) -> Part:
         run_stride=g.in_channels * g.taps,
         channels=g.in_channels,
         lane_stride=g.taps,
+        columns=w.width,
         lines=g.kernel[0] * g.kernel[1],
         line=g.kernel[2],
         taps=w.taps,
@@ -138,6 +143,7 @@ def _with_joined_weights(g: ConvGeometry, w: AxisPhase, part: Part) -> Part:
         width=record.width,
         panels=record.panels,
         run_block=blocking.split_evenly(g.out_channels, -(-g.out_channels // blocking.MIN_BLOCKS)),
+        few_channels=TURNED_WEIGHTS // min(MOST_TAPS, max(g.taps, LEAST_TAPS)),
     )
     return part._replace(weight_start=0, columns=w.width, joined=joined)
 

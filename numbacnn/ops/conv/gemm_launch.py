@@ -67,7 +67,7 @@ def _prepare_part(part: gemm.Part, dtype: np.dtype[Any]) -> Part:
     if part.joined is not None:
         blocks = -(-g.run // part.joined.run_block)
         pack = pack_joined_weights.prepare((dtype,), blocks, part.joined, cost=2.0 * elements)
-    elif not g.packs and not g.dots:
+    elif not g.packs and not g.dots and any(launch.taps for launch in part.launches):
         pack = pack_weights.prepare((dtype,), panels, g, cost=float(elements))
     phases = [
         (

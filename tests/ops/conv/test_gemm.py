@@ -30,6 +30,7 @@ BLOCKED = [
     ConvCase(1, 5, 18, (30, 41), (8, 8), stride=4, padding=3, dtype="float64", name="overlapping columns side by side"),
     ConvCase(2, 3, 9, (7, 9, 18), (2, 4, 8), (2, 4, 4), name="columns side by side in 3-D"),
     ConvCase(1, 70, 300, (16, 40), (16, 16), stride=16, name="weights of columns side by side in parts"),
+    ConvCase(2, 141, 21, (4, 7), (2, 3), stride=(2, 4), padding=1, name="many channels of columns side by side"),
     ConvCase(1, 40, 34, (9, 6, 7), (3, 3, 3), padding=1, name="blocked 3-D"),
     ConvCase(1, 37, 3, (260,), (200,), padding=40, name="200 taps to few channels"),
     ConvCase(1, 300, 1, (8, 9), (9, 9), padding=4, dtype="float64", name="dot products in blocks of taps"),
