@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ._build import device, kernel
 from .layout import copy_transposed
-from .pointer import as_integers, cast, load_pointer, offset, store_pointer
+from .pointer import as_integers, cast, offset, prefetch_write, store_pointer
 from .runs import clear_run
 from .simd import lanes
 from .tile import MAX_ROWS, outer_tile
@@ -35,9 +35,8 @@ from .winograd_transform import gradient_points, weight_gradient
 MAX_TILES = PRODUCT_SLOTS  # pointers to a portion's tiles
 # Where one portion is all: so many source channels and panels have their sums in the scratch, behind the pointers.
 AT_ONCE_TILES, AT_ONCE_RUN, AT_ONCE_PANELS = 1152, 12, 4
-# Rows of values between two passes of the transform of five taps. Behind them `MOST_TAPS` rows of taps wait to be
-# written, where the pointers to tiles have been.
-MOST_BETWEEN = 30
+# Elements of the gradient of so many source channels lie side by side, and wait in a buffer to be put there.
+TAPS_RUN = 12
 
 
 class WinogradSums(NamedTuple):
@@ -55,6 +54,7 @@ class WinogradSums(NamedTuple):
     point_blocks: int  # into how many parts points, source channels and (all tiles at once) panels are cut
     run_blocks: int
     panel_blocks: int
+    taps_run: int  # source channels whose taps fit a block's buffer
 
 
 @device
@@ -176,14 +176,11 @@ def _add_products(table, tiles, values, gradients, target, row, count, panels, g
 
 
 @device
-def _transform_back(scratch, sums, point_stride, out, width, valid, g):
-    """Taps of one plane of the kernel, one source channel and up to eight vectors of lanes, from their sums."""
-    points = g.points_h * g.points_w
-    row = PASS_VECTORS * lanes(sums)
-    buffer = load_pointer(scratch, BETWEEN + MOST_BETWEEN, sums)
+def _transform_back(scratch, sums, point_stride, taps, row, width, g):
+    """``taps[tap * row]``: one plane of the kernel and one source channel, for up to eight vectors of lanes."""
     for tap in range(g.taps_h * g.taps_w):
-        store_pointer(scratch, TARGETS + tap, offset(buffer, tap * row))
-    for i in range(points):
+        store_pointer(scratch, TARGETS + tap, offset(taps, tap * row))
+    for i in range(g.points_h * g.points_w):
         store_pointer(scratch, SOURCES + i, offset(sums, i * point_stride))
     first = SOURCES
     if g.points_h > 1:
@@ -196,7 +193,24 @@ def _transform_back(scratch, sums, point_stride, out, width, valid, g):
         for i in range(g.taps_h):
             source, target = first + i * g.points_w, TARGETS + i * g.taps_w
             weight_gradient(g.form_w, g.taps_w, scratch, source, 1, scratch, target, 1, width, sums)
-    copy_transposed(as_integers(buffer), 0, row, as_integers(out), 0, g.weight_lane, g.taps_h * g.taps_w, valid)
+
+
+@device
+def _put_taps(out, taps, row, count, valid, g):
+    """``out[lane][i] = taps[i][lane]`` for `count` elements of each lane, which lie side by side.
+
+    The lanes lie far apart, often a power of two, so that few of their lines have places in the first cache. What the
+    next lanes get is asked for meanwhile.
+    """
+    step = row // PASS_VECTORS
+    for lane in range(0, valid, step):
+        some, soon = min(step, valid - lane), min(step, valid - lane - step)
+        for i in range(0, count, 2 * step):
+            part = min(2 * step, count - i)
+            for j in range(soon):
+                prefetch_write(out, (lane + step + j) * g.weight_lane + i)
+            source, target = i * row + lane, lane * g.weight_lane + i
+            copy_transposed(as_integers(taps), source, row, as_integers(out), target, g.weight_lane, part, some)
 
 
 @kernel
@@ -232,19 +246,23 @@ def winograd_sums(
 
 @kernel
 def winograd_sums_to_taps(block, scratch, sums: "T*", out: "T*", g: "Winograd", s: "WinogradSums"):
-    """One block: one source channel of one group; `out` has the strides of the weights."""
-    group = block // g.run
-    r = block - group * g.run
-    points = g.points_h * g.points_w
-    taps = g.taps_h * g.taps_w
+    """One block: some source channels of one group; `out` has the strides of the weights."""
+    blocks = (g.run + s.taps_run - 1) // s.taps_run
+    group = block // blocks
+    first = (block - group * blocks) * s.taps_run
+    count = min(s.taps_run, g.run - first)
+    points, taps = g.points_h * g.points_w, g.taps_h * g.taps_w
     put_between(scratch, cast(offset(scratch, FIRST_PASS), sums))
+    buffer = cast(offset(scratch, FIRST_PRODUCT), sums)
     row = PASS_VECTORS * lanes(sums)
-    for tap in range(g.taps_d):
-        source = offset(sums, ((group * g.taps_d + tap) * points * g.run + r) * s.row)
-        for lane in range(0, g.lanes, row):
-            place = group * g.weight_group + lane * g.weight_lane + r * g.weight_run + tap * taps
-            width, valid = min(row, s.row - lane), min(row, g.lanes - lane)
-            _transform_back(scratch, offset(source, lane), g.run * s.row, offset(out, place), width, valid, g)
+    for lane in range(0, g.lanes, row):
+        width = min(row, s.row - lane)
+        for i in range(count * g.taps_d):
+            r, tap = i // g.taps_d, i % g.taps_d
+            source = offset(sums, ((group * g.taps_d + tap) * points * g.run + first + r) * s.row + lane)
+            _transform_back(scratch, source, g.run * s.row, offset(buffer, i * taps * row), row, width, g)
+        target = offset(out, group * g.weight_group + lane * g.weight_lane + first * g.weight_run)
+        _put_taps(target, buffer, row, count * g.taps_d * taps, min(row, g.lanes - lane), g)
 
 
 @kernel
@@ -273,22 +291,22 @@ def winograd_weight(
     put_between(scratch, cast(offset(scratch, FIRST_PASS), out))
     table = offset(scratch, FIRST_PRODUCT)
     sums = cast(offset(table, AT_ONCE_TILES), out)
+    buffer, row = offset(sums, points * count * width), PASS_VECTORS * lanes(sums)
+    target = offset(out, group * g.weight_group + lane * g.weight_lane + first * g.weight_run)
+    together = count <= s.taps_run  # the taps of all planes of the kernel are put at the end
     for tap in range(g.taps_d):
         tiles = _put_tiles(table, values, tap, first_block, g, s)
         for point in range(points):
-            target = offset(sums, point * count * width)
-            clear_run(target, count * width)
+            into = offset(sums, point * count * width)
+            clear_run(into, count * width)
             source = offset(gradients, point * s.tiles * s.gradients_row + group * s.row + lane)
             place = point * g.values_point + group * g.run + first
-            _add_products(table, tiles, place, source, target, width, count, panels, g, s)
+            _add_products(table, tiles, place, source, into, width, count, panels, g, s)
         for r in range(count):
-            place = group * g.weight_group + lane * g.weight_lane + (first + r) * g.weight_run + tap * taps
-            _transform_back(
-                scratch,
-                offset(sums, r * width),
-                count * width,
-                offset(out, place),
-                width,
-                min(width, g.lanes - lane),
-                g,
-            )
+            done = offset(buffer, ((r * g.taps_d + tap) * taps if together else 0) * row)
+            _transform_back(scratch, offset(sums, r * width), count * width, done, row, width, g)
+            if not together:
+                place = offset(target, r * g.weight_run + tap * taps)
+                _put_taps(place, done, row, taps, min(width, g.lanes - lane), g)
+    if together:
+        _put_taps(target, buffer, row, count * g.taps_d * taps, min(width, g.lanes - lane), g)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...kernels import conv_winograd_weight as kernels
 from ...kernels._operands import Operand
-from ...kernels.tile import tile_lanes
-from ...kernels.winograd_domain import Winograd, winograd_inputs
+from ...kernels.tile import VECTORS, tile_lanes
+from ...kernels.winograd_domain import MOST_PRODUCT_SLOTS, PASS_VECTORS, Winograd, winograd_inputs
 from . import blocking
 from .bias import zero_row
 from .lattice import strides
@@ -74,7 +74,7 @@ def plan(g: ConvGeometry, itemsize: int) -> WeightPlan:
     sums_bytes = _sums_bytes(whole, tiles.points * itemsize)
     once = _portions(g, whole_part, tiles.points, itemsize, min(max(AT_ONCE_BYTES, sums_bytes), MOST_AT_ONCE_BYTES))
     if len(once.portions) == 1 and once.sums.tiles <= kernels.AT_ONCE_TILES:
-        parts = [once._replace(sums=_at_once(whole, once.sums))]
+        parts = [once._replace(sums=_at_once(whole, once.sums, itemsize))]
     else:
         parts = []
         for part in parts_of(whole, itemsize):
@@ -98,10 +98,23 @@ def _sums_bytes(g: Winograd, point_bytes: int) -> int:
     return g.groups * g.taps_d * point_bytes * g.run * g.panels * g.width
 
 
-def _at_once(g: Winograd, s: kernels.WinogradSums) -> kernels.WinogradSums:
+def _at_once(g: Winograd, s: kernels.WinogradSums, itemsize: int) -> kernels.WinogradSums:
     """All tiles in one portion, cut into channels whose sums fit the scratch."""
-    run_blocks = -(-g.run // kernels.AT_ONCE_RUN)
-    return s._replace(point_blocks=0, run_blocks=run_blocks, panel_blocks=-(-g.panels // kernels.AT_ONCE_PANELS))
+    run, panels = kernels.AT_ONCE_RUN, kernels.AT_ONCE_PANELS
+    sums_slots = g.points_h * g.points_w * run * panels * g.width * itemsize // 8
+    return s._replace(
+        point_blocks=0,
+        run_blocks=-(-g.run // run),
+        panel_blocks=-(-g.panels // panels),
+        taps_run=_taps_run(g, run, kernels.AT_ONCE_TILES + sums_slots, itemsize),
+    )
+
+
+def _taps_run(g: Winograd, run: int, used_slots: int, itemsize: int) -> int:
+    """Of how many source channels, `run` at most, the taps fit what remains of the scratch."""
+    row = PASS_VECTORS * g.width // VECTORS
+    room = (MOST_PRODUCT_SLOTS - used_slots) * 8 // itemsize
+    return min(run, room // (g.taps_d * g.taps_h * g.taps_w * row))
 
 
 def _portions(g: ConvGeometry, part: Part, points: int, itemsize: int, most_bytes: int) -> WeightPart:
@@ -128,6 +141,7 @@ def _portions(g: ConvGeometry, part: Part, points: int, itemsize: int, most_byte
         point_blocks=point_blocks,
         run_blocks=max(1, min(r.run // 12, -(-BLOCKS // (point_blocks * r.groups)))),
         panel_blocks=1,
+        taps_run=max(1, _taps_run(r, min(kernels.TAPS_RUN, r.groups * r.run // BLOCKS), 0, itemsize)),
     )
     slices = max(1, min(r.groups * r.run // r.width, -(-BLOCKS // portion)))
     part = part._replace(record=r._replace(slices=slices))
@@ -160,7 +174,8 @@ def _prepare_part(p: WeightPart, cost: float, dtype: np.dtype[Any]) -> Launches:
 
     to_taps = None
     if s.point_blocks:
-        to_taps = kernels.winograd_sums_to_taps.prepare((dtype,), g.groups * g.run, g, s, cost=sums * 0.5)
+        blocks = g.groups * -(-g.run // s.taps_run)
+        to_taps = kernels.winograd_sums_to_taps.prepare((dtype,), blocks, g, s, cost=sums * 0.5)
     return Launches(p, portion(s.blocks), portion(p.last_blocks), to_taps, (values, gradients, sums))
 
 

@@ -31,6 +31,8 @@ CUT = [
     ConvCase(1, 70, 130, (33, 31), (5, 5), padding=2, name="five taps"),
     ConvCase(1, 1030, 40, (9, 13), (3, 3), padding=1, name="source channels in parts"),
     ConvCase(1, 900, 70, (2, 8, 10), (3, 3, 3), padding=(1, 3, 4), dilation=(1, 3, 4), name="planes of parts"),
+    ConvCase(1, 33, 70, (2, 7, 7), (3, 3, 3), padding=1, name="taps of all planes put together"),
+    ConvCase(1, 48, 70, (3, 7, 7), (4, 5, 5), padding=2, name="taps put one by one"),
 ]
 
 
@@ -134,21 +136,45 @@ def test_slices_end_with_whole_vectors(case, direction):
 
 
 def test_tables_fit_the_scratch():
-    rows = conv_winograd_weight.MOST_BETWEEN + MOST_TAPS
-    room = winograd_domain.PASS_SLOTS + conv_winograd_weight.AT_ONCE_TILES
-    assert rows * winograd_domain.PASS_VECTORS * 64 // 8 <= room
     sums = winograd_domain.MAX_POINTS * conv_winograd_weight.AT_ONCE_RUN * conv_winograd_weight.AT_ONCE_PANELS * 2 * 64
-    assert conv_winograd_weight.AT_ONCE_TILES + sums // 8 <= winograd_domain.PRODUCT_SLOTS
+    used = conv_winograd_weight.AT_ONCE_TILES + sums // 8
+    assert used <= winograd_domain.PRODUCT_SLOTS
+    assert used + MOST_TAPS * winograd_domain.PASS_VECTORS * 64 // 8 <= winograd_domain.MOST_PRODUCT_SLOTS
     for taps in (winograd_domain.FEW_TAPS, MOST_TAPS):
         gathered = winograd_domain.GATHERED * winograd_domain.FEW_TAPS
         if taps > winograd_domain.FEW_TAPS:
             gathered = max(gathered, winograd_domain.MOST_GATHERED)
-        vectors = gathered * 2 + (taps > winograd_domain.FEW_TAPS) * conv_winograd_weight.MOST_BETWEEN
+        between = 5 * winograd_domain.MAX_AXIS_POINTS  # rows between the passes over five taps each way
+        vectors = gathered * 2 + (taps > winograd_domain.FEW_TAPS) * between
         assert vectors * 64 // 8 <= winograd_domain.PASS_SLOTS
     for case in [*CUT, *STRETCHED, ConvCase(1, 16, 16, (40, 9, 9), (16, 3, 3)), ConvCase(1, 16, 16, (900,), (45,))]:
         g = winograd.plan(checks.geometry_of(case), "forward", 4).parts[0].record
         tables = -(-g.block_columns * g.block_depth // MAX_ROWS)
         assert tables * (1 + MAX_ROWS + g.taps_d * (MAX_ROWS + 1)) <= winograd_domain.TABLE_SLOTS
+
+
+@pytest.mark.parametrize("case", CUT, ids=str)
+@pytest.mark.parametrize("itemsize", [4, 8])
+def test_taps_that_are_put_together_fit_the_scratch(case, itemsize):
+    for part in winograd_weight.plan(checks.geometry_of(case), itemsize).parts:
+        g, s = part.part.record, part.sums
+        at_once = s.point_blocks == 0
+        run = -(-g.run // s.run_blocks)
+        sums = g.points_h * g.points_w * run * -(-g.panels // s.panel_blocks) * g.width if at_once else 0
+        together = min(s.taps_run, run) if s.taps_run >= run or not at_once else 1
+        taps = g.taps_h * g.taps_w * (g.taps_d * together if together > 1 else 1)
+        used = (sums + taps * winograd_domain.PASS_VECTORS * g.width // 2) * itemsize // 8
+        room = winograd_domain.MOST_PRODUCT_SLOTS - (conv_winograd_weight.AT_ONCE_TILES if at_once else 0)
+        assert used <= room
+
+
+def test_weight_gradients_put_taps_together_or_one_by_one():
+    ways = set()
+    for case in CUT:
+        for part in winograd_weight.plan(checks.geometry_of(case), 4).parts:
+            s, at_once = part.sums, part.sums.point_blocks == 0
+            ways.add((at_once, s.taps_run >= -(-part.part.record.run // s.run_blocks) if at_once else s.taps_run > 1))
+    assert ways >= {(True, True), (True, False), (False, True)}
 
 
 @pytest.mark.parametrize("case", CUT[:4], ids=str)
