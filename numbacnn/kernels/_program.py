@@ -106,9 +106,9 @@ def _launcher(steps: Sequence[Step]) -> Callable[[bytes], None]:
     return _launch.run_shared if any(step.shared for step in steps) else _launch.run_alone
 
 
-def _largest_item(arguments: Sequence[Operand | None]) -> int:
-    """Bytes of an element; aligned are addresses that are multiples of it."""
-    return max([operand.dtype.itemsize for operand in arguments if operand is not None], default=1)
+def _bits_beside(operand: Operand) -> int:
+    """The bits of an address that are 0 if the operand is aligned to its elements."""
+    return operand.dtype.itemsize - 1
 
 
 def _write_run(
@@ -163,11 +163,15 @@ def _write_run(
             values += expressions
     scope["pack"] = struct.Struct(layout).pack
     scope["launch"] = _launcher(steps)
-    addresses = [address for base, address in known.items() if base in names]
+    beside = []
+    for bits, bases in itertools.groupby(sorted(names, key=_bits_beside), key=_bits_beside):
+        addresses = [known[base] for base in bases if base in known]
+        if addresses and bits:
+            beside.append(f"({' | '.join(addresses)}) & {bits}")
     source = f"""
 def run({"".join(f"a{i}, " for i in range(len(arguments)))}workspace=0):
     {"; ".join(lines) or "pass"}
-    if ({" | ".join(addresses) or "0"}) & {_largest_item(arguments) - 1}:
+    if {" or ".join(beside) or "False"}:
         return False
     launch(pack({", ".join(values)}))
     return True
@@ -199,7 +203,8 @@ def _patching_run(
     holes = {base: np.array(where) for base, where in slots_of.items()}
     made = [(base, base.made_by) for base in holes if base.made_by is not None]
     given = [operand and operand.base for operand in arguments]
-    launch, mask = _launcher(steps), _largest_item(arguments) - 1
+    beside = [(base, _bits_beside(base)) for base in holes if base in given]
+    launch = _launcher(steps)
 
     def run(*operands: Any) -> bool:
         workspace = operands[len(given)] if len(operands) > len(given) else 0
@@ -207,7 +212,7 @@ def _patching_run(
         for base, (make, sources) in made:
             arrays[base] = make(*[arrays[source.base] for source in sources])
         addresses = {base: address(array) for base, array in arrays.items()}
-        if any(addresses[base] & mask for base in holes if base in addresses):
+        if any(addresses[base] & bits for base, bits in beside):
             return False
         slots = np.frombuffer(bytearray(zlib.decompress(template)), np.int64)
         for base, where in holes.items():

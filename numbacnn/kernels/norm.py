@@ -29,12 +29,9 @@ from .simd import elementwise, fma, lanes, load, load_first, splat, store, store
 WIDE_ROW = 64
 MEAN, OFFSET, INV_STD, SCALE, SHIFT = range(5)
 STATS_ROWS = 5
-# Rows of a partial result, per block: (moments: origin, sum, sum of squares), (gradients: sum, sum of products).
+MOMENTUM, EPS = range(2)
+# Rows of a partial result, per block: origin, sum, sum of squares.
 MOMENTS_ROWS = 3
-SUMS_ROWS = 2
-# Rows of the coefficients of the gradient.
-BY_GRAD, BY_X, CONSTANT = range(3)
-COEFFICIENT_ROWS = 3
 ORIGIN_ROWS = 16
 # Rows that pass through a loop together: what belongs to their columns is loaded, and stored, once for all of them.
 QUAD = 4
@@ -54,12 +51,6 @@ class WideRows(NamedTuple):
 def floored(y, floor):
     """The larger of the two, NaN if `y` is: ReLU for a floor of 0, nothing for -inf."""
     return (y < floor).choose(floor, y)
-
-
-@elementwise
-def above_floor(y, floor, grad):
-    """`grad` where `y` lies above the floor."""
-    return (y <= floor).choose(0.0, grad)
 
 
 @device
@@ -161,19 +152,20 @@ def combine_moments(
     bias: "T*",
     running_mean: "T*",
     running_var: "T*",
+    settings: "float64*",
     stats: "T*",
     work: "float64*",
-    momentum: "float64",
-    eps: "float64",
     w: "WideRows",
     channels: "int64",
     step: "int64",
 ):
     """Statistics of `step` channels; the running ones move towards them by the weight `momentum`.
 
-    `work` has room for two values per channel: the mean, and the sum of squared distances from it.
+    `settings` are that weight, and what is added to variances. `work` has room for two values per channel: the mean,
+    and the sum of squared distances from it.
     """
     width, count = w.width, (w.rows * w.width + w.rest) // channels
+    momentum, eps = settings[MOMENTUM], settings[EPS]
     first, last = block * step, min(channels, (block + 1) * step)
     means, squares = work, offset(work, channels)
     for c in range(first, last):
@@ -224,12 +216,13 @@ def running_statistics(
     bias: "T*",
     running_mean: "T*",
     running_var: "T*",
+    settings: "float64*",
     stats: "T*",
-    eps: "float64",
     width: "int64",
     channels: "int64",
 ):
     """`stats` from the running statistics."""
+    eps = settings[EPS]
     for c in range(channels):
         inv_std = 1.0 / math.sqrt(float(running_var[c]) + eps)
         stats[MEAN * width + c] = running_mean[c]
@@ -277,144 +270,3 @@ def normalise(
         scale, shift = load(stats, SCALE * width + j), load(stats, SHIFT * width + j)
         y = fma(load_first(x, tail + j, n, 0.0) - load(stats, MEAN * width + j), scale, shift)
         store_first(out, tail + j, floored(y, lowest), n)
-
-
-@kernel
-def gradient_sums(
-    block,
-    grad: "T*",
-    x: "T*",
-    stats: "T*",
-    partial: "T*",
-    w: "WideRows",
-    floor: "T",
-):
-    """Per block and column the sums of the gradient and of its products with ``x - MEAN``."""
-    first, count, extra = block_rows(block, w)
-    width = w.width
-    total = block * SUMS_ROWS * width
-    products = total + width
-    for j in range(SUMS_ROWS * width):
-        partial[total + j] = 0
-    lowest = splat(x, floor)
-    quads = count - count % QUAD
-    for row in range(first, first + quads, QUAD):
-        for j in range(0, width, lanes(x)):
-            i = row * width + j
-            mean, scale = load(stats, MEAN * width + j), load(stats, SCALE * width + j)
-            shift = load(stats, SHIFT * width + j)
-            a, b = load(x, i) - mean, load(x, i + width) - mean
-            grad_a = above_floor(fma(a, scale, shift), lowest, load(grad, i))
-            grad_b = above_floor(fma(b, scale, shift), lowest, load(grad, i + width))
-            upper, upper_products = grad_a + grad_b, fma(a, grad_a, b * grad_b)
-            a, b = load(x, i + 2 * width) - mean, load(x, i + 3 * width) - mean
-            grad_a = above_floor(fma(a, scale, shift), lowest, load(grad, i + 2 * width))
-            grad_b = above_floor(fma(b, scale, shift), lowest, load(grad, i + 3 * width))
-            lower, lower_products = grad_a + grad_b, fma(a, grad_a, b * grad_b)
-            store(partial, total + j, load(partial, total + j) + (upper + lower))
-            store(partial, products + j, load(partial, products + j) + (upper_products + lower_products))
-    for row in range(first + quads, first + count + 1):
-        length = width if row < first + count else extra
-        for j in range(0, length, lanes(x)):
-            i, n = row * width + j, length - j
-            a = load_first(x, i, n, 0.0) - load(stats, MEAN * width + j)
-            y = fma(a, load(stats, SCALE * width + j), load(stats, SHIFT * width + j))
-            kept = above_floor(y, lowest, load_first(grad, i, n, 0.0))
-            store(partial, total + j, load(partial, total + j) + kept)
-            store(partial, products + j, fma(a, kept, load(partial, products + j)))
-
-
-@kernel
-def combine_gradients(
-    block,
-    partial: "T*",
-    stats: "T*",
-    coefficients: "T*",
-    grad_weight: "T*",
-    grad_bias: "T*",
-    work: "float64*",
-    w: "WideRows",
-    count: "int64",
-    channels: "int64",
-    training: "int64",
-    step: "int64",
-):
-    """Gradients of `step` channels' weight and bias, and the coefficients of the input's.
-
-    `work` has room for two sums per channel.
-    """
-    width, first, last = w.width, block * step, min(channels, (block + 1) * step)
-    totals, products = work, offset(work, channels)
-    for c in range(first, last):
-        totals[c] = 0.0
-        products[c] = 0.0
-    for b in range(w.blocks):
-        for j in range(0, width, channels):
-            sums = offset(partial, b * SUMS_ROWS * width + j)
-            for c in range(first, last):
-                totals[c] += float(sums[c])
-                products[c] += float(sums[c + width])
-    for c in range(first, last):
-        away, inv_std = float(stats[OFFSET * width + c]), float(stats[INV_STD * width + c])
-        scale, total = float(stats[SCALE * width + c]), totals[c]
-        product = products[c] + away * total  # from the rounded mean to the mean
-        grad_weight[c] = inv_std * product
-        grad_bias[c] = total
-        # In training the mean and the variance depend on x, too.
-        by_x = -scale * inv_std * inv_std * product / count
-        coefficients[BY_GRAD * width + c] = scale
-        coefficients[BY_X * width + c] = by_x if training else 0.0
-        coefficients[CONSTANT * width + c] = by_x * away - scale * total / count if training else 0.0
-    for row in range(COEFFICIENT_ROWS):
-        repeat(offset(coefficients, row * width), first, last, width, channels)
-
-
-@elementwise
-def to_input(a, grad, floor, scale, shift, by_grad, by_x, constant):
-    """The gradient of `x` at the distance `a` from its mean: linear in `a` and in what passes the floor of `grad`."""
-    passed = (a.fma(scale, shift) <= floor).choose(0.0, grad)
-    return passed.fma(by_grad, a.fma(by_x, constant))
-
-
-@kernel
-def input_gradient(
-    block,
-    grad: "T*",
-    x: "T*",
-    stats: "T*",
-    coefficients: "T*",
-    out: "T*",
-    w: "WideRows",
-    floor: "T",
-    large: "int64",
-):
-    first, count, extra = block_rows(last_first(block, w, large), w)
-    width = w.width
-    lowest = splat(x, floor)
-    quads = count - count % QUAD
-    for row in range(first, first + quads, QUAD):
-        for j in range(0, width, lanes(x)):
-            mean, scale = load(stats, MEAN * width + j), load(stats, SCALE * width + j)
-            shift, by_grad = load(stats, SHIFT * width + j), load(coefficients, BY_GRAD * width + j)
-            by_x, constant = load(coefficients, BY_X * width + j), load(coefficients, CONSTANT * width + j)
-            i = row * width + j
-            a, b = load(x, i) - mean, load(x, i + width) - mean
-            c, d = load(x, i + 2 * width) - mean, load(x, i + 3 * width) - mean
-            a = to_input(a, load(grad, i), lowest, scale, shift, by_grad, by_x, constant)
-            b = to_input(b, load(grad, i + width), lowest, scale, shift, by_grad, by_x, constant)
-            c = to_input(c, load(grad, i + 2 * width), lowest, scale, shift, by_grad, by_x, constant)
-            d = to_input(d, load(grad, i + 3 * width), lowest, scale, shift, by_grad, by_x, constant)
-            put(out, i, a, large)
-            put(out, i + width, b, large)
-            put(out, i + 2 * width, c, large)
-            put(out, i + 3 * width, d, large)
-    for row in range(first + quads, first + count + 1):
-        length = width if row < first + count else extra
-        for j in range(0, length, lanes(x)):
-            i, n = row * width + j, length - j
-            scale, shift = load(stats, SCALE * width + j), load(stats, SHIFT * width + j)
-            by_grad, by_x = load(coefficients, BY_GRAD * width + j), load(coefficients, BY_X * width + j)
-            constant = load(coefficients, CONSTANT * width + j)
-            a = load_first(x, i, n, 0.0) - load(stats, MEAN * width + j)
-            a = to_input(a, load_first(grad, i, n, 0.0), lowest, scale, shift, by_grad, by_x, constant)
-            store_first(out, i, a, n)

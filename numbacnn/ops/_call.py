@@ -1,63 +1,65 @@
-"""What is left of a call once it has been checked and planned: its result's memory, and its launches."""
+"""What is left of a call once it has been checked and planned: its results' memory, and its launches."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from . import memory
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["Call"]
+__all__ = ["Call", "make_call"]
 
 
-class Call:
-    """The calls of an op whose arrays are alike: in type, shape, strides and dtype.
+Call = Callable[..., Any]
+
+
+def make_call(
+    run: Callable[..., bool],
+    *rooms: memory.Room,
+    workspace_bytes: int = 0,
+    convert: tuple[Callable[[np.ndarray], np.ndarray] | None, ...] = (),
+) -> Call:
+    """The function for calls of an op whose arrays are alike: in type, shape, strides and dtype.
 
     Whoever keeps one keeps it under a key that holds all of these. They are not looked at again; what is left to find
-    out is whether arrays are aligned.
+    out is whether arrays are aligned. It returns the result, or a tuple of several.
 
     Parameters
     ----------
-    room : Room
-        For the result.
     run : callable
-        ``run(*arrays, result, address of workspace)``; False, and nothing done, if arrays are not aligned. As a rule
+        ``run(*arrays, *results, address of workspace)``; False, and nothing done, if arrays are not aligned. As a rule
         `Program.run`.
+    *rooms : Room
+        For the results.
     workspace_bytes : int
     convert : tuple
         For each array None, or what makes of it the array that `run` takes; empty if there is nothing to convert.
     """
+    room, others = rooms[0], rooms[1:]
+    converts = any(convert)
 
-    __slots__ = ("_convert", "_room", "_run", "_workspace_bytes")
+    def call(*arrays: np.ndarray | None) -> Any:
+        while True:
+            operands: Any = arrays
+            if converts:
+                operands = [f(x) if f else x for f, x in zip(convert, arrays, strict=True)]  # type: ignore[arg-type]
+            out = room()
+            more = [other() for other in others] if others else others
+            if workspace_bytes:
+                workspace = memory.borrow(workspace_bytes)
+                try:
+                    done = run(*operands, out, *more, workspace.address)
+                finally:
+                    memory.give_back(workspace)
+            else:
+                done = run(*operands, out, *more)
+            if done:
+                return (out, *more) if others else out
+            arrays = tuple(map(_aligned, arrays))
 
-    def __init__(
-        self,
-        room: memory.Room,
-        run: Callable[..., bool],
-        workspace_bytes: int = 0,
-        convert: tuple[Callable[[np.ndarray], np.ndarray] | None, ...] = (),
-    ) -> None:
-        self._room, self._run, self._workspace_bytes = room, run, workspace_bytes
-        self._convert = convert if any(convert) else ()
-
-    def __call__(self, *arrays: np.ndarray | None) -> np.ndarray:
-        out = self._room()
-        operands = arrays
-        if self._convert:
-            operands = tuple([f(x) if f else x for f, x in zip(self._convert, arrays, strict=True)])  # type: ignore[arg-type]
-        if self._workspace_bytes:
-            workspace = memory.borrow(self._workspace_bytes)
-            try:
-                done = self._run(*operands, out, workspace.address)
-            finally:
-                memory.give_back(workspace)
-        else:
-            done = self._run(*operands, out)
-        return out if done else self(*map(_aligned, arrays))
+    return call  # which knows nothing of itself: no cycle
 
 
 def _aligned(x: np.ndarray | None) -> np.ndarray | None:

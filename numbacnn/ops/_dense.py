@@ -14,8 +14,8 @@ import numpy as np
 
 from ..kernels._operands import Operand
 from ..kernels._program import Program
-from ._call import Call
-from .layout import copy_into
+from ._call import Call, make_call
+from .layout import copy_into, fills
 from .memory import Room, empty_like
 
 if TYPE_CHECKING:
@@ -51,13 +51,7 @@ def _order(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> t
     if 0 in shape:
         return tuple(range(len(shape)))
     order = tuple(sorted(range(len(shape)), key=lambda axis: (-abs(strides[axis]), -shape[axis])))
-    expected = itemsize
-    for axis in reversed(order):
-        if shape[axis] != 1:
-            if strides[axis] != expected:
-                return None
-            expected *= shape[axis]
-    return order
+    return order if fills(shape, strides, order, itemsize) else None
 
 
 def dense(x: np.ndarray) -> np.ndarray:
@@ -93,7 +87,7 @@ def known_call(
         return None
     operands = [Operand(shape, dtype) for _ in range(arrays + 1)]
     program = Program([flat_launch(kernel, dtype, math.prod(shape), ns).on(*operands)], operands)
-    return Call(Room(shape, dtype, strides), program.run)
+    return make_call(program.run, Room(shape, dtype, strides))
 
 
 @functools.lru_cache(maxsize=1024)

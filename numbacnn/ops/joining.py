@@ -13,9 +13,9 @@ from ..kernels._program import Program
 from ..kernels._together import in_step
 from ..kernels.joining import copy_columns
 from . import memory
-from ._call import Call
+from ._call import Call, make_call
 from ._dense import STREAM_BYTES, memory_order
-from .layout import channels_first, channels_last, copy_into, empty_channels_last, is_channels_last
+from .layout import channels_first, channels_last, copy_into, empty_channels_last, fills, is_channels_last
 from .memory.blocks import ALIGNMENT_BYTES
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _known_columns(layouts: tuple[Layout, ...], axis: int) -> _Columns | None:
     filled = [(shape, strides) for shape, strides, _ in layouts if math.prod(shape)]
     nbytes = sum([math.prod(shape) for shape, _, _ in layouts]) * dtype.itemsize
     for order in dict.fromkeys(_strides_order(strides) for _, strides in filled):
-        if all(_is_dense(shape, strides, order, dtype.itemsize) for shape, strides in filled):
+        if all(fills(shape, strides, order, dtype.itemsize) for shape, strides in filled):
             runs = len(layouts) * math.prod([layouts[0][0][a] for a in order[: order.index(axis)]])
             if NUMPY_NS_PER_RUN * runs + NUMPY_NS_PER_BYTE * nbytes < CALL_NS:
                 return None
@@ -164,16 +164,6 @@ def _known_columns(layouts: tuple[Layout, ...], axis: int) -> _Columns | None:
 def _strides_order(strides: tuple[int, ...]) -> tuple[int, ...]:
     """The axes from slowest to fastest."""
     return tuple(sorted(range(len(strides)), key=lambda axis: -strides[axis]))
-
-
-def _is_dense(shape: tuple[int, ...], strides: tuple[int, ...], order: tuple[int, ...], itemsize: int) -> bool:
-    """Whether the axes in this order, from slowest to fastest, leave no gaps."""
-    for axis in reversed(order):
-        if shape[axis] != 1:
-            if strides[axis] != itemsize:
-                return False
-            itemsize *= shape[axis]
-    return True
 
 
 @functools.lru_cache(maxsize=256)
@@ -207,5 +197,5 @@ def _plan_pieces(
     steps = [p.on(part, out) for p, part in zip(joining, parts, strict=True) if p is not None]
     program = Program([in_step(steps)] if steps else [], (*parts, out))
     strides = [itemsize * math.prod(matrix[order.index(a) + 1 :]) for a in range(len(order))]
-    join = Call(memory.Room(shape, dtype, tuple(strides)), program.run)
+    join = make_call(program.run, memory.Room(shape, dtype, tuple(strides)))
     return _Columns(join, shapes, axes, dtype, tuple(splitting))

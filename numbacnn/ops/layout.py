@@ -17,6 +17,8 @@ from ..kernels.layout import TILE_POSITIONS, Copy, copy_layout
 from . import memory
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import DTypeLike
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "channels_last_memory",
     "copy_into",
     "empty_channels_last",
+    "fills",
     "is_channels_last",
     "memory_of",
     "memory_view",
@@ -166,6 +169,22 @@ def channels_last_memory(shape: tuple[int, ...], itemsize: int) -> tuple[tuple[i
         steps.append(steps[-1] * extent)
     channel, *spatial, sample = steps
     return (sample, channel, *reversed(spatial)), sample * shape[0]
+
+
+def fills(shape: Sequence[int], strides: Sequence[int], order: Sequence[int], itemsize: int) -> bool:
+    """Whether the axes in this order, from slowest to fastest, leave no gaps in memory.
+
+    Examples
+    --------
+    >>> fills((2, 3), (4, 8), (1, 0), 4), fills((2, 3), (4, 8), (0, 1), 4)
+    (True, False)
+    """
+    for axis in reversed(order):
+        if shape[axis] != 1:
+            if strides[axis] != itemsize:
+                return False
+            itemsize *= shape[axis]
+    return True
 
 
 def copy_into(dst: np.ndarray, src: np.ndarray) -> None:

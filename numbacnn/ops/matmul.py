@@ -13,7 +13,7 @@ from ..kernels import gemm
 from ..kernels._operands import Operand
 from ..kernels._program import Program
 from ..kernels.tile import MAX_ROWS, tile_lanes
-from ._call import Call
+from ._call import Call, make_call
 from ._check import check_same_dtype
 from .conv.blocking import split_evenly
 from .memory import Room, empty
@@ -163,7 +163,7 @@ def _known_call(
     vector = None if bias is None else Operand(bias[0], a_dtype)
     launch = _plan(rows, columns, depth, a_dtype, 1, strides, bias is not None).single
     program = Program([launch.on(left, right, vector or left, out)], (left, right, vector, out))
-    return Call(Room((rows, columns), a_dtype), program.run)
+    return make_call(program.run, Room((rows, columns), a_dtype))
 
 
 def _power_of_two(x: float) -> int:

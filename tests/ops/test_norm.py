@@ -143,6 +143,42 @@ def test_memory_orders_agree(dtype):
     assert results[0][0].transpose(0, 2, 3, 1).flags.c_contiguous
 
 
+def test_vectors_may_lie_anywhere():
+    """Statistics at addresses that are multiples of 4 but not of 8 move in place; others by a copy, like views."""
+    x = problem((4, 5, 6, 7), np.float32)[0]
+    results = []
+    for offset in (0, 4, 1):
+        mean, var = (np.ndarray(5, np.float32, np.zeros(40, np.uint8), offset) for _ in range(2))
+        inputs = np.ndarray(x.shape, x.dtype, np.zeros(x.nbytes + 8, np.uint8), offset)
+        inputs[...] = x
+        out, saved = batch_norm_forward(inputs, running_mean=mean, running_var=var)
+        results.append((out, mean, var, *batch_norm_backward(inputs, saved)))
+    assert results[0][1].any()
+    for result in results[1:]:
+        for a, b in zip(results[0], result, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_running_statistics_must_be_writable_to_move():
+    x = problem((4, 5, 6, 7), np.float32)[0]
+    mean, var = np.zeros(5, np.float32), np.ones(5, np.float32)
+    mean.setflags(write=False)
+    batch_norm_forward(x, running_mean=mean, running_var=var, training=False)
+    with pytest.raises(ValueError, match="read-only"):
+        batch_norm_forward(x, running_mean=mean, running_var=var)
+    assert not mean.any()
+
+
+def test_settings_may_change_from_call_to_call():
+    x = problem((4, 5, 6, 7), np.float64)[0]
+    for momentum, eps in ((0.1, 1e-5), (0.5, 1e-5), (0.5, 1.0)):
+        mean = np.zeros(5)
+        out, _ = batch_norm_forward(x, running_mean=mean, running_var=np.ones(5), momentum=momentum, eps=eps)
+        np.testing.assert_allclose(mean, momentum * x.mean((0, 2, 3)), rtol=1e-12)
+        variance = x.var((0, 2, 3))
+        np.testing.assert_allclose(out.var((0, 2, 3)), variance / (variance + eps), rtol=1e-10)
+
+
 def test_running_statistics_may_be_views():
     x = problem((4, 5, 6, 7), np.float32)[0]
     table = np.zeros((5, 2), np.float32)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import memory
-from .._call import Call
+from .._call import make_call
 from ..geometry import collapse
 from . import measurements, plan
 from .program import program
@@ -155,7 +155,7 @@ def _call(direction: str, g: ConvGeometry, dtype: np.dtype[Any], name: str) -> C
         "backward_weight": (outputs, inputs, weight),
     }[direction]
     absent = () if direction == "backward_weight" else (None, None)  # bias and residual
-    call = Call(memory.Room(out, dtype), p.run, p.workspace_bytes)
+    call = make_call(p.run, memory.Room(out, dtype), workspace_bytes=p.workspace_bytes)
     return functools.partial(call, _random(first, dtype), _random(second, dtype), *absent)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...errors import NumbacnnError
 from .. import layout
-from .._call import Call
+from .._call import Call, make_call
 from .._check import check_choice
 from .._sizes import as_hashable
 from ..memory import Room
@@ -84,7 +84,7 @@ def _backward_data(
 def _backward_weight(grad_output: Array, x: Array, *options: Any) -> Call:
     problem = signature.find("backward_weight", *map(_without_strides, (grad_output, x)), *options)
     if 0 in grad_output[0]:
-        return Call(Room(problem.shape, problem.dtype), _fill_with_zeros)
+        return make_call(_fill_with_zeros, Room(problem.shape, problem.dtype))
     return _call(problem, (_to_memory(grad_output, problem.batched), _to_memory(x, problem.batched)))
 
 
@@ -105,7 +105,7 @@ def _to_memory(array: Array | None, batched: bool) -> _Convert | None:
         return None
     shape, strides, dtype = array
     axes = (0, *range(2, len(shape)), 1) if batched else (*range(1, len(shape)), 0)
-    if _is_contiguous([shape[i] for i in axes], [strides[i] for i in axes], dtype.itemsize):
+    if layout.fills(shape, strides, axes, dtype.itemsize):
         return None
     return layout.memory_of if batched else _memory_of_sample
 
@@ -115,17 +115,9 @@ def _memory_of_sample(x: np.ndarray) -> np.ndarray:
 
 
 def _to_contiguous(array: Array | None) -> _Convert | None:
-    if array is None or _is_contiguous(array[0], array[1], array[2].itemsize):
+    if array is None or layout.fills(array[0], array[1], range(len(array[0])), array[2].itemsize):
         return None
     return np.ascontiguousarray
-
-
-def _is_contiguous(shape: Any, strides: Any, itemsize: int) -> bool:
-    for extent, stride in zip(reversed(shape), reversed(strides), strict=True):
-        if extent != 1 and stride != itemsize:
-            return False
-        itemsize *= extent
-    return True
 
 
 def _call(problem: signature.Problem, convert: tuple[_Convert | None, ...], *follows: Any) -> Call:
@@ -137,9 +129,9 @@ def _call(problem: signature.Problem, convert: tuple[_Convert | None, ...], *fol
             shape, strides = shape[1:], strides[1:]
     room = Room(shape, dtype, strides)
     if 0 in shape:
-        return Call(room, _do_nothing)
+        return make_call(_do_nothing, room)
     p = program(choice.direction, choice.algorithm, choice.geometry, dtype, *follows)
-    return Call(room, p.run, p.workspace_bytes, convert)
+    return make_call(p.run, room, workspace_bytes=p.workspace_bytes, convert=convert)
 
 
 def _do_nothing(*arrays: np.ndarray) -> bool:
