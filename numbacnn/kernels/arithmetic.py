@@ -28,8 +28,9 @@ def multiply(block, x: "T*", y: "T*", out: "T*", size: "int64", step: "int64", s
 
 
 @kernel
-def scale_and_shift(block, x: "T*", out: "T*", scale: "T", shift: "T", size: "int64", step: "int64", streamed: "int64"):
-    """``x * scale + shift``: with a scale of 1 or -1 a sum or difference, with a shift of -0 a product."""
+def scale_and_shift(block, x: "T*", numbers: "T*", out: "T*", size: "int64", step: "int64", streamed: "int64"):
+    """``x * scale + shift``, the two `numbers`: a sum, a difference (scale of -1) or a product (shift of -0)."""
     first, end = span(block, step, size)
+    scale, shift = numbers[0], numbers[1]
     for i in range(first, end, pace(out)):
         put(out, i, fma(get(x, i, end), scale, shift), end, streamed)

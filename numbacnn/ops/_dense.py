@@ -21,9 +21,9 @@ from .memory import Room, empty_like
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..kernels._build import Kernel, Prepared
+    from ..kernels._build import Kernel
 
-__all__ = ["STEP", "STREAM_BYTES", "dense", "empty_like", "flat_launch", "in_memory_of", "known_call", "memory_order"]
+__all__ = ["STEP", "STREAM_BYTES", "dense", "empty_like", "flat_program", "in_memory_of", "known_call", "memory_order"]
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 # Elements of one block: its arrays stay in the second-level cache, and it lasts much longer than handing it out.
@@ -80,22 +80,46 @@ def in_memory_of(like: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1024)
 def known_call(
-    kernel: Kernel, ns: float, arrays: int, dtype: np.dtype[Any], shape: tuple[int, ...], strides: tuple[int, ...]
+    kernel: Kernel,
+    ns: float,
+    arrays: int,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    scalars: tuple[float, ...] = (),
+    numbers: int = 0,
 ) -> Call | None:
-    """The call of a kernel of so many `arrays` that are alike, if they are dense and of a dtype that it takes."""
+    """The call of a kernel of so many `arrays` that are alike, if they are dense and of a dtype that it takes.
+
+    The other parameters are those of `flat_program`.
+    """
     if dtype not in _FLOATS or _order(shape, strides, dtype.itemsize) is None:
         return None
-    operands = [Operand(shape, dtype) for _ in range(arrays + 1)]
-    program = Program([flat_launch(kernel, dtype, math.prod(shape), ns).on(*operands)], operands)
+    program = flat_program(kernel, ns, arrays, dtype, math.prod(shape), scalars, numbers)
     return make_call(program.run, Room(shape, dtype, strides))
 
 
 @functools.lru_cache(maxsize=1024)
-def flat_launch(kernel: Kernel, dtype: np.dtype[Any], size: int, ns: float, fresh: bool = True) -> Prepared:
-    """The launch of a kernel over all elements of arrays; its last parameters are ``size``, ``step`` and ``streamed``.
+def flat_program(
+    kernel: Kernel,
+    ns: float,
+    arrays: int,
+    dtype: np.dtype[Any],
+    size: int,
+    scalars: tuple[float, ...] = (),
+    numbers: int = 0,
+    fresh: bool = True,
+) -> Program:
+    """The program of a kernel over all elements of `arrays` arrays and the result.
 
-    `ns` is the time of an element in nanoseconds on one core, with the data in cache. The result is `fresh` memory of
-    the pool, or perhaps an operand.
+    After the arrays come `numbers` numbers in an array of their own, then the result; the kernel's last parameters are
+    the `scalars`, ``size``, ``step`` and ``streamed``. `ns` is the time of an element in nanoseconds on one core, with
+    the data in cache. The result is `fresh` memory of the pool, or perhaps an operand.
     """
+    operands = [Operand((size,), dtype) for _ in range(arrays)]
+    if numbers:
+        operands.append(Operand((numbers,), dtype))
+    operands.append(Operand((size,), dtype))
     streamed = fresh and size * dtype.itemsize >= STREAM_BYTES
-    return kernel.prepare((dtype,), -(-size // STEP), size, STEP, streamed, cost=ns * size)
+    launch = kernel.prepare((dtype,), -(-size // STEP), *scalars, size, STEP, streamed, cost=ns * size)
+    return Program([launch.on(*operands)], operands)

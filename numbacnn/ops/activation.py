@@ -16,7 +16,7 @@ from ..errors import OptionError, ShapeError
 from ..kernels import activation as kernels
 from ..kernels import softmax as softmax_kernels
 from ._check import check_choice, check_float, check_same_dtype
-from ._dense import STEP, STREAM_BYTES, dense, empty_like, flat_launch, in_memory_of, known_call, memory_order
+from ._dense import STEP, STREAM_BYTES, dense, empty_like, in_memory_of, known_call, memory_order
 
 if TYPE_CHECKING:
     from ..kernels._build import Kernel, Prepared
@@ -270,27 +270,27 @@ def log_softmax_backward(grad_output: np.ndarray, output: np.ndarray, dim: int =
 
 
 def _map(kernel: Any, ns: float, x: np.ndarray, *scalars: float) -> np.ndarray:
-    if type(x) is _ndarray and not scalars:
-        call = known_call(kernel, ns, 1, x.dtype, x.shape, x.strides)
-        if call is not None:
-            return call(x)
-    x = dense(check_float("x", x))
-    out = empty_like(x)
-    flat_launch(kernel, x.dtype, x.size, ns)(x, out, *scalars)
-    return out
+    call = None
+    if type(x) is _ndarray:
+        call = known_call(kernel, ns, 1, x.dtype, x.shape, x.strides, scalars)
+    if call is None:
+        x = dense(check_float("x", x))
+        call = known_call(kernel, ns, 1, x.dtype, x.shape, x.strides, scalars)
+        assert call is not None
+    return call(x)
 
 
 def _map_gradient(kernel: Any, ns: float, grad: np.ndarray, saved: np.ndarray, *scalars: float) -> np.ndarray:
-    if type(grad) is type(saved) is _ndarray and not scalars:
+    call = None
+    if type(grad) is type(saved) is _ndarray:
         dtype, shape, strides = saved.dtype, saved.shape, saved.strides
         if grad.dtype is dtype and grad.strides == strides and grad.shape == shape:
-            call = known_call(kernel, ns, 2, dtype, shape, strides)
-            if call is not None:
-                return call(grad, saved)
-    saved, grad = _matching(grad, saved)
-    out = empty_like(saved)
-    flat_launch(kernel, saved.dtype, saved.size, ns)(grad, saved, out, *scalars)
-    return out
+            call = known_call(kernel, ns, 2, dtype, shape, strides, scalars)
+    if call is None:
+        saved, grad = _matching(grad, saved)
+        call = known_call(kernel, ns, 2, saved.dtype, saved.shape, saved.strides, scalars)
+        assert call is not None
+    return call(grad, saved)
 
 
 def _matching(grad: np.ndarray, saved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

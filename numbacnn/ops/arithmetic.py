@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..kernels import arithmetic as kernels
-from ._dense import empty_like, flat_launch, memory_order
+from ._dense import empty_like, flat_program, known_call, memory_order
 from .layout import channels_last, is_channels_last
 
 if TYPE_CHECKING:
@@ -64,13 +64,13 @@ def elementwise(ufunc: Callable[..., Any], x: np.ndarray, y: np.ndarray, out: np
         return ufunc(x, y, out=out)
     if ufunc in _PAIRS and x.dtype == y.dtype and x.dtype in _FLOATS:
         if y.ndim == 0 and _is_flat(x):
-            return _launch(kernels.scale_and_shift, (x,), _WITH_NUMBER[ufunc](float(y)), out)
+            return _with_number(x, _WITH_NUMBER[ufunc](float(y)), out)
         if x.ndim == 0 and _is_flat(y):
-            return _launch(kernels.scale_and_shift, (y,), _FROM_NUMBER[ufunc](float(x)), out)
+            return _with_number(y, _FROM_NUMBER[ufunc](float(x)), out)
         pair = _in_one_order(x, y) if x.shape == y.shape else None
         if pair is not None:
             kernel, scalars = _PAIRS[ufunc]
-            return _launch(kernel, pair, scalars, out)
+            return _run(kernel, pair, scalars, 0, out)
     return ufunc(x, y, out=_from_pool(x, y) if out is None else out)
 
 
@@ -84,7 +84,7 @@ def negative(x: np.ndarray) -> np.ndarray:
     """
     if x.nbytes < LARGE_BYTES or x.dtype not in _FLOATS or not _is_flat(x):
         return np.negative(x)
-    return _launch(kernels.scale_and_shift, (x,), (-1.0, -0.0), None)
+    return _with_number(x, (-1.0, -0.0), None)
 
 
 def _is_flat(x: np.ndarray) -> bool:
@@ -101,17 +101,26 @@ def _in_one_order(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return None
 
 
-def _launch(
-    kernel: Any, operands: tuple[np.ndarray, ...], scalars: tuple[float, ...], out: np.ndarray | None
+def _run(
+    kernel: Any, operands: tuple[np.ndarray, ...], scalars: tuple[float, ...], numbers: int, out: np.ndarray | None
 ) -> np.ndarray:
+    """The kernel's result for operands that are alike, but for the last if it is an array of so many `numbers`."""
     x = operands[0]
-    direct = out is not None and out.dtype == x.dtype and out.strides == x.strides and out.flags.aligned
-    result = out if out is not None and direct else empty_like(x)
-    flat_launch(kernel, x.dtype, x.size, NS_PER_ELEMENT, result is not out)(*operands, result, *scalars)
-    if out is None or direct:
+    known = kernel, NS_PER_ELEMENT, len(operands) - (numbers > 0), x.dtype
+    if out is not None and out.dtype == x.dtype and out.strides == x.strides and out.flags.aligned:
+        flat_program(*known, x.size, scalars, numbers, False).run(*operands, out)
+        return out
+    call = known_call(*known, x.shape, x.strides, scalars, numbers)
+    assert call is not None
+    result = call(*operands)
+    if out is None:
         return result
     out[...] = result
     return out
+
+
+def _with_number(x: np.ndarray, scale_and_shift: tuple[float, float], out: np.ndarray | None) -> np.ndarray:
+    return _run(kernels.scale_and_shift, (x, np.array(scale_and_shift, x.dtype)), (), 2, out)
 
 
 def _from_pool(x: np.ndarray, y: np.ndarray) -> np.ndarray | None:
