@@ -1,6 +1,7 @@
 """Groups of several channels each: forward and data gradient against the oracle, exactly."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from numbacnn.errors import OptionError
 from numbacnn.kernels.conv_strips import MAX_POINTS
 from numbacnn.ops import conv_backward_data, conv_forward, explain
-from numbacnn.ops.conv import grouped
+from numbacnn.ops.conv import grouped, strips
 from numbacnn.ops.geometry import conv_geometry
 from tests.bits import assert_same_bits
 from tests.cases import ConvCase, conv_arrays
@@ -128,6 +129,32 @@ def test_choice():
     assert explain(*eight, groups=8, direction="backward_weight").algorithm != "grouped"
     assert explain((1, 64, 9, 9), (64, 32, 3, 3), groups=2).algorithm != "grouped"
     assert explain(*eight, groups=8, padding=1, padding_mode="circular").algorithm == "indirect"
+
+
+@pytest.mark.parametrize(
+    ("direction", "inputs", "outputs", "groups", "stride", "reason"),
+    [
+        ("forward", 2, 2, 8, 1, None),
+        ("forward", 18, 2, 8, 1, None),
+        ("forward", 19, 2, 8, 1, "19 channels to sum over are better summed as a matrix product"),
+        ("forward", 12, 2, 8, 2, "12 channels to sum over are better summed as a matrix product"),
+        ("forward", 2, 12, 8, 1, "groups of 12 channels are no whole vectors"),
+        ("forward", 1, 12, 8, 1, None),
+        ("forward", 1, 12, 8, 2, "groups of 12 channels are no whole vectors"),
+        ("forward", 4, 1, 1, 1, "all channels are in one group"),
+        ("backward_data", 2, 19, 8, 1, "19 channels to sum over are better summed as a matrix product"),
+        ("backward_data", 2, 19, 8, 2, None),
+        ("backward_data", 8, 1, 1, 1, None),
+        ("backward_weight", 4, 4, 8, 1, None),
+        ("backward_weight", 3, 8, 8, 1, "3 times 8 channels of a group are better summed as a matrix product"),
+        ("backward_weight", 64, 1, 8, 1, None),
+    ],
+)
+def test_strips_decline_what_is_a_matrix_product(direction, inputs, outputs, groups, stride, reason, monkeypatch):
+    monkeypatch.setattr(strips, "target", lambda: SimpleNamespace(lanes=lambda itemsize: 32 // itemsize))
+    shapes = (1, groups * inputs, 9, 9), (groups * outputs, inputs, 3, 3)
+    geometry = conv_geometry(*shapes, stride=stride, padding=1, groups=groups)
+    assert strips.declines(direction, geometry) == reason
 
 
 @pytest.mark.parametrize(
