@@ -14,14 +14,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ._build import device, kernel
+from ._serial import SCRATCH_SLOTS
 from .finish import finish_row
 from .layout import copy_transposed
-from .pointer import as_integers, cast, is_other, load_pointer, offset, prefetch_read, prefetch_write, store_pointer
+from .pointer import as_integers, cast, is_other, load_pointer, offset, prefetch_write, store_pointer
 from .runs import ask_for, even_part
 from .simd import lanes as lanes_of
 from .simd import load, store
 from .sources import Sources, following_row, locate, put_sources, put_steps
-from .tile import MAX_LANES, MAX_ROWS, MIN_GEMM_ROWS, dot_tile, gemm_tile, paired_gemm_tile
+from .tile import MAX_LANES, MAX_ROWS, MIN_GEMM_ROWS, dot_tile, gemm_panels_tile, paired_gemm_tile
 
 PACK_COLUMNS = 128  # columns that packing transposes at a time: long enough stretches, and their buffer stays in L1
 # Weights lie in pieces too short for the hardware to foresee, and other cores have read what packing overwrites: both
@@ -35,6 +36,7 @@ MAX_TILES = 128
 TAP_WEIGHTS = MAX_TILES
 FIRST_TABLE = TAP_WEIGHTS + MAX_TAPS
 TABLE_SLOTS = FIRST_TABLE + 12 * 1024
+OWN_BYTES = 8 * (SCRATCH_SLOTS - TABLE_SLOTS - PACK_COLUMNS * MAX_LANES)
 TABLE_HEADER = 3
 
 
@@ -69,7 +71,7 @@ class GemmConv(NamedTuple):
     lane_stride: int
     group_stride: int  # or pairs of groups
     pair_stride: int  # between the groups of a pair; 0: there are no pairs
-    rows_stay: int  # 1: the panels are the innermost loop; 0: the tiles are
+    panels_together: int  # panels that each tile meets in turn: their weights stay in L2 while all tiles pass
     dots: int  # 1: at most two destination channels at a time, vectors along the source channels; 0: full tiles
     tap_order: int  # 1: taps are packed in the kernel's order; -1: backwards
     merges: int  # 1: taps along W that lie inside the source read one stretch of memory, in step with packed weights
@@ -195,9 +197,10 @@ def _multiply(tables, slot, x_offset, run, w_offset, out_offset, start, held, la
             rows, table, pointers, x_offset, g.pair, stretch, w_offset, g.width, out_offset, start, held, lanes
         )  # fmt: skip
     else:
-        gemm_tile(
-            rows, lanes > g.vector, table, pointers, x_offset, stretch, w_offset, g.width, out_offset, start, held,
-            lanes,
+        w_panel = g.weight_taps * g.width * (g.run_block if g.packs else g.run)
+        gemm_panels_tile(
+            rows, lanes > g.vector, table, pointers, x_offset, stretch, w_offset, g.width, w_panel, out_offset, start,
+            held, lanes,
         )  # fmt: skip
 
 
@@ -222,6 +225,7 @@ def conv_gemm(
     """
     first, points = even_part(block // g.panel_blocks, g.point_blocks, g.points // g.together)
     first_panel, panel_count = even_part(block % g.panel_blocks, g.panel_blocks, g.groups * g.panels)
+    last_panel = first_panel + panel_count
     stretch, stretches = (points, 1) if g.together == 1 else (g.together, points)
     tiles = stretches * ((stretch + MAX_ROWS - 1) // MAX_ROWS)
     taps = s.taps_d * s.taps_h * s.taps_w
@@ -242,40 +246,54 @@ def conv_gemm(
         held = g.adds + copy + tap
         for channel in range(0, g.run, g.run_block):  # 3rd loop: blocks of source channels
             run = min(g.run_block, g.run - channel)
-            # 2nd and 1st loop: panels of destination channels and tiles of lattice points. Either a panel's weights
-            # stay in L1 while all tiles pass, or a tile's rows stay while all panels pass.
-            tile, panel = 0, first_panel
-            for _ in range(panel_count * tiles):
+            # 2nd and 1st loop: tiles of lattice points, whose rows stay in L1, times some panels, and then others.
+            tile, panel, begin = 0, first_panel, first_panel
+            end = min(begin + g.panels_together, last_panel)
+            while begin < last_panel:
                 group = panel // g.panels if g.groups > 1 else 0
                 lane = (panel - group * g.panels) * g.width
-                lanes = min(g.width, g.lanes - lane)
+                alike = _panels_alike(panel - group * g.panels, end - panel, g)
+                lanes = min(alike * g.width, g.lanes - lane)
                 x_offset = group * g.group_run + channel
                 w_offset = panel * panel_elements + channel * g.width
                 if g.packs:
-                    w_offset = 0
-                    if tile == 0:
-                        _pack(weight, own, buffer, group, lane, lanes, channel, run, g.run_block, g)
+                    w_offset = (panel - begin) * g.weight_taps * tap_step
+                    for i in range(alike if tile == 0 else 0):
+                        packed, one = offset(own, w_offset + i * g.weight_taps * tap_step), i * g.width
+                        valid = min(g.width, lanes - one)
+                        _pack(weight, packed, buffer, group, lane + one, valid, channel, run, g.run_block, g)
                 out_offset = group * g.lanes + lane
                 if tile + 1 < tiles:
-                    new_run = run if panel == first_panel else 0
-                    _prefetch_tile(scratch, scratch[tile + 1] + TABLE_HEADER, source, out_offset, x_offset, new_run)
+                    next_table = scratch[tile + 1] + TABLE_HEADER
+                    if panel == begin and (begin == first_panel or g.panels_together > 1):
+                        _ask_for_rows(scratch, next_table, source, x_offset, run)
+                    _ask_for_results(scratch, next_table, source, out_offset)
                 start = offset(bias, panel * g.width)
                 _multiply(scratch, scratch[tile], x_offset, run, w_offset, out_offset, start, held + channel, lanes, g)
                 if finishes and last == taps and channel + run == g.run:
                     _finish_tile(scratch, scratch[tile], out, out_offset, lanes, residual, activation)
-                if g.rows_stay:
-                    panel += 1
-                    if panel == first_panel + panel_count:
-                        panel, tile = first_panel, tile + 1
-                else:
-                    tile += 1
+                panel += alike
+                if panel == end:
+                    panel, tile = begin, tile + 1
                     if tile == tiles:
-                        tile, panel = 0, panel + 1
+                        tile, panel, begin = 0, end, end
+                        end = min(begin + g.panels_together, last_panel)
         tap = last
         if tap >= taps:
             tap, copy = 0, copy + 1
             if copy >= g.copies_d * g.copies_h * g.copies_w:
                 break
+
+
+@device
+def _panels_alike(number, most, g):
+    """How many panels of a group, from panel `number` on, one tile multiplies: at most `most`."""
+    if g.dots or g.pair > 0:
+        return 1
+    left = g.panels - number
+    if left > 1 and g.lanes - (g.panels - 1) * g.width <= g.vector < g.width:  # the last is a single vector
+        left -= 1
+    return min(left, most)
 
 
 @device
@@ -287,21 +305,25 @@ def _finish_tile(tables, slot, like, out_offset, lanes, residual, activation):
 
 
 @device
-def _prefetch_tile(tables, table, like, out_offset, x_offset, run):
-    """Ask for the lines that the tile whose table begins at slot `table` will write and, `run` elements, newly read.
+def _ask_for_results(tables, table, like, out_offset):
+    """Ask for the lines that the tile whose table begins at slot `table` will write."""
+    for i in range(tables[table - TABLE_HEADER]):
+        prefetch_write(load_pointer(tables, table + i, like), out_offset)
+
+
+@device
+def _ask_for_rows(tables, table, like, x_offset, run):
+    """Ask for the lines that the tile whose table begins at slot `table` newly reads, `run` elements of each row.
 
     What no tile before it has read is what its last tap reads: the rest came with the rows above and to the left.
     """
-    rows = max(tables[table - 3], MIN_GEMM_ROWS)
-    for i in range(rows):
-        prefetch_write(load_pointer(tables, table + i, like), out_offset)
-    last = table + rows + (tables[table - 2] - 1) * (rows + 1)
-    first = x_offset + (tables[table - 1] - 1) * run
-    if run > 0 and tables[table - 2] > 0:
+    entries = tables[table - 2]
+    if entries > 0:
+        rows = max(tables[table - 3], MIN_GEMM_ROWS)
+        last = table + rows + (entries - 1) * (rows + 1)
+        first = x_offset + (tables[table - 1] - 1) * run
         for i in range(rows):
-            source = load_pointer(tables, last + i, like)
-            for k in range(0, run, 64 // 4):
-                prefetch_read(source, first + k)
+            ask_for(offset(load_pointer(tables, last + i, like), first), run)
 
 
 @device

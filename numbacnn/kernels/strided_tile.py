@@ -24,7 +24,7 @@ from ._build import intrinsic
 from .columns import LINE_BYTES, ColumnReader
 from .emitter import Emitter
 from .tile import GEMM_ROWS, MIN_GEMM_ROWS, UNROLL, VECTORS
-from .tile_steps import add_products, load_rows, row_numbers, store_rows
+from .tile_steps import add_products, ask_for_panel, load_rows, row_numbers, store_rows
 
 WIDE_ROWS, WIDE_VECTORS = 4, 3  # twelve chains as well, and as many registers
 MOST_COLUMNS = 8
@@ -146,9 +146,8 @@ def _rows_times_panels(
 
     def panel(j, _):
         first = e.times(j, width)
-        _ask_for_next(
-            e, [e.at(row, builder.mul(rows, x_step)) for row in x_rows], run, weights.ahead, out_rows, lanes, j
-        )
+        ask_for_panel(e, out_rows, width, first, lanes)
+        _ask_for_rows(e, [e.at(row, builder.mul(rows, x_step)) for row in x_rows], run, weights.ahead, j)
         w = e.at(weights.w, builder.mul(j, weights.panel_step))
         multiply([e.at(row, first) for row in out_rows], w, e.at(start, first), builder.sub(lanes, first))
         return []
@@ -156,16 +155,9 @@ def _rows_times_panels(
     e.carry(builder.sdiv(builder.add(lanes, e.i64(width - 1)), e.i64(width)), [], panel)
 
 
-def _ask_for_next(
-    e: Emitter, x_rows: list[Any], run: Any, ahead: Any, out_rows: list[Any], lanes: Any, panel: Any
-) -> None:
-    """Ask for what the next panel writes and, line by line, for the part of the next tile's rows that is `panel`'s."""
-    builder, width = e.builder, VECTORS * e.lanes
-    last = builder.sub(lanes, e.i64(1))  # what lies beyond may be another thread's
-    written = builder.add(e.times(panel, width), e.i64(2 * width - 1))
-    written = builder.select(builder.icmp_signed("<", written, last), written, last)
-    for row in out_rows:
-        e.prefetch(e.at(row, written), write=True)
+def _ask_for_rows(e: Emitter, x_rows: list[Any], run: Any, ahead: Any, panel: Any) -> None:
+    """Ask, line by line, for the part of the next tile's rows that is `panel`'s."""
+    builder = e.builder
     line, first = LINE_BYTES // e.itemsize, builder.mul(panel, ahead)
     left = builder.select(builder.icmp_signed("<", first, run), ahead, e.i64(0))
     with e.loop(builder.sdiv(left, e.i64(line))) as i:

@@ -24,7 +24,7 @@ from typing import Any
 from ._build import inlined, intrinsic
 from ._target import target
 from .emitter import Emitter
-from .tile_steps import add_products, load_rows, store_rows
+from .tile_steps import add_products, ask_for_panel, load_rows, store_rows
 
 VECTORS = 2
 MAX_ROWS = 6
@@ -71,6 +71,29 @@ def gemm_tile(
 
 
 @intrinsic
+def gemm_panels_tile(
+    typingctx, rows, wide, table, taps, x_offset, run, w_offset, w_width, w_panel, out_offset, bias, accumulate, lanes
+):  # fmt: skip
+    """As `gemm_tile` for panels whose weights lie `w_panel` elements apart, one after the other."""
+    from numba.core import types
+
+    i64 = types.int64
+
+    def codegen(context, builder, signature, args):
+        rows, wide, table, taps, x_offset, run, w_offset, w_width, w_panel, *rest = args
+        e = Emitter(context, builder, signature.args[10].dtype)
+        rest = table, taps, x_offset, run, w_offset, w_width, *rest
+
+        def emit(rows, wide):
+            _gemm(e, rows, wide + 1, *rest, w_panel=w_panel)
+
+        e.choose(wide, (1, 0), lambda wide: e.choose(rows, GEMM_ROWS, lambda rows: emit(rows, wide)))
+        return context.get_dummy_value()
+
+    return types.void(i64, i64, table, *[i64] * 7, bias, i64, i64), codegen
+
+
+@intrinsic
 def paired_gemm_tile(
     typingctx, rows, table, taps, x_offset, pair, run, w_offset, w_width, out_offset, bias, accumulate, lanes
 ):  # fmt: skip
@@ -90,33 +113,47 @@ def paired_gemm_tile(
 
 def _gemm(
     e: Emitter, rows: int, vectors: int, table: Any, taps: Any, x_offset: Any, run: Any, w_offset: Any, w_width: Any,
-    out_offset: Any, bias: Any, accumulate: Any, lanes: Any, pair: Any = None,
+    out_offset: Any, bias: Any, accumulate: Any, lanes: Any, pair: Any = None, w_panel: Any = None,
 ) -> None:  # fmt: skip
-    """Emit the indirect-GEMM tile for some rows and vectors."""
-    builder = e.builder
-    out = [e.at(e.slot(table, i, e.pointer), out_offset) for i in range(rows)]
-    start = e.either(
-        builder.icmp_signed("!=", accumulate, e.i64(0)),
-        # Beyond the last lane `out` belongs to another row, another thread, or nobody.
-        lambda: load_rows(e, out, vectors, lanes),
-        lambda: load_rows(e, [bias], vectors) * rows,
-    )
+    """Emit the indirect-GEMM tile for some rows and vectors, and one panel or several."""
+    builder, width = e.builder, vectors * e.lanes
+    all_out = [e.at(e.slot(table, i, e.pointer), out_offset) for i in range(rows)]
 
-    def tap(t, sums):
-        entry = builder.add(e.i64(rows), builder.mul(t, e.i64(rows + 1)))
-        x = [e.at(e.slot(table, builder.add(entry, e.i64(i)), e.pointer), x_offset) for i in range(rows)]
-        w = e.at(e.slot(table, builder.add(entry, e.i64(rows)), e.pointer), w_offset)
+    def multiply(out, w_offset, bias, lanes):
+        start = e.either(
+            builder.icmp_signed("!=", accumulate, e.i64(0)),
+            # Beyond the last lane `out` belongs to another row, another thread, or nobody.
+            lambda: load_rows(e, out, vectors, lanes),
+            lambda: load_rows(e, [bias], vectors) * rows,
+        )
 
-        def step(k, sums):
-            *sums, other = sums  # LLVM would keep six pointers more for `k + pair` than for a count of its own
-            lefts = [tuple(e.at(row, at) for at in ((k,) if pair is None else (k, other))) for row in x]
-            new = add_products(e, lefts, e.at(w, builder.mul(k, w_width)), sums)
-            return [*new, builder.add(other, e.i64(1))]
+        def tap(t, sums):
+            entry = builder.add(e.i64(rows), builder.mul(t, e.i64(rows + 1)))
+            x = [e.at(e.slot(table, builder.add(entry, e.i64(i)), e.pointer), x_offset) for i in range(rows)]
+            w = e.at(e.slot(table, builder.add(entry, e.i64(rows)), e.pointer), w_offset)
 
-        begin = e.i64(0) if pair is None else pair
-        return e.carry(run, [*sums, begin], step, UNROLL if pair is None else 1)[:-1]
+            def step(k, sums):
+                *sums, other = sums  # LLVM would keep six pointers more for `k + pair` than for a count of its own
+                lefts = [tuple(e.at(row, at) for at in ((k,) if pair is None else (k, other))) for row in x]
+                new = add_products(e, lefts, e.at(w, builder.mul(k, w_width)), sums)
+                return [*new, builder.add(other, e.i64(1))]
 
-    store_rows(e, e.carry(taps, start, tap), out, lanes)
+            begin = e.i64(0) if pair is None else pair
+            return e.carry(run, [*sums, begin], step, UNROLL if pair is None else 1)[:-1]
+
+        store_rows(e, e.carry(taps, start, tap), out, lanes)
+
+    def panel(j, _):
+        first = e.times(j, width)
+        ask_for_panel(e, all_out, width, first, lanes)
+        out = [e.at(row, first) for row in all_out]
+        multiply(out, builder.add(w_offset, builder.mul(j, w_panel)), e.at(bias, first), builder.sub(lanes, first))
+        return []
+
+    if w_panel is None:
+        multiply(all_out, w_offset, bias, lanes)
+    else:
+        e.carry(builder.sdiv(builder.add(lanes, e.i64(width - 1)), e.i64(width)), [], panel)
 
 
 @intrinsic

@@ -60,3 +60,12 @@ def row_numbers(e: Emitter, written: int, rows: Any, repeat: bool) -> list[Any]:
         return numbers
     last = e.builder.sub(rows, e.i64(1))
     return [e.builder.select(e.builder.icmp_signed("<", i, last), i, last) for i in numbers]
+
+
+def ask_for_panel(e: Emitter, rows: list[Any], width: int, first: Any, lanes: Any) -> None:
+    """Ask for what a tile will write of `rows` with the panel after that of `width` lanes which begins at `first`."""
+    last = e.builder.sub(lanes, e.i64(1))  # what lies beyond may be another thread's
+    written = e.builder.add(first, e.i64(2 * width - 1))
+    written = e.builder.select(e.builder.icmp_signed("<", written, last), written, last)
+    for row in rows:
+        e.prefetch(e.at(row, written), write=True)

@@ -18,6 +18,7 @@ from numbacnn.kernels.tile import (
     MIN_PAIRED_ROWS,
     VECTORS,
     dot_tile,
+    gemm_panels_tile,
     gemm_tile,
     listed_outer_tile,
     outer_tile,
@@ -36,6 +37,14 @@ def run_gemm_tile(
     w_offset: "int64", w_width: "int64", out_offset: "int64", accumulate: "int64", lanes: "int64",
 ):  # fmt: skip
     gemm_tile(rows, wide != 0, table, taps, x_offset, run, w_offset, w_width, out_offset, bias, accumulate, lanes)
+
+
+@kernel
+def run_gemm_panels_tile(
+    block, table: "int64*", bias: "T*", rows: "int64", wide: "int64", taps: "int64", run: "int64", w_width: "int64",
+    w_panel: "int64", accumulate: "int64", lanes: "int64",
+):  # fmt: skip
+    gemm_panels_tile(rows, wide != 0, table, taps, 0, run, 0, w_width, w_panel, 0, bias, accumulate, lanes)
 
 
 @kernel
@@ -189,6 +198,32 @@ def test_gemm_tile_of_every_length_of_sum(rows, wide, dtype):
             problem = GemmProblem(dtype, rows, wide, taps, run, seed=run)
             for lanes in {1, problem.width - 1, problem.width}:
                 problem.check(lanes, taps % 2)
+
+
+@dtypes
+@widths
+@shapes
+def test_gemm_panels_tile(rows, wide, dtype):
+    """Each panel gets what a tile of its own gets, and nothing else is written."""
+    taps, run, panels = 2, 5, 3
+    rng = np.random.default_rng(rows)
+    width = tile_lanes(np.dtype(dtype).itemsize) // (1 if wide else VECTORS)
+    x, w = integers(rng, (taps, rows, run), dtype), integers(rng, (taps, panels, run * width + 7), dtype)
+    bias, before = integers(rng, panels * width, dtype), integers(rng, (rows, panels * width), dtype)
+    weights = w[:, :, : run * width].reshape(taps, panels, run, width).transpose(0, 2, 1, 3)
+    weights = weights.reshape(taps * run, panels * width)
+    for lanes in (1, width, width + 1, panels * width - 1, panels * width):
+        for accumulate in (0, 1):
+            out = np.full((rows, panels * width + 4), GUARD, dtype)
+            out[:, :lanes] = before[:, :lanes]
+            per_tap = [np.append(addresses(x[t]), w[t].ctypes.data) for t in range(taps)]
+            table = np.concatenate([addresses(out), *per_tap]).astype(np.int64)
+            run_gemm_panels_tile(1, table, bias, rows, wide, taps, run, width, w.shape[2], accumulate, lanes)
+            start = before if accumulate else bias
+            expected = start + x.transpose(1, 0, 2).reshape(rows, -1).astype(float) @ weights
+            np.testing.assert_array_equal(out[:, :lanes], expected[:, :lanes])
+            out[:, :lanes] = GUARD
+            assert (out == GUARD).all(), "written outside the tile"
 
 
 @dtypes

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...kernels.conv_gemm import GemmConv
+from ...kernels.conv_gemm import OWN_BYTES, GemmConv
 from ...kernels.joined_weights import LEAST_TAPS, MOST_TAPS, TURNED_WEIGHTS, JoinedWeights
 from ...kernels.tile import MAX_ROWS, MIN_GEMM_ROWS, tile_lanes
 from . import blocking
@@ -270,7 +270,6 @@ def _launch(
         tap_block, run_block = taps, blocking.split_evenly(shared["run"], steps // max(1, taps))
     else:
         tap_block, run_block = blocking.reduction_blocks(taps, phase.axes[2].taps, shared["run"], steps)
-    weight_bytes = shared["groups"] * g.taps * shared["run"] * shared["panels"] * shared["width"] * itemsize
     weight_first, weight_steps = phase.weight_places(g.kernel)
     if shared["tap_order"] == -1:
         weight_first = g.taps - 1 - weight_first
@@ -288,7 +287,7 @@ def _launch(
         together=together,
         tap_block=tap_block,
         run_block=run_block,
-        rows_stay=int(not shared["packs"] and weight_bytes <= blocking.SMALL_WEIGHT_BYTES),
+        panels_together=_panels_together(-(-panels // panel_blocks), tap_block * run_block, shared, itemsize),
         merges=0,
         adds=int(phase.adds or adds),
         **by_axis("copies", (axis.copies for axis in phase.axes)),
@@ -297,6 +296,15 @@ def _launch(
     start = sum(axis.start * stride for axis, stride in zip(phase.axes, out_strides, strict=True))
     cost = 2.0 * points * taps * record.run * record.panels * record.width * record.groups / blocking.FLOPS_PER_NS
     return Launch(start, record, phase.sources(source), cost, phase.adds)
+
+
+def _panels_together(panels: int, steps: int, shared: dict[str, int], itemsize: int) -> int:
+    """How many of a block's panels a tile meets in turn: their weights stay in L2, or the scratch if packed there."""
+    panel_bytes = steps * shared["width"] * itemsize
+    if panel_bytes > blocking.PANEL_BYTES:
+        return 1
+    room = OWN_BYTES if shared["packs"] else blocking.PANELS_BYTES
+    return blocking.split_evenly(panels, room // panel_bytes)
 
 
 def _together(w: AxisPhase, size: int) -> int:

@@ -22,10 +22,6 @@ BLOCK_BYTES, MOST_ROWS = 64 * 1024, 512
 # A panel's weights for as many source channels as are summed in one go: they come from L2 for every tile, as fast as
 # they are used. (Half of L1, and sums that are put down in between, take up to a tenth longer.)
 PANEL_BYTES = 128 * 1024
-# Panels that go through together: a tile's rows stay in L1 while their weights pass, one stream that the hardware
-# foresees, and whole stretches of a result are written at once. (All rows of a block times one panel after the other
-# took 1.05 to 1.2 times as long.)
-PANELS_BYTES = 192 * 1024
 # Lines of each of the next tile's rows that a tile asks for with each of its panels. If it takes more to have all of
 # them, they would hold up what is needed now, and none is asked for; nor of few rows, which are in L2 or near.
 MOST_ASKED = 4
@@ -95,7 +91,7 @@ def plan(p: Product, itemsize: int) -> Pointwise:
         row_blocks = max(-(-p.rows // rows), min(blocking.MIN_BLOCKS, -(-p.rows // (2 * MAX_ROWS))))
         panel_blocks = 1
     depth_block = blocking.split_evenly(p.depth, PANEL_BYTES // (wide * itemsize))
-    most = min(panels, max(1, PANELS_BYTES // (depth_block * width * itemsize)))
+    most = min(panels, max(1, blocking.PANELS_BYTES // (depth_block * width * itemsize)))
     together = blocking.split_evenly(-(-all_panels // panel_blocks), most)
     line = blocking.LINE_BYTES // itemsize
     asked = -(-depth_block // (together * line))

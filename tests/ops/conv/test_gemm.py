@@ -99,6 +99,8 @@ def test_the_cases_meet_blocks_of_rows_and_of_lines():
         {"TAP_BLOCK": 4, "RUN_BYTES": 4096, "POINT_BLOCK": 7},
         {"POINT_BLOCK": 1, "MIN_BLOCKS": 1},
         {"MIN_BLOCKS": 200},
+        {"PANELS_BYTES": 1},
+        {"PANEL_BYTES": 1 << 20, "PANELS_BYTES": 1 << 20, "MIN_BLOCKS": 1},
     ],
     ids=str,
 )
