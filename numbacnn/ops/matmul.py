@@ -236,11 +236,12 @@ def _plan(
     fewest = -(-panels // most)
     stretch = PANELS_OF_ONE_ROW if direct else PANELS_PER_STREAM
     conflict = a_row * itemsize % CONFLICT_BYTES == 0
-    price = (1 if conflict or a_depth != 1 else ROWS_IN_PLACE) + PIECE_OF_RESULTS / depth
+    narrow = panels // stretch if streams else max(_power_of_two(-(-columns // FEW_COLUMNS)), min(2, panels))
+    copied = a_depth != 1 or (conflict and panels > FEW_PANELS * narrow)
+    price = (1 if copied else ROWS_IN_PLACE) + PIECE_OF_RESULTS / depth
     squared = max(wanted, fewest) * price * rows / columns
     row_blocks = _power_of_two(min(math.sqrt(2 * squared), wanted, -(-rows // FEW_ROWS)))
-    column_blocks = min(-(-wanted // row_blocks), panels // stretch if streams else -(-columns // FEW_COLUMNS))
-    column_blocks = max(column_blocks, fewest)
+    column_blocks = max(min(-(-wanted // row_blocks), narrow), fewest)
     record = gemm.Gemm(
         rows=rows,
         columns=columns,
