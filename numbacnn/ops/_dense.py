@@ -23,7 +23,17 @@ if TYPE_CHECKING:
 
     from ..kernels._build import Kernel
 
-__all__ = ["STEP", "STREAM_BYTES", "dense", "empty_like", "flat_program", "in_memory_of", "known_call", "memory_order"]
+__all__ = [
+    "STEP",
+    "STREAM_BYTES",
+    "dense",
+    "empty_like",
+    "flat_program",
+    "in_memory_of",
+    "known_call",
+    "memory_order",
+    "strides_order",
+]
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 # Elements of one block: its arrays stay in the second-level cache, and it lasts much longer than handing it out.
@@ -43,11 +53,12 @@ def memory_order(x: np.ndarray) -> tuple[int, ...] | None:
     >>> memory_order(np.zeros((2, 3, 4))[:, ::2]) is None
     True
     """
-    return _order(x.shape, x.strides, x.itemsize)
+    return strides_order(x.shape, x.strides, x.itemsize)
 
 
 @functools.lru_cache(maxsize=1024)
-def _order(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[int, ...] | None:
+def strides_order(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[int, ...] | None:
+    """As `memory_order`, of an array of such a layout."""
     if 0 in shape:
         return tuple(range(len(shape)))
     order = tuple(sorted(range(len(shape)), key=lambda axis: (-abs(strides[axis]), -shape[axis])))
@@ -93,7 +104,7 @@ def known_call(
 
     The other parameters are those of `flat_program`.
     """
-    if dtype not in _FLOATS or _order(shape, strides, dtype.itemsize) is None:
+    if dtype not in _FLOATS or strides_order(shape, strides, dtype.itemsize) is None:
         return None
     program = flat_program(kernel, ns, arrays, dtype, math.prod(shape), scalars, numbers)
     return make_call(program.run, Room(shape, dtype, strides))

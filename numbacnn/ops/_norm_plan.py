@@ -16,7 +16,7 @@ from ..kernels._target import target
 from ._call import Call, make_call
 from ._check import check_choice, check_same_dtypes
 from ._dense import STREAM_BYTES
-from .layout import channels_last, channels_last_memory, fills
+from .layout import channels_last_memory, conversion
 from .memory import Room
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def plan_forward(
     program = Program([*steps, normalise.on(x, stats, out)], (x, *given, settings, out, stats))
     rooms = _room(shape, dtype), Room(stats.shape, dtype)
     call = make_call(program.run, *rooms, workspace_bytes=program.workspace_bytes)
-    return Forward(_to_memory(shape, strides, dtype), call)
+    return Forward(conversion(shape, strides, dtype.itemsize), call)
 
 
 @functools.lru_cache(maxsize=512)
@@ -130,7 +130,7 @@ def plan_backward(x_layout: _Layout, grad_layout: _Layout, training: bool, activ
         spread.on(grad, x, stats, coefficients, grad_input),
     ]
     program = Program(steps, (grad, x, stats, grad_input, *vectors))
-    convert = _to_memory(*grad_layout), _to_memory(*x_layout), None
+    convert = *[conversion(like[0], like[1], dtype.itemsize) for like in (grad_layout, x_layout)], None
     return make_call(program.run, *rooms, workspace_bytes=program.workspace_bytes, convert=convert)
 
 
@@ -153,15 +153,6 @@ def _check_vectors(shape: tuple[int, ...], dtype: np.dtype[Any], named: dict[str
     if (named["running_mean"] is None) != (named["running_var"] is None):
         missing = "running_mean" if named["running_mean"] is None else "running_var"
         raise OptionError(f"running_mean and running_var must be given together; {missing} is None")
-
-
-def _to_memory(
-    shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype[Any]
-) -> Callable[[np.ndarray], np.ndarray] | None:
-    """What makes channels-last memory of such an array; None if it is that."""
-    if fills(shape, strides, (0, *range(2, len(shape)), 1), dtype.itemsize):
-        return None
-    return np.ascontiguousarray if len(shape) == 2 else channels_last
 
 
 def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Room:

@@ -15,8 +15,11 @@ import numpy as np
 from ..errors import OptionError, ShapeError
 from ..kernels import activation as kernels
 from ..kernels import softmax as softmax_kernels
+from ..kernels._program import Operand, Program
+from ._call import Call, make_call
 from ._check import check_choice, check_float, check_same_dtype
-from ._dense import STEP, STREAM_BYTES, dense, empty_like, in_memory_of, known_call, memory_order
+from ._dense import STEP, STREAM_BYTES, dense, in_memory_of, known_call, strides_order
+from .memory import Room
 
 if TYPE_CHECKING:
     from ..kernels._build import Kernel, Prepared
@@ -309,21 +312,33 @@ def _softmax(rows: Any, columns: Any, dim: int, x: np.ndarray, grad: np.ndarray 
     x = check_float("x", x)
     if isinstance(dim, bool) or not hasattr(dim, "__index__") or not -x.ndim <= dim < x.ndim:
         raise OptionError(f"dim must be an axis of the input, which has shape {x.shape}; got {dim!r}")
-    arrays: tuple[np.ndarray, ...] = ()
     if grad is None:
         x = dense(x)
-    else:
-        x, grad = _matching(grad, x)
-        arrays = (grad,)
-    out = empty_like(x)
-    if x.size:
-        order = memory_order(x)
-        assert order is not None
-        _softmax_launch(rows, columns, x.dtype, x.shape, order, int(dim))(*arrays, x, out)
-    return out
+        return _softmax_call(rows, columns, x.dtype, x.shape, x.strides, int(dim), 1)(x)
+    x, grad = _matching(grad, x)
+    return _softmax_call(rows, columns, x.dtype, x.shape, x.strides, int(dim), 2)(grad, x)
 
 
 @functools.lru_cache(maxsize=256)
+def _softmax_call(
+    rows: Kernel,
+    columns: Kernel,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    dim: int,
+    arrays: int,
+) -> Call:
+    """The call of one array or two that are dense and alike."""
+    operands = [Operand(shape, dtype) for _ in range(arrays + 1)]
+    steps = []
+    if 0 not in shape:
+        order = strides_order(shape, strides, dtype.itemsize)
+        assert order is not None
+        steps = [_softmax_launch(rows, columns, dtype, shape, order, dim).on(*operands)]
+    return make_call(Program(steps, operands).run, Room(shape, dtype, strides))
+
+
 def _softmax_launch(
     rows: Kernel, columns: Kernel, dtype: np.dtype[Any], shape: tuple[int, ...], order: tuple[int, ...], dim: int
 ) -> Prepared:

@@ -17,7 +17,7 @@ from ..kernels.layout import TILE_POSITIONS, Copy, copy_layout
 from . import memory
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import DTypeLike
 
@@ -25,6 +25,7 @@ __all__ = [
     "channels_first",
     "channels_last",
     "channels_last_memory",
+    "conversion",
     "copy_into",
     "empty_channels_last",
     "fills",
@@ -185,6 +186,21 @@ def fills(shape: Sequence[int], strides: Sequence[int], order: Sequence[int], it
                 return False
             itemsize *= shape[axis]
     return True
+
+
+def conversion(
+    shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int
+) -> Callable[[np.ndarray], np.ndarray] | None:
+    """What makes channels-last memory of an (N, C) or (N, C, *spatial) array of this layout; None if it is that.
+
+    Examples
+    --------
+    >>> conversion((2, 3), (12, 4), 4) is None, conversion((2, 3, 5), (60, 20, 4), 4) is channels_last
+    (True, True)
+    """
+    if fills(shape, strides, (0, *range(2, len(shape)), 1), itemsize):
+        return None
+    return np.ascontiguousarray if len(shape) == 2 else channels_last
 
 
 def copy_into(dst: np.ndarray, src: np.ndarray) -> None:
