@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..kernels import global_pool as kernels
-from ..kernels._launch import run
-from .layout import channels_last, empty_channels_last
-from .memory import empty
+from ..kernels._program import Operand, Program
+from ._call import Call, make_call
+from .layout import channels_last_memory, conversion
+from .memory import Room
 
 if TYPE_CHECKING:
     from typing import Any
 
     import numpy as np
-
-    from ..kernels._build import Prepared
 
 __all__ = ["average_everything"]
 
@@ -28,39 +27,32 @@ ROW_BYTES = 256
 BYTES_PER_NS = 60.0
 
 
-class _Launches(NamedTuple):
-    partial: tuple[int, int] | None  # the shape of the partial sums; None: each is a row of the result
-    segments: Prepared
-    combine: Prepared | None
-
-
 @functools.lru_cache(maxsize=1024)
-def _plan(shape: tuple[int, ...], dtype: np.dtype[Any]) -> _Launches:
+def _call(shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype[Any]) -> Call:
     batch, channels, positions, itemsize = shape[0], shape[1], math.prod(shape[2:]), dtype.itemsize
     width = max(ROW_BYTES // (channels * itemsize), 1) * channels
     rows = positions * channels // width
     segments = max(min(positions * channels * itemsize // SEGMENT_BYTES, rows // kernels.ROWS), 1)
     step = -(-rows // segments) if rows else 0
+    x, out = Operand(shape, dtype), Operand((*shape[:2], *(1,) * (len(shape) - 2)), dtype)
+    # A sample that is one segment of whole rows of channels has its sums in its row of the result.
+    partial = out if segments == 1 and width == channels else Operand((batch * segments, width), dtype)
     cost = batch * positions * channels * itemsize / BYTES_PER_NS
     sums = kernels.sum_segments.prepare(
         (dtype,), batch * segments, positions, channels, width, segments, step, cost=cost
     )
-    combine = None
+    steps = [sums.on(x, partial, out)]
     if segments > 1:
         combine = kernels.combine_segments.prepare(
             (dtype,), batch, positions, channels, width, segments, cost=batch * segments * width * itemsize
         )
-    partial = None if segments == 1 and width == channels else (batch * segments, width)
-    return _Launches(partial, sums, combine)
+        steps.append(combine.on(partial, out))
+    program = Program(steps, (x, out))
+    room = Room(out.shape, dtype, channels_last_memory(out.shape, itemsize)[0])
+    convert = (conversion(shape, strides, itemsize),)
+    return make_call(program.run, room, workspace_bytes=program.workspace_bytes, convert=convert)
 
 
 def average_everything(x: np.ndarray) -> np.ndarray:
     """The average over all spatial axes, which are kept."""
-    plan = _plan(x.shape, x.dtype)
-    out = empty_channels_last((*x.shape[:2], *(1,) * (x.ndim - 2)), x.dtype)
-    partial = out if plan.partial is None else empty(plan.partial, x.dtype)
-    if plan.combine is None:
-        plan.segments(channels_last(x), partial, out)
-    else:
-        run(plan.segments.job(channels_last(x), partial, out), plan.combine.job(partial, out))
-    return out
+    return _call(x.shape, x.strides, x.dtype)(x)
