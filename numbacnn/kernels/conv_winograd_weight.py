@@ -303,10 +303,10 @@ def winograd_weight(
             place = point * g.values_point + group * g.run + first
             _add_products(table, tiles, place, source, into, width, count, panels, g, s)
         for r in range(count):
-            done = offset(buffer, ((r * g.taps_d + tap) * taps if together else 0) * row)
+            first_tap = (r * g.taps_d + tap) * taps
+            done = offset(buffer, first_tap * row if together else 0)
             _transform_back(scratch, offset(sums, r * width), count * width, done, row, width, g)
-            if not together:
-                place = offset(target, r * g.weight_run + tap * taps)
-                _put_taps(place, done, row, taps, min(width, g.lanes - lane), g)
-    if together:
-        _put_taps(target, buffer, row, count * g.taps_d * taps, min(width, g.lanes - lane), g)
+            last = r + 1 == count and tap + 1 == g.taps_d
+            if last or not together:
+                place, put = (0, count * g.taps_d * taps) if together else (first_tap, taps)
+                _put_taps(offset(target, place), buffer, row, put, min(width, g.lanes - lane), g)
