@@ -355,11 +355,23 @@ def _put_columns(out, sums, part, g):
 
 
 @kernel
-def add_chunks(block, partial: "T*", out: "T[:]", chunks: "int64", step: "int64"):
-    """One block: `step` elements of the gradient, the chunks' sums added in order."""
-    size = out.shape[0]
-    for i in range(block * step, min(size, (block + 1) * step)):
-        total = partial[i]
+def add_chunks(block, partial: "T*", out: "T*", size: "int64", chunks: "int64", step: "int64"):
+    """One block: `step` of the gradient's `size` elements, the chunks' sums added in order.
+
+    A cache line of every chunk at a time, for chunks are often powers of two apart.
+    """
+    n = lanes(partial)
+    i, end = block * step, min(size, (block + 1) * step)
+    while i + 2 * n <= end:
+        a, b = load(partial, i), load(partial, i + n)
         for chunk in range(1, chunks):
-            total += partial[chunk * size + i]
-        out[i] = total
+            place = chunk * size + i
+            a, b = a + load(partial, place), b + load(partial, place + n)
+        store(out, i, a)
+        store(out, i + n, b)
+        i += 2 * n
+    for j in range(i, end):
+        total = partial[j]
+        for chunk in range(1, chunks):
+            total += partial[chunk * size + j]
+        out[j] = total

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..geometry import ConvGeometry
 
 
-ADD_STEP = 16384  # elements of the gradient per block when partial sums are added
+ADD_STEP = 4096  # elements of the gradient per block when partial sums are added
 STEP = conv_weight.MAX_POINTS  # positions per step
 MOST_TILES = 16  # tiles of left channels of a block, at most: what a panel's copy is used for
 # Operands of so many bytes are far away: their rows are asked for in advance, if there is enough to do meanwhile.
@@ -179,8 +179,9 @@ def prepare(g: ConvGeometry, dtype: np.dtype[Any]) -> Launches:
     sum_points = p.kernel.prepare((dtype,), p.blocks, p.record, p.sources, cost=p.cost)
     if chunks == 1:
         return Launches(sum_points, 1, None)
-    blocks, cost = -(-size // ADD_STEP), 0.5 * chunks * size
-    return Launches(sum_points, chunks, conv_weight.add_chunks.prepare((dtype,), blocks, chunks, ADD_STEP, cost=cost))
+    blocks, cost = -(-size // ADD_STEP), 0.25 * chunks * size
+    add_chunks = conv_weight.add_chunks.prepare((dtype,), blocks, size, chunks, ADD_STEP, cost=cost)
+    return Launches(sum_points, chunks, add_chunks)
 
 
 def run(launches: Launches, grad_output: Operand, x: Operand, out: Operand) -> list[Step]:
