@@ -25,6 +25,9 @@ MAX_POINTS, TABLES = MAX_TILES * MAX_ROWS, TABLE_SLOTS - FIRST_TABLE
 # 96 / 6 = 16 tiles reuse each weight panel.
 POINT_BLOCK = 96
 
+# Points that are worth a block of their own where there is but one panel.
+FEW_POINTS = 6 * MAX_ROWS
+
 # The least gain that tiles which end where lines do must promise.
 WORTH_ALIGNING = 0.97
 # Taps times points of a line of which planning looks at each: some milliseconds.

@@ -173,6 +173,7 @@ def _plan(
     alone = not (dots or packed_before) and len(phases) == 1
     alone = alone and blocking.packs_itself(phases[0].points, phases[0].taps)
     packs = alone and blocking.packs_itself(g.batch * phases[0].points, phases[0].taps)
+    packs = packs and groups * panels > 1  # a single panel is cut into blocks of points
     # Taps that are all used, from the last to the first, are packed in the order in which the source is read.
     backwards = not packed_before and all(phase.weight_places(g.kernel)[0] == g.taps - 1 > 0 for phase in phases)
     shared = {
@@ -262,6 +263,9 @@ def _launch(
     point_blocks = 1 if shared["packs"] else -(-points // (together * units))
     panels = shared["groups"] * shared["panels"]
     panel_blocks = min(panels, -(-blocking.MIN_BLOCKS // max(1, point_blocks * beside)))
+    if panels == 1:
+        wanted = -(-blocking.MIN_BLOCKS // beside)
+        point_blocks = max(point_blocks, min(wanted, points // max(together, blocking.FEW_POINTS)))
     panel_blocks = -(-panels // (panels // panel_blocks))  # of the same size, but the last
     steps = blocking.RUN_BYTES // (shared["width"] * itemsize)
     if shared["dots"]:

@@ -19,6 +19,7 @@ BLOCKED = [
     ConvCase(1, 10, 9, (25, 17), (11, 11), stride=4, padding=2, name="121 taps strided"),
     ConvCase(1, 300, 70, (8, 9), (3, 3), padding=1, name="few points pack their own weights"),
     ConvCase(6, 300, 70, (12, 13), (3, 3), padding=1, name="many points share packed weights"),
+    ConvCase(3, 300, 7, (9, 11), (4, 4), padding=1, name="blocks of points of a single panel"),
     ConvCase(3, 300, 70, (12, 13), (3, 3), 2, 1, name="phases share packed weights"),
     ConvCase(1, 512, 512, (7, 7), (3, 3), padding=1, dtype="float64", name="deep layer"),
     ConvCase(1, 600, 40, (33, 20), (1, 1), name="long pointwise"),
