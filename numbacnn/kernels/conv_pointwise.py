@@ -337,7 +337,8 @@ def few_rows_backward(
 ):
     """One block: all rows x some of a group's destination channels, along which weights lie.
 
-    Only the weights of a last panel that is not whole are packed, lest more is read than there is.
+    A last panel that is not whole reads on into the weights of the next source channels; only where there are none
+    left it has them packed, lest more is read than there is.
     """
     group = block // g.parts
     first, panels = even_part(block % g.parts, g.parts, g.panels)
@@ -348,12 +349,19 @@ def few_rows_backward(
         for panel in range(first, first + panels):
             lane = panel * g.width
             lanes = min(g.width, g.lanes - lane)
-            w, w_step = offset(weight, k * g.run_stride + lane), g.run_stride
-            if lanes < g.width:
-                _pack(w, own, run, lanes, g.width, 0, g.run_stride, 1)
-                w, w_step = own, g.width
-            start = offset(bias, group * g.padded + lane)
+            w, start = offset(weight, k * g.run_stride + lane), offset(bias, group * g.padded + lane)
             source, target = offset(x, group * g.depth + k), offset(out, group * g.lanes + lane)
-            few_rows_tile(g.rows, source, g.x_step, run, w, w_step, target, g.out_step, start, k, lanes)
-            if k + run == g.depth:
+            beyond = (g.width - lanes + g.run_stride - 1) // g.run_stride  # source channels whose weights are read on
+            whole = max(0, min(run, g.depth - k - beyond))
+            held, left = k, run
+            while left > 0:
+                count, w_step = whole, g.run_stride
+                if whole == 0:
+                    count, w_step = left, g.width
+                    _pack(w, own, count, lanes, g.width, 0, g.run_stride, 1)
+                    w = own
+                few_rows_tile(g.rows, source, g.x_step, count, w, w_step, target, g.out_step, start, held, lanes)
+                source, w = offset(source, count), offset(w, count * w_step)
+                held, left, whole = held + count, left - count, 0
+            if held == g.depth:
                 finish_rows(target, g.out_step, g.rows, lanes, residual, activation)

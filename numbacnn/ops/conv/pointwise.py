@@ -129,10 +129,11 @@ def _prepare(direction: str, g: ConvGeometry, dtype: np.dtype[Any]) -> Launches:
         cost = portion * channels / pointwise_plan.ELEMENTS_PER_NS
         copy = kernel.prepare((dtype,), -(-portion // lattice.block_rows), lattice, cost=cost)
     product = pointwise_plan.product(direction, g, portion)
+    cost = product.cost(dtype.itemsize)
     if portion == rows and pointwise_plan.has_few_rows(direction, product, dtype.itemsize):
         few = pointwise_plan.plan_few_rows(direction, product, dtype.itemsize)
         kernel = conv_pointwise.few_rows_forward if forward else conv_pointwise.few_rows_backward
-        multiply = kernel.prepare((dtype,), few.groups * few.parts, few, cost=product.cost)
+        multiply = kernel.prepare((dtype,), few.groups * few.parts, few, cost=cost)
         return Launches(few, None, 0, not forward, rows, portion, multiply, multiply, copy)
     record = pointwise_plan.plan(product, dtype.itemsize)
     pack, elements = None, 0
@@ -140,9 +141,9 @@ def _prepare(direction: str, g: ConvGeometry, dtype: np.dtype[Any]) -> Launches:
         panels = record.groups * record.panels
         elements = record.groups * record.padded * record.depth
         pack = conv_pointwise.pack_panels.prepare((dtype,), panels, record, cost=float(elements))
-    multiply = _multiply(record, dtype, product.cost)
+    multiply = _multiply(record, dtype, cost)
     left = rows % portion
-    last = _multiply(pointwise_plan.fewer_rows(record, left), dtype, product.cost) if left else multiply
+    last = _multiply(pointwise_plan.fewer_rows(record, left), dtype, cost) if left else multiply
     return Launches(record, pack, elements, True, rows, portion, multiply, last, copy)
 
 

@@ -37,7 +37,7 @@ FEW_ROWS_BYTES = 16 * 1024
 # What a `columns_tile` reads is asked for in advance: of short rows whole tiles, some KiB away, of long ones what comes
 # next in the same row, because L1 holds no more.
 AHEAD_BYTES, TILE_AHEAD_BYTES, ROW_AHEAD_BYTES = 8 * 1024, 16 * 1024, 512
-# Read or written by one core: decides only whether a launch is worth a second one.
+# Elements of four bytes read or written by one core: decides only whether a launch is worth a second one.
 ELEMENTS_PER_NS = 4.0
 # Rows that lie a stride apart are copied so many at a time: what is copied stays in the last cache.
 COPIED_BYTES = 4 << 20
@@ -55,12 +55,11 @@ class Product(NamedTuple):
     run_stride: int
     lane_stride: int
 
-    @property
-    def cost(self) -> float:
+    def cost(self, itemsize: int) -> float:
         """Nanoseconds on one core, conservatively: of the operations or, if that is more, of the memory."""
         elements = self.depth * self.lanes + self.rows * (self.depth + self.lanes)
         operations = 2.0 * self.rows * self.depth * self.lanes
-        return self.groups * max(operations / blocking.FLOPS_PER_NS, elements / ELEMENTS_PER_NS)
+        return self.groups * itemsize / 4 * max(operations / blocking.FLOPS_PER_NS, elements / ELEMENTS_PER_NS)
 
 
 def product(direction: str, g: ConvGeometry, rows: int) -> Product:
