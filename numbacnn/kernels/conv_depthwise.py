@@ -15,10 +15,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ._build import device, kernel
+from ._serial import MOST_SCRATCH_SLOTS
 from .finish import finish_rows
 from .layout import copy_transposed
 from .line_tile import FEWEST_POINTS, LINE_POINTS, LINE_VECTORS, clipped_line_tile, line_tile
-from .pointer import as_integers, load_pointer, offset, store_pointer
+from .pointer import as_integers, cast, load_pointer, offset, store_pointer
 from .simd import fma, lanes, load, store
 from .window_tile import LEFT, RIGHT, WHOLE, WINDOW, WINDOW_POINTS, row_tile, window_tile
 
@@ -26,6 +27,8 @@ from .window_tile import LEFT, RIGHT, WHOLE, WINDOW, WINDOW_POINTS, row_tile, wi
 TABLE_ROWS = 2048  # source rows that one destination row reads: pairs of slots
 TABLE_TAPS = 12 * 1024  # taps of a column in all of them, or of a row of a zone: pairs of slots
 _TAPS = 2 * TABLE_ROWS
+_WEIGHTS = _TAPS + 2 * TABLE_TAPS
+WEIGHT_SLOTS = MOST_SCRATCH_SLOTS - _WEIGHTS  # packed weights of the panels that pass together
 
 # Columns of the table of zones: destination coordinates START + STEP * point; for tap t, the kernel's tap TAP +
 # TAP_STEP * t and source coordinates SOURCE + ALPHA * point + BETA * t, which are inside the source for the points
@@ -50,6 +53,7 @@ class Direct(NamedTuple):
     panels: int  # of a position
     pass_panels: int  # panels that pass over a block's rows together
     panel_blocks: int
+    packs: int  # 1: each block packs the weights that it needs; 0: they are packed already
     taps: int  # of the kernel, and of one of its rows
     row_taps: int
     zones: int
@@ -205,6 +209,16 @@ def _column(entries, count, first, last, weight, bias, out, g):
         store(out, d + n, s3)
 
 
+@device
+def _pack_panels(weight, packed, first, last, taps, channels):
+    """Some panels, ``packed[panel][tap][lane] = weight[channel][tap]``, the last of all panels moved back."""
+    n = LINE_VECTORS * lanes(packed)
+    for panel in range(first, last):
+        channel = min(panel * n, channels - n)
+        place = (panel - first) * taps * n
+        copy_transposed(as_integers(weight), channel * taps, taps, as_integers(packed), place, n, n, taps)
+
+
 @kernel
 def conv_depthwise(
     block,
@@ -225,7 +239,7 @@ def conv_depthwise(
 
     ``lists_*[q] .. lists_*[q + 1]`` are the numbers of the triples (kernel tap, source coordinate, unused), in the same
     array, that belong to destination coordinate q of an axis. `picks` are pairs (tap, source coordinate) along the
-    width. `weight` is packed by `pack_channels`. What follows the sums is told by `activation`: see `finish_row`.
+    width. `weight` is packed by `pack_channels`, unless blocks do that themselves. What follows the sums is told by `activation`: see `finish_row`.
     """
     panel_block = block % g.panel_blocks
     block //= g.panel_blocks
@@ -234,6 +248,11 @@ def conv_depthwise(
     width = g.row_taps * LINE_VECTORS * lanes(out)
     for first in range(panel_block * g.panels // g.panel_blocks, end, g.pass_panels):
         last = min(first + g.pass_panels, end)
+        weights = weight
+        if g.packs:
+            packed = cast(offset(scratch, _WEIGHTS), out)
+            _pack_panels(weight, packed, first, last, g.taps, g.channels)
+            weights = offset(packed, -first * g.taps * LINE_VECTORS * lanes(out))
         unit, stop = _first_unit(block, g), _first_unit(block + 1, g)
         while unit < stop:
             sample, d, h = place_of(unit, g)
@@ -248,7 +267,7 @@ def conv_depthwise(
                 later = int(step < 0)
                 planes = put_rows(table, image, d, h + later, width, lists_d, lists_h, g) // WINDOW
                 _pair(
-                    table, planes, step * g.source_h, zones, first, last, weight, bias, offset(row, later * g.out_h),
+                    table, planes, step * g.source_h, zones, first, last, weights, bias, offset(row, later * g.out_h),
                     step * g.out_h, g,
                 )  # fmt: skip
                 _finish_points(row, first, last, activation, g)
@@ -257,11 +276,11 @@ def conv_depthwise(
                 continue
             rows = put_rows(table, image, d, h, width, lists_d, lists_h, g)
             for i in range(g.zones):
-                _zone(table, entries, rows, offset(zones, i * ZONE_FIELDS), first, last, weight, bias, row, g)
+                _zone(table, entries, rows, offset(zones, i * ZONE_FIELDS), first, last, weights, bias, row, g)
             for i in range(g.columns):
                 column = offset(columns, i * COLUMN_FIELDS)
                 count = _put_picks(entries, table, rows, column, picks, out, g)
-                _column(entries, count, first, last, weight, bias, offset(row, column[COLUMN] * g.out_w), g)
+                _column(entries, count, first, last, weights, bias, offset(row, column[COLUMN] * g.out_w), g)
             _finish_points(row, first, last, activation, g)
             unit += 1
 
@@ -296,8 +315,8 @@ def _finish_points(row, first, last, activation, g):
 
 @kernel
 def pack_channels(block, weight: "T*", packed: "T*", taps: "int64", channels: "int64", step: "int64"):
-    """One block: `step` panels, ``packed[panel][tap][lane] = weight[channel][tap]``, the last panel moved back."""
+    """One block: `step` panels."""
     n = LINE_VECTORS * lanes(packed)
-    for panel in range(block * step, min((block + 1) * step, (channels + n - 1) // n)):
-        channel = min(panel * n, channels - n)
-        copy_transposed(as_integers(weight), channel * taps, taps, as_integers(packed), panel * taps * n, n, n, taps)
+    first = block * step
+    last = min(first + step, (channels + n - 1) // n)
+    _pack_panels(weight, offset(packed, first * taps * n), first, last, taps, channels)

@@ -19,6 +19,7 @@ from ...kernels.conv_depthwise import (
     TABLE_ROWS,
     TABLE_TAPS,
     TAPS,
+    WEIGHT_SLOTS,
     ZONE_FIELDS,
     Direct,
     conv_depthwise,
@@ -58,9 +59,11 @@ PANEL_BYTES = 16 * 1024
 FEWEST_PANELS = 12
 # Rows of a block in which rows are computed in pairs.
 FEWEST_PAIRED = 4
-# Enough blocks for any number of cores to finish together.
+# Enough blocks for any number of cores to finish together; of enough points that a block packs its weights itself,
+# rather than to wait for lines that another core has written.
 BLOCKS = 32
 MIN_BLOCKS = 8
+PACKED_POINTS = 96
 
 
 class Plan(NamedTuple):
@@ -127,12 +130,11 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> Plan:
     bands = -(-out[1] // band)
     units = g.batch * bands * out[0] * band
     shared = _shared(g, zones, itemsize)
-    unit_blocks = max(1, min(units // FEWEST_PAIRED, BLOCKS)) if shared == PAIRS else min(units, BLOCKS)
-    panel_blocks = 1 if unit_blocks >= MIN_BLOCKS else min(-(-MIN_BLOCKS // unit_blocks), panels)
-    if unit_blocks * panel_blocks % 2 and panel_blocks < panels:
-        panel_blocks += 1
+    unit_blocks, panel_blocks = _blocks(units, out[2], panels, FEWEST_PAIRED if shared == PAIRS else 1)
     row_bytes = max(1, lists_d.longest * lists_h.longest) * source[2] * width * itemsize
     pass_panels = blocking.split_evenly(-(-panels // panel_blocks), max(FEWEST_PANELS, PANEL_BYTES // row_bytes))
+    packed_bytes = pass_panels * width * g.taps * itemsize
+    packs = packed_bytes <= 8 * WEIGHT_SLOTS and (unit_blocks <= 2 or units * out[2] >= PACKED_POINTS * unit_blocks)
     source_n, source_d, source_h, source_w = strides(source, channels)
     out_n, out_d, out_h, out_w = strides(out, channels)
     zone_count, column_count = zones.counts
@@ -147,6 +149,7 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> Plan:
         panels=panels,
         pass_panels=pass_panels,
         panel_blocks=panel_blocks,
+        packs=int(packs),
         taps=g.taps,
         row_taps=g.kernel[2],
         zones=zone_count,
@@ -171,6 +174,19 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> Plan:
     )
     cost = g.flops / blocking.FLOPS_PER_NS + g.elements * itemsize / 20
     return Plan(tables, record, unit_blocks * panel_blocks, cost, max(1, 4096 // (g.taps * width)))
+
+
+def _blocks(units: int, points: int, panels: int, fewest: int) -> tuple[int, int]:
+    """Into how many ranges, of at least `fewest` rows of some points, the rows are cut, and the panels.
+
+    The panels of few rows only: what two cores write is best far apart, or each fetches its neighbour's lines in
+    advance, and takes them away. So the rows are cut in two at least.
+    """
+    most = min(units // fewest, BLOCKS, max(2, units * points // PACKED_POINTS))
+    if most >= MIN_BLOCKS:
+        return most, 1
+    unit_blocks = min(4 if most >= 4 else 2, max(1, units))
+    return unit_blocks, min(MIN_BLOCKS // unit_blocks, panels)
 
 
 def _shared(g: ConvGeometry, zones: Zones, itemsize: int) -> int:
@@ -218,19 +234,24 @@ def _run(
     pack, convolve, packed_elements = _launches(g, out.dtype, transposed)
     packed = Operand((packed_elements,), out.dtype)
     start = zero_row(out.dtype, out.shape[-1]) if bias is None else bias
+    if pack is None:
+        return [convolve.on(source, weight, start, out, activation)]
     return [pack.on(weight, packed), convolve.on(source, packed, start, out, activation)]
 
 
 @functools.lru_cache(maxsize=512)
-def _launches(g: ConvGeometry, dtype: np.dtype[Any], transposed: bool) -> tuple[Prepared, Prepared, int]:
-    """Packing the weights, convolving, and the elements of the packed weights."""
+def _launches(g: ConvGeometry, dtype: np.dtype[Any], transposed: bool) -> tuple[Prepared | None, Prepared, int]:
+    """Packing the weights, if blocks do not, convolving, and the elements of the packed weights."""
     p = plan(g, dtype.itemsize, transposed)
     record, step = p.record, p.pack_step
+    convolve = conv_depthwise.prepare((dtype,), p.blocks, *p.tables, record, cost=p.cost)
+    if record.packs:
+        return None, convolve, 0
     elements = record.panels * record.taps * tile_lanes(dtype.itemsize)
     pack = pack_channels.prepare(
         (dtype,), -(-record.panels // step), record.taps, record.channels, step, cost=0.5 * elements
     )
-    return pack, conv_depthwise.prepare((dtype,), p.blocks, *p.tables, record, cost=p.cost), elements
+    return pack, convolve, elements
 
 
 def backward_weight(g: ConvGeometry, grad_output: Operand, x: Operand, out: Operand) -> list[Step]:
