@@ -239,7 +239,8 @@ def conv_depthwise(
 
     ``lists_*[q] .. lists_*[q + 1]`` are the numbers of the triples (kernel tap, source coordinate, unused), in the same
     array, that belong to destination coordinate q of an axis. `picks` are pairs (tap, source coordinate) along the
-    width. `weight` is packed by `pack_channels`, unless blocks do that themselves. What follows the sums is told by `activation`: see `finish_row`.
+    width. `weight` is packed by `pack_channels`, unless blocks do that themselves. What follows the sums is told by
+    `activation`: see `finish_row`.
     """
     panel_block = block % g.panel_blocks
     block //= g.panel_blocks

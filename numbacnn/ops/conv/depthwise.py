@@ -54,9 +54,11 @@ WIDEST_NARROW_KERNEL = 13
 FEWEST_ROWS = 4
 # Taps that columns may list altogether: 256 KiB of tables.
 MOST_PICKS = 16 * 1024
-# What the rows under a kernel take of L1 (32 KiB) while a panel of vectors passes over them.
+# Panels pass over a block's rows together: as many as leave the rows under a kernel in L1 (32 KiB), but not fewer than
+# these, nor than those whose weights it holds: memory is read best in long pieces.
 PANEL_BYTES = 16 * 1024
 FEWEST_PANELS = 12
+WEIGHT_BYTES = 24 * 1024
 # Rows of a block in which rows are computed in pairs.
 FEWEST_PAIRED = 4
 # Enough blocks for any number of cores to finish together; of enough points that a block packs its weights itself,
@@ -132,9 +134,11 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> Plan:
     shared = _shared(g, zones, itemsize)
     unit_blocks, panel_blocks = _blocks(units, out[2], panels, FEWEST_PAIRED if shared == PAIRS else 1)
     row_bytes = max(1, lists_d.longest * lists_h.longest) * source[2] * width * itemsize
-    pass_panels = blocking.split_evenly(-(-panels // panel_blocks), max(FEWEST_PANELS, PANEL_BYTES // row_bytes))
-    packed_bytes = pass_panels * width * g.taps * itemsize
-    packs = packed_bytes <= 8 * WEIGHT_SLOTS and (unit_blocks <= 2 or units * out[2] >= PACKED_POINTS * unit_blocks)
+    panel_weights = g.taps * width * itemsize
+    together = max(FEWEST_PANELS, PANEL_BYTES // row_bytes, WEIGHT_BYTES // panel_weights)
+    pass_panels = blocking.split_evenly(-(-panels // panel_blocks), together)
+    fits = pass_panels * panel_weights <= 8 * WEIGHT_SLOTS
+    packs = fits and (unit_blocks <= 2 or units * out[2] >= PACKED_POINTS * unit_blocks)
     source_n, source_d, source_h, source_w = strides(source, channels)
     out_n, out_d, out_h, out_w = strides(out, channels)
     zone_count, column_count = zones.counts

@@ -202,7 +202,8 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> tuple[np.ndarray, 
     band = max(1, min(fit.band, lines * panels * out[1] // MIN_BLOCKS))
     bands = -(-out[1] // band)
     units = lines * bands
-    unit_blocks, panel_blocks = _blocks(g, band, bands, units, panels)
+    whole_planes = fit.ring[1] == source[1]
+    unit_blocks, panel_blocks = _blocks(g, band, bands, units, panels, whole_planes)
     order = np.array(row.order)
     runs = row.runs.copy()
     runs[:, 1] = order[runs[:, 1]]
@@ -250,10 +251,10 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> tuple[np.ndarray, 
     return strip_tables.joined(*lists, row._replace(runs=runs)), record
 
 
-def _blocks(g: ConvGeometry, band: int, bands: int, units: int, panels: int) -> tuple[int, int]:
+def _blocks(g: ConvGeometry, band: int, bands: int, units: int, panels: int, whole_planes: bool) -> tuple[int, int]:
     """Into how many ranges the units are cut, and the panels: first the latter, which have nothing in common."""
     panel_blocks = min(panels, BLOCKS)
-    overlap = -(-strip_tables.rows_of_overlap(g, bands * band) // band)
+    overlap = -(-strip_tables.rows_of_overlap(g, bands * band, whole_planes) // band)
     shortest = max(1, ROWS_PER_OVERLAP * overlap)
     most = max(1, units // shortest) if panel_blocks >= MIN_BLOCKS else max(1, units)
     return max(1, min(-(-BLOCKS // panel_blocks), most)), panel_blocks

@@ -104,10 +104,13 @@ def ring_extent(lists: AxisList, extent: int, group: int = 1) -> int:
     return min(size, extent)
 
 
-def rows_of_overlap(g: ConvGeometry, rows: int) -> int:
-    """How many rows of the result, of `rows` per plane, read what the rows behind them read as well."""
+def rows_of_overlap(g: ConvGeometry, rows: int, whole_planes: bool = True) -> int:
+    """How many rows of the result, of `rows` per plane, read what the rows behind them read as well.
+
+    Of the same plane only without `whole_planes`.
+    """
     planes_shared, rows_shared = ((g.kernel[i] - 1) * g.dilation[i] // g.stride[i] for i in (0, 1))
-    return planes_shared * rows or rows_shared
+    return planes_shared * rows * whole_planes or rows_shared
 
 
 class Class(NamedTuple):

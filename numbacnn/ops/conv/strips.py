@@ -193,7 +193,8 @@ def _strips(g: ConvGeometry, itemsize: int, direction: str) -> tuple[Fit, np.nda
     source_n, source_d, source_h, source_w = strides(source, source_channels)
     parts, group = (g.out_per_group, g.in_per_group) if transposed else (g.in_per_group, g.out_per_group)
     units = g.batch * segments * out[0] * out[1]
-    panel = _even_panel(fit.panel, -(-channels // lanes), _most_unit_blocks(g, out[1], units))
+    whole_planes = direction == "backward_weight" or fit.ring[1] == source[1]
+    panel = _even_panel(fit.panel, -(-channels // lanes), _most_unit_blocks(g, out[1], units, whole_planes))
     record = kernels.Strips(
         planes=out[0],
         rows=out[1],
@@ -237,7 +238,9 @@ def plan_data(g: ConvGeometry, itemsize: int, direction: str) -> Plan:
     fit, tables, s, order = _strips(g, itemsize, direction)
     out = g.input if direction == "backward_data" else g.output
     out_n, out_d, out_h, out_w = strides(out, s.channels)
-    unit_blocks, panel_blocks = _blocks(g, s, max(1, s.units))
+    whole_planes = fit.ring[1] == (g.output[1] if direction == "backward_data" else g.input[1])
+    unit_blocks, panel_blocks = _blocks(g, s, max(1, s.units), whole_planes)
+    unit_blocks = _even(unit_blocks, s.units)
     launch = kernels.Destination(
         phases=len(fit.row.phases) // kernels.PHASE_COLUMNS,
         unit_blocks=unit_blocks,
@@ -261,7 +264,7 @@ def plan_backward_weight(g: ConvGeometry, itemsize: int) -> Plan:
     vectors = -(-s.channels // target().lanes(itemsize))
     partial_bytes = g.taps * s.parts * vectors * target().vector_bytes
     most = max(1, min(blocking.PACKED_BYTES // partial_bytes, s.units))
-    chunks, panel_blocks = _blocks(g, s, most)
+    chunks, panel_blocks = _blocks(g, s, most, True)
     launch = weight_kernels.StripsWeight(
         phases=len(fit.row.phases) // kernels.PHASE_COLUMNS,
         group=fit.group,
@@ -278,19 +281,32 @@ def plan_backward_weight(g: ConvGeometry, itemsize: int) -> Plan:
     return Plan(tables, order, s, launch, chunks * panel_blocks, _cost(g, itemsize), (0, 0))
 
 
-def _most_unit_blocks(g: ConvGeometry, rows: int, units: int) -> int:
-    """Ranges of units that are long enough for what two of them both copy not to matter."""
-    shortest = max(1, ROWS_PER_OVERLAP * strip_tables.rows_of_overlap(g, rows))
+def _most_unit_blocks(g: ConvGeometry, rows: int, units: int, whole_planes: bool) -> int:
+    """Ranges of units that are long enough for what two of them both copy not to matter.
+
+    Without rings of whole planes each plane copies again what it reads of those before, in whatever range it is.
+    """
+    shortest = max(1, ROWS_PER_OVERLAP * strip_tables.rows_of_overlap(g, rows, whole_planes))
     return max(1, min(BLOCKS, units // shortest))
 
 
-def _blocks(g: ConvGeometry, s: kernels.Strips, most: int) -> tuple[int, int]:
+def _blocks(g: ConvGeometry, s: kernels.Strips, most: int, whole_planes: bool) -> tuple[int, int]:
     """Into how many ranges, at most `most`, the units are cut, and the panels."""
-    unit_blocks = min(most, _most_unit_blocks(g, s.rows, s.units))
+    unit_blocks = min(most, _most_unit_blocks(g, s.rows, s.units, whole_planes))
     panel_blocks = min(s.panels, -(-BLOCKS // unit_blocks))
     if unit_blocks * panel_blocks < MIN_BLOCKS:
         unit_blocks = min(most, -(-MIN_BLOCKS // panel_blocks))
     return unit_blocks, panel_blocks
+
+
+def _even(unit_blocks: int, units: int) -> int:
+    """The nearest power of two, if there are as many units, and more than blocks.
+
+    Then cores share out whole ranges. Panels of the same rows lie side by side: what one core fetches in advance of
+    them it takes from another that writes it.
+    """
+    nearest = 1 << round(math.log2(unit_blocks))
+    return nearest if unit_blocks < units and nearest <= units else unit_blocks
 
 
 def _cost(g: ConvGeometry, itemsize: int) -> float:
