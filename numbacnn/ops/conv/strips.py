@@ -110,6 +110,8 @@ def declines(direction: str, geometry: ConvGeometry) -> str | None:
     elif sources > max(1, SOURCES_PER_ROOT * math.sqrt(sharing)):
         return f"{sources} channels to sum over are better summed as a matrix product"
     width = target().lanes(4)
+    if direction == "forward" and sharing < g.taps and sources > 1 and lanes > width:
+        return f"strips gathered under a stride are not worth while for {sources} times {lanes} channels of a group"
     if lanes > width and lanes % width and sharing < MANY_TAPS:
         many = (sources > 1 or lanes > MOST_RAGGED) and direction != "backward_weight"
         if many or sharing < g.taps:

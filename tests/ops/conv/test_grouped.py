@@ -141,6 +141,11 @@ def test_choice():
         ("forward", 2, 12, 8, 1, "groups of 12 channels are no whole vectors"),
         ("forward", 1, 12, 8, 1, None),
         ("forward", 1, 12, 8, 2, "groups of 12 channels are no whole vectors"),
+        ("forward", 2, 16, 8, 1, None),
+        (
+            *("forward", 2, 16, 8, 2),
+            "strips gathered under a stride are not worth while for 2 times 16 channels of a group",
+        ),
         ("forward", 4, 1, 1, 1, "all channels are in one group"),
         ("backward_data", 2, 19, 8, 1, "19 channels to sum over are better summed as a matrix product"),
         ("backward_data", 2, 19, 8, 2, None),
