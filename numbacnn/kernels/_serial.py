@@ -16,7 +16,7 @@ TICKETS, TICKET_SLOTS = 64, 8
 # 256 KiB of each thread's stack for its blocks' tables and packed rows: half of a typical L2 cache. It is the drivers'
 # and not the kernels' because LLVM spends seconds on a kernel's own arrays of this size.
 SCRATCH_SLOTS = 32768
-MOST_SCRATCH_SLOTS = 40960  # for kernels that leave little else in that cache
+MOST_SCRATCH_SLOTS = 43008  # for kernels that leave little else in that cache
 thread_scratch = stack_slots(MOST_SCRATCH_SLOTS)
 
 

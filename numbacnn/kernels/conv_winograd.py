@@ -1,6 +1,6 @@
 """Winograd convolution over channels-last memory: forward and data gradient.
 
-The output is cut into tiles of 2 to 5 positions along the axes that are transformed (H and W, or one of them). A block
+The output is cut into tiles of 2 to 6 positions along the axes that are transformed (H and W, or one of them). A block
 takes a few tiles, transforms the input under them, multiplies by the transformed weights at every point apart (one
 small matrix product per point, by the tile of indirect GEMM), and transforms the products back. Everything in between
 stays in the thread's scratch memory, or, for many channels, the transformed input in a buffer all blocks share.

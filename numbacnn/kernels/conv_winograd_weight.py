@@ -33,8 +33,9 @@ from .winograd_domain import (
 from .winograd_transform import gradient_points, weight_gradient
 
 MAX_TILES = PRODUCT_SLOTS  # pointers to a portion's tiles
-# Where one portion is all: so many source channels and panels have their sums in the scratch, behind the pointers.
-AT_ONCE_TILES, AT_ONCE_RUN, AT_ONCE_PANELS = 1152, 12, 4
+# Where one portion is all: so many source channels and panels have their sums in the scratch, behind the pointers; at
+# most so many channels times points.
+AT_ONCE_TILES, AT_ONCE_RUN, AT_ONCE_PANELS, AT_ONCE_SUMS = 1152, 12, 4, 432
 # Elements of the gradient of so many source channels lie side by side, and wait in a buffer to be put there.
 TAPS_RUN = 12
 

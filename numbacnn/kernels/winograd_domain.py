@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ._build import device, kernel
-from ._serial import MOST_SCRATCH_SLOTS, SCRATCH_SLOTS
+from ._serial import MOST_SCRATCH_SLOTS
 from .layout import copy_transposed
 from .pointer import as_integers, cast, load_pointer, offset, store_pointer
 from .runs import ask_for, clear_run, even_part
@@ -14,12 +14,12 @@ from .sources import source_at
 from .tile import MAX_ROWS
 from .winograd_transform import input_points, many_weight_points, stretch_points, weight_points
 
-MAX_AXIS_POINTS, MAX_POINTS = 6, 36
+MAX_AXIS_POINTS, MAX_POINTS = 8, 64
 MAX_TAPS_D = 16
 # The scratch: pointers of transforms (sources of a tile, rows between its two passes, destinations); where the lines
 # and places on a line are that a tile reads; the tables of matrix products; rows between two passes, so many vectors
 # of channels; then products and transformed input.
-SOURCES, BETWEEN, TARGETS, LINES, PLACES, TABLES = 0, 36, 76, 112, 118, 124
+SOURCES, BETWEEN, TARGETS, LINES, PLACES, TABLES = 0, 64, 132, 196, 204, 212
 TABLE_SLOTS = 8 * (1 + MAX_ROWS + 7 * (MAX_ROWS + 1))
 PASS_VECTORS = 8
 # Source channels whose weights are gathered at a time: with 9 taps each, whole squares to transpose; fewer of more
@@ -28,7 +28,7 @@ GATHERED, FEW_TAPS, MOST_GATHERED = 8, 9, 100
 PASS_SLOTS = (MAX_POINTS + 1) * PASS_VECTORS * 64 // 8
 FIRST_PASS = -(-(TABLES + TABLE_SLOTS) // 8) * 8
 FIRST_PRODUCT = FIRST_PASS + PASS_SLOTS
-PRODUCT_SLOTS = SCRATCH_SLOTS - FIRST_PRODUCT
+PRODUCT_SLOTS = 29824  # 256 KiB with what comes before, of which shorter vectors leave half untouched
 # With transformed weights beside the products: everything else is read once, a little at a time.
 MOST_PRODUCT_SLOTS = MOST_SCRATCH_SLOTS - FIRST_PRODUCT
 
@@ -36,7 +36,7 @@ MOST_PRODUCT_SLOTS = MOST_SCRATCH_SLOTS - FIRST_PRODUCT
 class Winograd(NamedTuple):
     """Extents, strides (in elements) and block sizes of one launch."""
 
-    points_h: int  # points per tile, by axis: 6, 4 or (not transformed) 1
+    points_h: int  # points per tile, by axis: 8, 6, 4 or (not transformed) 1
     points_w: int
     form_h: int  # whose transforms: see `winograd_transform`
     form_w: int
@@ -328,9 +328,10 @@ def _transform_gathered(buffer, target, count, plane, g):
             if g.stretch > 0:
                 size = g.stretch // g.phases
                 stretch_points(
-                    size, min(there, size), offset(row, first * g.width), step, values, g.weight_point
+                    max(g.form_h, g.form_w), size, min(there, size), offset(row, first * g.width), step, values,
+                    g.weight_point,
                 )  # fmt: skip
-            elif max(g.taps_h, g.taps_w) > 3:
+            elif max(g.taps_h, g.taps_w) > 3 or max(g.form_h, g.form_w) == 8:
                 many_weight_points(
                     g.form_h, g.form_w, g.taps_h, g.taps_w, row, g.width, g.backwards,
                     offset(buffer, g.gathered * taps * g.width), values, g.weight_point,

@@ -3,8 +3,8 @@
 Products of polynomials modulo ``x (x^2 - a^2) (x^2 - b^2) (x - infinity)`` give four outputs of a kernel of three taps
 for six multiplications instead of twelve, F(4, 3); modulo ``x (x^2 - 1) (x - infinity)`` two outputs for four instead
 of six, F(2, 3). The same six points give five outputs of two taps, three of four, or two of five, F(2, 5), for six
-multiplications instead of ten. With the matrices of the literature, ``y = A^T [(G w) * (B^T x)]``; the gradients need A
-and G^T, too.
+multiplications instead of ten; with a third pair of points (`winograd_eight`) there are two outputs more. With the
+matrices of the literature, ``y = A^T [(G w) * (B^T x)]``; the gradients need A and G^T, too.
 
 An image of three points between zeros (as under a dilation of a third of its size) takes four multiplications, not the
 seven that are no products with zeros, or the five of F(3, 3). Its matrix is ``w1 I + (w0 + w2) / 2 (L + U) + (w0 - w2)
@@ -13,7 +13,7 @@ output, matrices that agree with L and U on the three have the eigenvectors (t, 
 (t, 1, -t, t^2) for t = +-1 / sqrt(k - 1) in common, for any k > 1; what the weights are multiplied by are eigenvalues.
 Errors are least about k = 2.
 
-A transform's `form` is its number of points, 6 or 4, or 3 for these.
+A transform's `form` is its number of points, 8, 6 or 4, or 3 for these.
 
 ======================  ======  =================================================================
 transform               matrix  from, to
@@ -38,9 +38,11 @@ After Lavin and Gray, "Fast algorithms for convolutional neural networks" (2016)
 
 from __future__ import annotations
 
+from . import winograd_eight as eight
 from ._build import device, inlined
 from .pointer import load_pointer, offset
-from .simd import fma, lanes, load, load_first, splat, store, store_first
+from .simd import fma, lanes, load, splat, store
+from .winograd_rows import four_pointers, put, two_pointers
 
 A, B = 0.75, 1.5
 A2, B2 = A * A, B * B
@@ -53,22 +55,13 @@ THIRD = 3**-0.5  # of an image of three points; the other eigenvalue is 1
 
 
 @device
-def _two_pointers(table, first, step, like):
-    return load_pointer(table, first, like), load_pointer(table, first + step, like)
-
-
-@device
-def _four_pointers(table, first, step, like):
-    p0, p1 = _two_pointers(table, first, step, like)
-    p2, p3 = _two_pointers(table, first + 2 * step, step, like)
-    return p0, p1, p2, p3
-
-
-@device
 def input_points(form, source, first, step, target, target_first, target_step, count, like):
     """``B^T x`` for `count` channels, at least one vector of them."""
-    x0, x1, x2, x3 = _four_pointers(source, first, step, like)
-    y0, y1, y2, y3 = _four_pointers(target, target_first, target_step, like)
+    if form == 8:
+        eight.input_points(source, first, step, target, target_first, target_step, count, like)
+        return
+    x0, x1, x2, x3 = four_pointers(source, first, step, like)
+    y0, y1, y2, y3 = four_pointers(target, target_first, target_step, like)
     if form == 3:  # the first input is a zero
         for i in range(0, count, lanes(like)):
             c = min(i, count - lanes(like))  # the last vector overlaps the one before
@@ -88,8 +81,8 @@ def input_points(form, source, first, step, target, target_first, target_step, c
             store(y2, c, d2 - d1)
             store(y3, c, load(x3, c) - d1)
         return
-    x4, x5 = _two_pointers(source, first + 4 * step, step, like)
-    y4, y5 = _two_pointers(target, target_first + 4 * target_step, target_step, like)
+    x4, x5 = two_pointers(source, first + 4 * step, step, like)
+    y4, y5 = two_pointers(target, target_first + 4 * target_step, target_step, like)
     for i in range(0, count, lanes(like)):
         c = min(i, count - lanes(like))
         d1, d2, d3, d4 = load(x1, c), load(x2, c), load(x3, c), load(x4, c)
@@ -104,61 +97,53 @@ def input_points(form, source, first, step, target, target_first, target_step, c
 
 
 @device
-def _put(row, c, value, count, adds):
-    """Store a vector, or add it to what is there if `adds`, but touch no channel from `count` on."""
-    if c + lanes(row) <= count:
-        if adds:
-            value = load(row, c) + value
-        store(row, c, value)
-    else:
-        if adds:
-            value = load_first(row, c, count - c, 0.0) + value
-        store_first(row, c, value, count - c)
-
-
-@device
 def output_values(form, outputs, source, first, step, target, target_first, target_step, start, count, adds, like):
     """``start + A^T m`` for `count` channels; source rows are whole vectors long. See `_put`."""
-    x0, x1, x2, x3 = _four_pointers(source, first, step, like)
-    y0, y1 = _two_pointers(target, target_first, target_step, like)
+    if form == 8:
+        eight.output_values(
+            outputs, source, first, step, target, target_first, target_step, start, count, adds, like
+        )  # fmt: skip
+        return
+    x0, x1, x2, x3 = four_pointers(source, first, step, like)
+    y0, y1 = two_pointers(target, target_first, target_step, like)
     if form == 3:
         y2 = load_pointer(target, target_first + 2 * target_step, like)
         for c in range(0, count, lanes(like)):
             m0, m1, m2, m3, base = load(x0, c), load(x1, c), load(x2, c), load(x3, c), load(start, c)
             outer, difference = fma(m0 - m1, THIRD, base), m2 - m3
-            _put(y0, c, outer + difference, count, adds)
-            _put(y1, c, base + ((m0 + m1) + (m2 + m3)), count, adds)
-            _put(y2, c, outer - difference, count, adds)
+            put(y0, c, outer + difference, count, adds)
+            put(y1, c, base + ((m0 + m1) + (m2 + m3)), count, adds)
+            put(y2, c, outer - difference, count, adds)
         return
     if form == 4:
         for c in range(0, count, lanes(like)):
             m1, m2, base = load(x1, c), load(x2, c), load(start, c)
-            _put(y0, c, base + (load(x0, c) + (m1 + m2)), count, adds)
-            _put(y1, c, base + (load(x3, c) + (m1 - m2)), count, adds)
+            put(y0, c, base + (load(x0, c) + (m1 + m2)), count, adds)
+            put(y1, c, base + (load(x3, c) + (m1 - m2)), count, adds)
         return
-    x4, x5 = _two_pointers(source, first + 4 * step, step, like)
-    y2, y3 = _two_pointers(target, target_first + 2 * target_step, target_step, like)
+    x4, x5 = two_pointers(source, first + 4 * step, step, like)
+    y2, y3 = two_pointers(target, target_first + 2 * target_step, target_step, like)
     y4 = load_pointer(target, target_first + 4 * target_step, like)
     for c in range(0, count, lanes(like)):
         m1, m2, m3, m4, base = load(x1, c), load(x2, c), load(x3, c), load(x4, c), load(start, c)
         sum_a, sum_b, difference_a, difference_b = m1 + m2, m3 + m4, m1 - m2, m3 - m4
-        _put(y0, c, base + (load(x0, c) + (sum_a + sum_b)), count, adds)
+        put(y0, c, base + (load(x0, c) + (sum_a + sum_b)), count, adds)
         second = fma(difference_a, A, fma(difference_b, B, base))
         third = fma(sum_a, A2, fma(sum_b, B2, base))
         if outputs == 2:
-            _put(y1, c, second + load(x5, c), count, adds)
+            put(y1, c, second + load(x5, c), count, adds)
         elif outputs == 3:
-            _put(y1, c, second, count, adds)
-            _put(y2, c, third + load(x5, c), count, adds)
+            put(y1, c, second, count, adds)
+            put(y2, c, third + load(x5, c), count, adds)
         else:
-            _put(y1, c, second, count, adds)
-            _put(y2, c, third, count, adds)
+            put(y1, c, second, count, adds)
+            put(y2, c, third, count, adds)
             fourth = fma(difference_a, A3, fma(difference_b, B3, base))
             if outputs == 4:
-                _put(y3, c, fourth + load(x5, c), count, adds)
+                put(y3, c, fourth + load(x5, c), count, adds)
             else:
-                _put(y3, c, fourth, count, adds)
-                _put(y4, c, base + fma(sum_a, A4, fma(sum_b, B4, load(x5, c))), count, adds)
+                put(y3, c, fourth, count, adds)
+                put(y4, c, base + fma(sum_a, A4, fma(sum_b, B4, load(x5, c))), count, adds)
 
 
 @inlined
@@ -201,6 +186,9 @@ def _many_axis_points(taps, w0, w1, w2, w3, w4):
 @device
 def _transform_line(form, taps, source, step, target, point_step):
     """``G w`` of one vector along one axis, from taps `step` elements apart to points `point_step` apart."""
+    if form == 8:
+        eight.weight_points(taps, taps, source, step, target, point_step)
+        return
     w0 = load(source, 0)
     if taps == 1:
         store(target, 0, w0)
@@ -214,8 +202,11 @@ def _transform_line(form, taps, source, step, target, point_step):
 
 
 @device
-def stretch_points(taps, there, source, step, target, point_step):
-    """``G w`` of one vector at six points, for two to five taps `step` elements apart, of which the first are there."""
+def stretch_points(form, taps, there, source, step, target, point_step):
+    """``G w`` of one vector for two to five taps `step` elements apart, of which the first are there."""
+    if form == 8:
+        eight.weight_points(taps, there, source, step, target, point_step)
+        return
     w0, last = load(source, 0), splat(target, 0.0)
     even_a, even_b, odd_a, odd_b = w0, w0, last, last
     if there >= taps:
@@ -292,8 +283,11 @@ def weight_points(form_h, form_w, taps, step, backwards, target, point_step):
 @device
 def gradient_points(form, outputs, source, first, step, target, target_first, target_step, count, like):
     """``A y`` for `count` channels, at least one vector of them."""
-    x0, x1 = _two_pointers(source, first, step, like)
-    y0, y1, y2, y3 = _four_pointers(target, target_first, target_step, like)
+    if form == 8:
+        eight.gradient_points(outputs, source, first, step, target, target_first, target_step, count, like)
+        return
+    x0, x1 = two_pointers(source, first, step, like)
+    y0, y1, y2, y3 = four_pointers(target, target_first, target_step, like)
     if form == 3:
         x2 = load_pointer(source, first + 2 * step, like)
         for i in range(0, count, lanes(like)):
@@ -314,8 +308,8 @@ def gradient_points(form, outputs, source, first, step, target, target_first, ta
             store(y2, c, d0 - d1)
             store(y3, c, d1)
         return
-    x2, x3 = _two_pointers(source, first + 2 * step, step, like)
-    y4, y5 = _two_pointers(target, target_first + 4 * target_step, target_step, like)
+    x2, x3 = two_pointers(source, first + 2 * step, step, like)
+    y4, y5 = two_pointers(target, target_first + 4 * target_step, target_step, like)
     for i in range(0, count, lanes(like)):
         c = min(i, count - lanes(like))
         d0, d1 = load(x0, c), load(x1, c)
@@ -339,8 +333,11 @@ def gradient_points(form, outputs, source, first, step, target, target_first, ta
 @device
 def weight_gradient(form, taps, source, first, step, target, target_first, target_step, count, like):
     """``G^T m`` for `count` channels; rows are whole vectors long."""
-    x0, x1, x2, x3 = _four_pointers(source, first, step, like)
-    y0, y1, y2, y3 = _four_pointers(target, target_first, target_step, like)
+    if form == 8:
+        eight.weight_gradient(taps, source, first, step, target, target_first, target_step, count, like)
+        return
+    x0, x1, x2, x3 = four_pointers(source, first, step, like)
+    y0, y1, y2, y3 = four_pointers(target, target_first, target_step, like)
     y4 = load_pointer(target, target_first + 4 * target_step, like)
     if form == 3:
         for c in range(0, count, lanes(like)):
@@ -358,7 +355,7 @@ def weight_gradient(form, taps, source, first, step, target, target_first, targe
             store(y1, c, (m1 - m2) * 0.5)
             store(y2, c, half + load(x3, c))
         return
-    x4, x5 = _two_pointers(source, first + 4 * step, step, like)
+    x4, x5 = two_pointers(source, first + 4 * step, step, like)
     for c in range(0, count, lanes(like)):
         m1, m2, m3, m4 = load(x1, c), load(x2, c), load(x3, c), load(x4, c)
         sum_a, sum_b, difference_a, difference_b = m1 + m2, m3 + m4, m1 - m2, m3 - m4

@@ -26,7 +26,7 @@ def precision(name: str) -> Iterator[None]:
     ----------
     name : {"fast", "exact"}
         "fast", the default everywhere, lets convolutions use algorithms with fewer multiplications and larger rounding
-        errors (Winograd's: in float32 about 1e-6 to 1e-5 of the largest output; float64 likewise, 1e-15 to 1e-14) or
+        errors (Winograd's: in float32 about 1e-6 to 3e-5 of the largest output; float64 likewise, 1e-15 to 3e-14) or
         ones that spread errors, NaN and infinity over blocks (Fourier transforms: 1e-7 to 1e-6 and 1e-16 to 1e-14).
         "exact" keeps to sums of products.
 

@@ -1,4 +1,4 @@
-"""Winograd convolution: few taps along W and H, or any along one of them, at a quarter to 60 % of the multiplications.
+"""Winograd convolution: few taps along W and H, or any along one of them, at a sixth to 60 % of the multiplications.
 
 How tiles and panels are cut into blocks that fit scratch memory and caches, and the launches.
 """
@@ -54,15 +54,17 @@ MOST_RUN_BYTES, RUN_BYTES = 3 << 10, 2 << 10
 # The same as `VALUES_BYTES` where no transformed weights are in memory.
 VALUES_ALONE_BYTES = 6 << 20
 # Where a block keeps its transformed input to itself, in scratch memory: the fewest tiles for which that is faster, how
-# many blocks there must be, and the transformed weights that all of them stream from the last-level cache.
-OWN_TILES, OWN_BLOCKS, STREAMED_BYTES = (36, 24, 18, 12, 11, 10), 8, 5 << 19
+# many blocks there must be, and the transformed weights that all of them stream from the last-level cache; fewer tiles
+# of eight points along both axes, for which more of L2 is taken.
+OWN_TILES, OWN_BLOCKS, STREAMED_WEIGHTS = (36, 24, 18, 12, 11, 10), 8, 5 << 17
+MANY_POINTS, FEWER_OWN_TILES = 36, (*OWN_TILES, 9, 6)
 # Panels whose products are in the scratch at a time: as many meet the transformed rows of a point while L1 holds them.
 # More if one axis is transformed: less is done per tile, and its pointers take as long.
 STEP_PANELS, MORE_STEP_PANELS = 2, 4
 # Otherwise a block shares its input and transforms the weights of one panel, a few source channels at a time, which
 # stay in L2: transformed, they are four times the size of the weights, and memory may be slow. So many tiles reuse
-# them, more if there are fewer points; 49 are an image of 28x28.
-OWN_WEIGHT_TILES, MOST_TILES = 50, 190
+# them, more if there are fewer points; of 36 points, 49 are an image of 28x28.
+OWN_WEIGHT_POINTS, MOST_TILES = 50 * 36, 190
 # Weights of a panel that several stretches of taps have in the scratch at a time.
 STRETCHES_BYTES = 96 << 10
 # Tiles of a block that keeps neither to itself (there are taps along D to be summed).
@@ -211,17 +213,18 @@ def _cut(side: Side, columns: int, points: int, lanes: int, width: int, itemsize
     planes = side.kernel[0]
     tabulated = MAX_ROWS * (domain.TABLE_SLOTS // (1 + MAX_ROWS + planes * (MAX_ROWS + 1)))  # tiles
     run = _run_at_a_time(side, points * width * itemsize, line)
-    if points * planes * side.run * lanes * itemsize <= STREAMED_BYTES:
-        for most in OWN_TILES:
+    if points * planes * side.run * lanes <= STREAMED_WEIGHTS:
+        room, tile_counts = (most_slots, FEWER_OWN_TILES) if points > MANY_POINTS else (slots, OWN_TILES)
+        for most in tile_counts:
             cut = Cut(*shape_of(side, columns, min(most, tabulated)), step, True, 0, run)
             products = cut.columns * cut.depth * step * width
-            if points * (products + cut.rows * side.run + 3 * line) <= slots and tiles >= OWN_BLOCKS * most:
+            if points * (products + cut.rows * side.run + 3 * line) <= room and tiles >= OWN_BLOCKS * most:
                 return cut
     row_bytes = points * odd_lines(side.source_channels, itemsize) * itemsize
     if planes == 1 or side.stretched:
         half = slots // points // (2 * width)  # the other half is for weights
         rows = VALUES_ALONE_BYTES // row_bytes - 1  # in the shared buffer
-        most = min(OWN_WEIGHT_TILES * domain.MAX_POINTS // points, MOST_TILES, half, rows // planes)
+        most = min(OWN_WEIGHT_POINTS // points, MOST_TILES, half, rows // planes)
         shape = shape_of(side, columns, min(most, tabulated))
         if planes == 1:
             room = (most_slots // points - shape[0] * width - 2 * line) // (width * line)  # cache lines of channels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...kernels import winograd_domain as domain
@@ -18,8 +19,16 @@ if TYPE_CHECKING:
 BLOCKS = 16
 
 
-# A kernel of one axis is cut into stretches of two to five taps, each of which has six points.
+# A kernel of one axis is cut into stretches of two to five taps, each of which has six or eight points.
 STRETCHES = (5, 4, 3, 2)
+
+# Eight points along an axis instead of six, where they take at most such a share of the multiplications: for each value
+# they take a third more arithmetic. For three taps, whose share is the largest, weights must matter little: one axis
+# must have so many outputs; of two axes, so many weights stay in the caches though every block reads the 64 values of
+# each (`winograd.STREAMED_WEIGHTS`), whereas blocks that transform weights use them for fewer tiles. Rounding errors
+# grow with the number of products in a sum: most so many, if both axes are transformed.
+MOST_SHARE, MOST_SHARE_OF_BOTH = 0.95, 0.93
+MANY_OUTPUTS, FEW_WEIGHTS, MOST_SUMMED = 512, 10 << 10, 512
 
 
 class Side(NamedTuple):
@@ -122,7 +131,9 @@ def _stretch(side: Side, axis: int) -> Side:
     taps, stride = side.kernel[axis], side.stride[axis]
 
     def work(stretch: int) -> int:
-        return stretches_of(taps, stride, stretch) * _tiles(side.out[axis], 7 - stretch, side.dilation[axis])
+        share = _share_for_eight(side, stretch)
+        points, outputs = _tile_of(stretch, [(6, 7 - stretch)], side.out[axis], side.dilation[axis], share)
+        return stretches_of(taps, stride, stretch) * points * _tiles(side.out[axis], outputs, side.dilation[axis])
 
     stretch = min(STRETCHES, key=work)
     planes = stretches_of(taps, stride, stretch)
@@ -151,14 +162,33 @@ def stretches_of(taps: int, stride: int, stretch: int) -> int:
 
 
 def _tile(side: Side, axis: int) -> tuple[int, int]:
-    """Points and outputs of a tile along one axis: for 3 taps those that take the fewest multiplications."""
-    taps, size, dilation = side.kernel[axis], side.out[axis], side.dilation[axis]
+    """Points and outputs of a tile along one axis."""
+    taps = side.kernel[axis]
     if taps == 1:
         return 1, 1
-    if taps != 3 or side.stretched:
-        return 6, 7 - taps
-    tiles = [(4, 2), *[(4, 3)] * side.small[axis], (6, 4)]
-    return min(tiles, key=lambda tile: tile[0] * _tiles(size, tile[1], dilation))
+    tiles = [(6, 7 - taps)]
+    if taps == 3 and not side.stretched:
+        tiles = [(4, 2), *[(4, 3)] * side.small[axis], (6, 4)]
+    return _tile_of(taps, tiles, side.out[axis], side.dilation[axis], _share_for_eight(side, taps))
+
+
+def _tile_of(taps: int, tiles: list[tuple[int, int]], size: int, dilation: int, share: float) -> tuple[int, int]:
+    """The tile with the fewest multiplications; eight points if they take at most a share of what the others do."""
+
+    def work(tile: tuple[int, int]) -> int:
+        return tile[0] * _tiles(size, tile[1], dilation)
+
+    least, eight = min(tiles, key=work), (8, 9 - taps)
+    return eight if taps > 2 and work(eight) <= share * work(least) else least
+
+
+def _share_for_eight(side: Side, taps: int) -> float:
+    """At most which share of the multiplications eight points along an axis must take."""
+    if 1 in side.kernel[1:]:
+        return MOST_SHARE if taps > 3 or math.prod(side.out[1:]) >= MANY_OUTPUTS else 0.0
+    summed = side.kernel[0] * side.run
+    few = summed * side.lanes <= FEW_WEIGHTS
+    return MOST_SHARE_OF_BOTH if summed <= MOST_SUMMED and (taps > 3 or few) else 0.0
 
 
 def _tiles(size: int, outputs: int, dilation: int) -> int:

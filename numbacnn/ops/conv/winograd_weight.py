@@ -100,8 +100,9 @@ def _sums_bytes(g: Winograd, point_bytes: int) -> int:
 
 def _at_once(g: Winograd, s: kernels.WinogradSums, itemsize: int) -> kernels.WinogradSums:
     """All tiles in one portion, cut into channels whose sums fit the scratch."""
-    run, panels = kernels.AT_ONCE_RUN, kernels.AT_ONCE_PANELS
-    sums_slots = g.points_h * g.points_w * run * panels * g.width * itemsize // 8
+    points, panels = g.points_h * g.points_w, kernels.AT_ONCE_PANELS
+    run = min(kernels.AT_ONCE_RUN, kernels.AT_ONCE_SUMS // points)
+    sums_slots = points * run * panels * g.width * itemsize // 8
     return s._replace(
         point_blocks=0,
         run_blocks=-(-g.run // run),

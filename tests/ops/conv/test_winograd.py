@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from numbacnn.ops import conv_forward
-from numbacnn.ops.conv import plan, winograd
+from numbacnn.ops.conv import plan, winograd, winograd_tiles
 from tests.cases import CONV_CASES, ConvCase
 from tests.ops.conv import checks
 from tests.ops.conv.winograd_checks import ALGORITHM, check, directions
@@ -125,6 +125,64 @@ def test_dilation_with_any_padding(size, mode):
     check(case)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("case", "forms"),
+    [
+        (ConvCase(1, 16, 8, (24, 23), (3, 3), padding=1), (8, 8)),
+        (ConvCase(2, 24, 20, (41, 14), (3, 3), padding=(1, 0)), (6, 8)),
+        (ConvCase(1, 24, 20, (4, 18, 30), (3, 3, 3), padding=1), (8, 8)),
+        (ConvCase(2, 24, 20, (23, 14), (4, 4), padding=(2, 1)), (8, 8)),
+        (ConvCase(1, 120, 140, (13, 18), (3, 5), padding=(1, 2)), (6, 8)),
+        (ConvCase(1, 16, 24, (40, 31), (5, 3), padding=(5, 1), dilation=(3, 1), padding_mode="reflect"), (8, 8)),
+        (ConvCase(2, 48, 20, (700,), (3,), groups=2), (1, 8)),
+        (ConvCase(2, 24, 20, (300,), (4,), dilation=40, padding=60), (1, 8)),
+        (ConvCase(2, 24, 20, (3, 50, 3), (1, 5, 1)), (8, 1)),
+        (ConvCase(2, 24, 20, (200,), (7,), padding=3), (1, 8)),
+        (ConvCase(2, 24, 20, (200,), (15,), padding=3, stride=3), (1, 8)),
+    ],
+    ids=str,
+)
+def test_eight_points(case, forms, dtype):
+    case = case._replace(dtype=dtype)
+    g = winograd.plan(checks.geometry_of(case), "forward", 4).parts[0].record
+    assert sorted((g.form_h, g.form_w)) == sorted(forms)
+    check(case)
+
+
+@pytest.mark.parametrize("length", range(8, 23))
+@pytest.mark.parametrize("taps", [3, 4, 5])
+def test_every_raggedness_of_eight_points(length, taps, tune):
+    """Wherever the last tile is cut, on either axis."""
+    tune(winograd_tiles, MOST_SHARE=9, MOST_SHARE_OF_BOTH=9, MANY_OUTPUTS=0)
+    check(ConvCase(1, 16, 8, (length, 30 - length), (taps, taps)))
+    check(ConvCase(3, 16, 24, (30 - length,), (taps,), padding=taps - 1))
+
+
+@pytest.mark.parametrize(
+    ("case", "points"),
+    [
+        (ConvCase(1, 64, 64, (112, 112), (3, 3), padding=1), (8, 8)),
+        (ConvCase(1, 64, 64, (56, 56), (3, 3), padding=1), (6, 6)),
+        (ConvCase(1, 256, 256, (112, 112), (3, 3), padding=1), (6, 6)),
+        (ConvCase(1, 64, 64, (14, 112), (3, 3), padding=1), (6, 8)),
+        (ConvCase(1, 256, 256, (14, 14), (5, 5), padding=2), (8, 8)),
+        (ConvCase(1, 640, 64, (14, 14), (5, 5), padding=2), (6, 6)),
+        (ConvCase(1, 64, 64, (400,), (3,)), (1, 6)),
+        (ConvCase(1, 64, 64, (600,), (3,)), (1, 8)),
+        (ConvCase(1, 64, 64, (400,), (4,)), (1, 8)),
+        (ConvCase(1, 64, 64, (400,), (2,)), (1, 6)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("batch", [1, 8])
+def test_points_follow_from_a_sample(case, points, batch):
+    """Large images and large kernels take eight; the batch and the precision do not matter."""
+    for itemsize in (4, 8):
+        g = winograd.plan(checks.geometry_of(case._replace(batch=batch)), "forward", itemsize).parts[0].record
+        assert (g.points_h, g.points_w) == points
+
+
 @pytest.mark.parametrize("padding", [0, 4, 7])
 @pytest.mark.parametrize("depth", [9, 13, 40])
 def test_dilation_along_depth(padding, depth):
@@ -180,17 +238,31 @@ def test_no_batch():
 # ----------------------------------------------------------------------------------------------------- numerical errors
 
 
-@pytest.mark.parametrize("taps", [3, 4, 5])
-@pytest.mark.parametrize("channels", [64, 1024])
-def test_float32_error(channels, taps):
-    """The documented bound; a sum of products of float32 is about three times as exact."""
-    case = ConvCase(1, channels, 16, (16, 16), (taps, taps), padding=1)
+@pytest.mark.parametrize(
+    ("size", "taps", "channels", "points", "bound"),
+    [
+        ((16, 16), 3, 64, 6, 1e-5),
+        ((16, 16), 3, 1024, 6, 1e-5),
+        ((16, 16), 4, 1024, 6, 1e-5),
+        ((16, 16), 5, 1024, 6, 1e-5),
+        ((24, 24), 3, 64, 8, 3e-5),
+        ((16, 16), 4, 512, 8, 3e-5),
+        ((16, 16), 5, 512, 8, 3e-5),
+        ((600,), 3, 512, 8, 1e-5),
+        ((100,), 5, 1024, 8, 1e-5),
+    ],
+    ids=str,
+)
+def test_float32_error(size, taps, channels, points, bound):
+    """The documented bounds; a sum of products of float32 is about three times as exact as one of six points."""
+    case = ConvCase(1, channels, 16, size, (taps,) * len(size), padding=1)
+    assert winograd.plan(checks.geometry_of(case), "forward", 4).parts[0].record.points_w == points
     operands, taken = checks.normal_operands(case), directions(case)
     assert taken == list(plan.DIRECTIONS)
     double = checks.Operands(*(array.astype(float) for array in operands))
     exact = checks.results(case, double, taken, "indirect")
     for got, want in zip(checks.results(case, operands, taken, ALGORITHM), exact, strict=True):
-        assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max()
+        assert np.abs(got - want).max() <= bound * np.abs(want).max()
 
 
 @pytest.mark.parametrize("channels", [64, 1024])
@@ -208,7 +280,7 @@ def test_nan_stays_in_the_tiles_that_read_it():
     x[0, 3, 10, 13] = np.nan
     y = conv_forward(x, weight, padding=1, algorithm=ALGORITHM)
     touched = np.zeros((24, 24), bool)
-    touched[8:12, 12:16] = True  # inputs 7 to 12 and 11 to 16
+    touched[6:12, 12:18] = True  # inputs 5 to 12 and 11 to 18
     assert np.isnan(y[:, :, 9:12, 12:15]).all()
     assert np.array_equal(np.isnan(y), np.broadcast_to(touched, y.shape))
 

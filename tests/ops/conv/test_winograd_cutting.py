@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from numbacnn.kernels import conv_winograd_weight, winograd_domain
+from numbacnn.kernels._serial import MOST_SCRATCH_SLOTS
 from numbacnn.kernels.tile import MAX_ROWS
 from numbacnn.ops.conv import winograd, winograd_tiles, winograd_weight
 from tests.bits import assert_same_bits
@@ -20,8 +21,8 @@ CUT = [
     ConvCase(16, 32, 40, (24, 23), (3, 3), padding=1, name="own input"),
     ConvCase(2, 32, 24, (17, 20, 18), (3, 3, 3), padding=1, name="own input, planes"),
     ConvCase(1, 80, 50, (13, 14), (3, 3), padding=1, name="own weights"),
-    ConvCase(1, 130, 40, (40, 41), (3, 3), padding=1, name="shared"),
-    ConvCase(2, 80, 40, (6, 20, 18), (3, 3, 3), padding=1, dtype="float64", name="shared planes"),
+    ConvCase(1, 130, 140, (40, 41), (3, 3), padding=1, name="shared"),
+    ConvCase(2, 80, 90, (6, 20, 18), (3, 3, 3), padding=1, dtype="float64", name="shared planes"),
     ConvCase(1, 256, 64, (60, 56), (3, 3), padding=1, name="in portions"),
     ConvCase(1, 96, 200, (5, 12, 13), (3, 3, 3), padding=1, dtype="float64", name="panels in parts"),
     ConvCase(1, 240, 360, (5, 12, 13), (3, 3, 3), padding=1, groups=3, name="groups in parts"),
@@ -33,6 +34,7 @@ CUT = [
     ConvCase(1, 900, 70, (2, 8, 10), (3, 3, 3), padding=(1, 3, 4), dilation=(1, 3, 4), name="planes of parts"),
     ConvCase(1, 33, 70, (2, 7, 7), (3, 3, 3), padding=1, name="taps of all planes put together"),
     ConvCase(1, 48, 70, (3, 7, 7), (4, 5, 5), padding=2, name="taps put one by one"),
+    ConvCase(1, 200, 150, (17, 15), (5, 5), padding=2, name="five taps, own weights"),
 ]
 
 
@@ -61,9 +63,9 @@ def test_cutting_changes_no_bit(case, tune):
     usual = bits()
     for got, want in zip(results(case), results(case, "indirect"), strict=True):
         assert np.abs(got - want).max() <= TOLERANCE[case.dtype] * np.abs(want).max()
-    tune(winograd, OWN_TILES=())
+    tune(winograd, OWN_TILES=(), FEWER_OWN_TILES=())
     assert bits() == usual
-    tune(winograd, OWN_WEIGHT_TILES=11)
+    tune(winograd, OWN_WEIGHT_POINTS=400)
     tune(winograd_weight, MOST_AT_ONCE_BYTES=0)
     assert bits() == usual
     tune(winograd, PORTION_BYTES=1, TILES=7, STEP_PANELS=1, MORE_STEP_PANELS=1, BLOCKS=3)
@@ -76,6 +78,9 @@ def test_the_cases_meet_every_cut():
     plans = [winograd.plan(checks.geometry_of(case), "forward", np.dtype(case.dtype).itemsize) for case in CUT]
     kinds = [(plan.parts[0].record.own_values, plan.parts[0].record.own_run > 0) for plan in plans]
     assert kinds[:5] == [(1, False), (1, False), (0, True), (0, True), (0, False)]
+    points = [(plan.parts[0].record.points_h, plan.parts[0].record.points_w) for plan in plans]
+    assert (points[0], points[2], points[11], points[16]) == ((8, 8), (6, 6), (8, 8), (8, 8))
+    assert (kinds[11], kinds[16]) == ((1, False), (0, True))
     stretched = [winograd.plan(checks.geometry_of(case), "forward", 4).parts[0].record for case in STRETCHED]
     assert [(g.own_values, g.own_run > 0) for g in stretched] == [(1, False), (0, True), (1, False)]
     assert stretched[0].run_step < stretched[0].run
@@ -93,7 +98,7 @@ def test_the_cases_meet_every_cut():
     plans = [winograd_weight.plan(checks.geometry_of(case), np.dtype(case.dtype).itemsize) for case in CUT]
     at_once = [plan.parts[0].sums.point_blocks == 0 for plan in plans]
     portions = [len(plan.parts[0].portions) for plan in plans]
-    assert at_once[:12] == [False, False, True, True, False, False, True, True, False, False, True, False]
+    assert at_once[:12] == [False, False, True, False, False, False, True, True, False, False, True, True]
     assert portions[8] > 1
     assert len(plans[8].parts) > 1
     assert len(plans[9].parts) > 1
@@ -115,8 +120,10 @@ def test_blocks_fit_the_scratch(vector_bytes, itemsize, monkeypatch):
     for case in [*CUT, *STRETCHED, *more]:
         g = winograd.plan.__wrapped__(checks.geometry_of(case), "forward", itemsize).parts[0].record
         own = g.products_point + g.own_values * g.values_point + (g.weight_point * g.taps_d if g.own_run else 0)
-        slots = winograd_domain.MOST_PRODUCT_SLOTS if g.own_run else winograd_domain.PRODUCT_SLOTS
-        assert g.points_h * g.points_w * own * itemsize <= slots * 8
+        points = g.points_h * g.points_w
+        most = g.own_run or points > winograd.MANY_POINTS
+        slots = winograd_domain.MOST_PRODUCT_SLOTS if most else winograd_domain.PRODUCT_SLOTS
+        assert points * own * itemsize <= slots * 8
         assert g.own_run <= g.run + 64 // itemsize
 
 
@@ -136,10 +143,11 @@ def test_slices_end_with_whole_vectors(case, direction):
 
 
 def test_tables_fit_the_scratch():
-    sums = winograd_domain.MAX_POINTS * conv_winograd_weight.AT_ONCE_RUN * conv_winograd_weight.AT_ONCE_PANELS * 2 * 64
+    sums = conv_winograd_weight.AT_ONCE_SUMS * conv_winograd_weight.AT_ONCE_PANELS * 2 * 64
     used = conv_winograd_weight.AT_ONCE_TILES + sums // 8
     assert used <= winograd_domain.PRODUCT_SLOTS
     assert used + MOST_TAPS * winograd_domain.PASS_VECTORS * 64 // 8 <= winograd_domain.MOST_PRODUCT_SLOTS
+    assert winograd_domain.FIRST_PRODUCT + winograd_domain.PRODUCT_SLOTS <= MOST_SCRATCH_SLOTS
     for taps in (winograd_domain.FEW_TAPS, MOST_TAPS):
         gathered = winograd_domain.GATHERED * winograd_domain.FEW_TAPS
         if taps > winograd_domain.FEW_TAPS:
