@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 BATCHES = (1, 8)
 MIN_CHANNELS = 16  # vectors and panels are mostly empty with fewer
 
+# Values at eight points take so many times the arithmetic of those at six.
+EIGHT_POINTS = 1.3
 # The general algorithm's variant for short rows is faster by so much per channel.
 ROW_RUNS = 3.2
 
@@ -45,7 +47,7 @@ class Work(NamedTuple):
     other: float  # multiply-adds of the general algorithm
     other_weights: float  # weights that it packs, or sums
     multiplications: float  # Winograd's multiply-adds
-    source: float  # values of transformed input
+    source: float  # values of transformed input, more if they take more arithmetic
     destination: float  # values of products, or of transformed gradients
     weights: float  # values of transformed weights, or sums
 
@@ -126,6 +128,7 @@ def work_of(direction: str, g: ConvGeometry, passes: Passes) -> Work:
     lanes = g.groups * -(-side.lanes // width) * width
     weights = side.run * lanes
     tiles = tiles_of(side)
+    values = tiles.points * (EIGHT_POINTS if 8 in tiles.forms else 1.0)
     other: float = g.batch * math.prod(g.output if direction != "backward_data" else g.input) * g.taps * weights
     if direction != "backward_weight":
         other *= math.prod(_share_read(side, axis) for axis in range(3) if g.padding_mode[axis] == "zeros")
@@ -135,9 +138,9 @@ def work_of(direction: str, g: ConvGeometry, passes: Passes) -> Work:
         other=other,
         other_weights=g.taps * weights,
         multiplications=tiles.points * tiles.columns * side.out[0] * side.kernel[0] * weights,
-        source=tiles.points * tiles.columns * side.source[0] * side.source_channels * passes.source,
-        destination=tiles.points * tiles.columns * side.out[0] * side.out_channels,
-        weights=tiles.points * side.kernel[0] * weights * passes.weights,
+        source=values * tiles.columns * side.source[0] * side.source_channels * passes.source,
+        destination=values * tiles.columns * side.out[0] * side.out_channels,
+        weights=values * side.kernel[0] * weights * passes.weights,
     )
 
 
