@@ -40,6 +40,7 @@ LARGE = [
     ConvCase(1, 40, 24, (256, 256), (63, 63), padding=31, padding_mode="reflect", name="fft of images"),
     ConvCase(1, 17, 2, (50, 60, 70), (5, 5, 5), padding=2, padding_mode="circular", name="circular 3-D"),
     ConvCase(1, 64, 64, (1 << 18,), (3,), padding=1, name="Winograd of a long signal"),
+    ConvCase(1, 512, 512, (60, 70), (5, 5), padding=2, name="Winograd of eight points"),
 ]
 LIMIT = 16 << 20
 
