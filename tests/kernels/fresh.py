@@ -39,7 +39,7 @@ def work() -> int:
     x = (np.arange(BLOCKS * STEP) % 97).astype(np.float32)
     out, workers = np.full(BLOCKS, -1, np.float32), np.full(BLOCKS, -1)
     sum_steps(BLOCKS, x, out, workers, STEP)
-    np.testing.assert_array_equal(out, x.reshape(BLOCKS, STEP).sum(axis=1))
+    assert np.array_equal(out, x.reshape(BLOCKS, STEP).sum(axis=1))  # np.testing would be imported here, under a lock
     assert workers.min() >= 0
     return int(workers.max())
 

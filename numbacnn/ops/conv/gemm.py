@@ -264,7 +264,7 @@ def _launch(
     panels = shared["groups"] * shared["panels"]
     panel_blocks = min(panels, -(-blocking.MIN_BLOCKS // max(1, point_blocks * beside)))
     if panels == 1:
-        wanted = -(-blocking.MIN_BLOCKS // beside)
+        wanted = -(-blocking.MIN_BLOCKS // max(1, beside))
         point_blocks = max(point_blocks, min(wanted, points // max(together, blocking.FEW_POINTS)))
     panel_blocks = -(-panels // (panels // panel_blocks))  # of the same size, but the last
     steps = blocking.RUN_BYTES // (shared["width"] * itemsize)
@@ -308,7 +308,7 @@ def _panels_together(panels: int, steps: int, shared: dict[str, int], itemsize: 
     if panel_bytes > blocking.PANEL_BYTES:
         return 1
     room = OWN_BYTES if shared["packs"] else blocking.PANELS_BYTES
-    return blocking.split_evenly(panels, room // panel_bytes)
+    return blocking.split_evenly(panels, room // max(1, panel_bytes))
 
 
 def _together(w: AxisPhase, size: int) -> int:

@@ -27,6 +27,8 @@ BLOCKED = [
     ConvCase(1, 15, 35, (11, 10), (3, 3), padding=1, groups=5, name="odd groups"),
     ConvCase(1, 21, 33, (18, 19), (3, 2), (5, 4), 1, groups=3, name="odd groups and stride beyond the kernel"),
     ConvCase(2, 7, 5, (40,), (2,), stride=7, name="stride far beyond the kernel"),
+    ConvCase(1, 1, 1, (3,), (2,), stride=3, padding_mode="reflect", name="phases without taps, padding mirrored"),
+    ConvCase(1, 1, 1, (2,), (3,), stride=3, padding=((0, 1),), padding_mode="reflect", name="phases that add, alone"),
     ConvCase(2, 3, 20, (36, 50), (8, 8), stride=8, name="columns side by side"),
     ConvCase(1, 5, 18, (30, 41), (8, 8), stride=4, padding=3, dtype="float64", name="overlapping columns side by side"),
     ConvCase(2, 3, 9, (7, 9, 18), (2, 4, 8), (2, 4, 4), name="columns side by side in 3-D"),
