@@ -23,11 +23,12 @@ BLOCKS = 16
 STRETCHES = (5, 4, 3, 2)
 
 # Eight points along an axis instead of six, where they take at most such a share of the multiplications: for each value
-# they take a third more arithmetic. For three taps, whose share is the largest, weights must matter little: one axis
-# must have so many outputs; of two axes, so many weights stay in the caches though every block reads the 64 values of
-# each (`winograd.STREAMED_WEIGHTS`), whereas blocks that transform weights use them for fewer tiles. Rounding errors
-# grow with the number of products in a sum: most so many, if both axes are transformed.
-MOST_SHARE, MOST_SHARE_OF_BOTH = 0.95, 0.93
+# they take a third more arithmetic. Four taps and more along one axis take 80 % or less, but of short lines, beyond
+# whose ends tiles reach. For three taps, whose share is the largest, weights must matter little: one axis must have so
+# many outputs; of two axes, so many weights stay in the caches though every block reads the 64 values of each
+# (`winograd.STREAMED_WEIGHTS`), whereas blocks that transform weights use them for fewer tiles. Rounding errors grow
+# with the number of products in a sum: most so many, if both axes are transformed.
+MOST_SHARE, MOST_SHARE_OF_LONG, MOST_SHARE_OF_BOTH = 0.95, 0.85, 0.93
 MANY_OUTPUTS, FEW_WEIGHTS, MOST_SUMMED = 512, 10 << 10, 512
 
 
@@ -185,7 +186,9 @@ def _tile_of(taps: int, tiles: list[tuple[int, int]], size: int, dilation: int, 
 def _share_for_eight(side: Side, taps: int) -> float:
     """At most which share of the multiplications eight points along an axis must take."""
     if 1 in side.kernel[1:]:
-        return MOST_SHARE if taps > 3 or math.prod(side.out[1:]) >= MANY_OUTPUTS else 0.0
+        if taps > 3:
+            return MOST_SHARE_OF_LONG
+        return MOST_SHARE if math.prod(side.out[1:]) >= MANY_OUTPUTS else 0.0
     summed = side.kernel[0] * side.run
     few = summed * side.lanes <= FEW_WEIGHTS
     return MOST_SHARE_OF_BOTH if summed <= MOST_SUMMED and (taps > 3 or few) else 0.0
