@@ -8,16 +8,17 @@ import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from ..cases import Case, ConvCase
-from . import Call, Unsupported
+from ..cases import ConvCase
+from . import Call
+from ._engine import Engine
 
 
 def connect(threads: int) -> OnnxRuntime:
     return OnnxRuntime(threads)
 
 
-class OnnxRuntime:
-    """An inference engine: it may lay the weights out as it likes before the clock starts."""
+class OnnxRuntime(Engine):
+    """A session per case."""
 
     version = onnxruntime.__version__
 
@@ -28,18 +29,7 @@ class OnnxRuntime:
         # Idle threads must not spin while another library is being timed.
         self.options.add_session_config_entry("session.force_spinning_stop", "1")
 
-    def to_numpy(self, array: np.ndarray) -> np.ndarray:
-        return array
-
-    def release(self) -> None:
-        """Nothing to do: each session dies with its case."""
-
-    def pool_counts(self) -> None:
-        """No pool."""
-
-    def prepare(self, case: Case, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
-        if not isinstance(case, ConvCase) or direction != "forward" or arrays["x"].dtype != np.float32:
-            raise Unsupported("only float32 forward convolutions are measured here")
+    def calls(self, case: ConvCase, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         session = onnxruntime.InferenceSession(
             _model(case, arrays["weight"]), self.options, providers=["CPUExecutionProvider"]
         )

@@ -9,16 +9,17 @@ import openvino
 from openvino import opset13 as operations
 from openvino.preprocess import PrePostProcessor
 
-from ..cases import Case, ConvCase
-from . import Call, Unsupported
+from ..cases import ConvCase
+from . import Call
+from ._engine import Engine
 
 
 def connect(threads: int) -> OpenVINO:
     return OpenVINO(threads)
 
 
-class OpenVINO:
-    """An inference engine: it may lay the weights out as it likes before the clock starts."""
+class OpenVINO(Engine):
+    """A compiled model per case, between tensors of either memory format."""
 
     version = openvino.__version__.partition("-")[0]
 
@@ -31,18 +32,7 @@ class OpenVINO:
             "INFERENCE_PRECISION_HINT": "f32",  # never bfloat16 in its place
         }
 
-    def to_numpy(self, array: np.ndarray) -> np.ndarray:
-        return array
-
-    def release(self) -> None:
-        """Nothing to do: each model dies with its case."""
-
-    def pool_counts(self) -> None:
-        """No pool."""
-
-    def prepare(self, case: Case, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
-        if not isinstance(case, ConvCase) or direction != "forward" or arrays["x"].dtype != np.float32:
-            raise Unsupported("only float32 forward convolutions are measured here")
+    def calls(self, case: ConvCase, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         return {name: self._call(case, arrays, name) for name in ("contiguous", "channels_last")}
 
     def _call(self, case: ConvCase, arrays: Mapping[str, np.ndarray], memory_format: str) -> Call:

@@ -1,0 +1,33 @@
+"""What inference engines have in common: float32 forward convolutions only, their weights packed beforehand."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..cases import Case, ConvCase
+from . import Call, Unsupported
+
+
+class Engine(ABC):
+    """It may lay the weights out as it likes before the clock starts. A subclass has `calls`."""
+
+    def to_numpy(self, array: np.ndarray) -> np.ndarray:
+        return array
+
+    def release(self) -> None:
+        """Nothing to do: what an engine has made of a case dies with it."""
+
+    def pool_counts(self) -> None:
+        """No pool."""
+
+    def prepare(self, case: Case, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+        if not isinstance(case, ConvCase) or direction != "forward" or arrays["x"].dtype != np.float32:
+            raise Unsupported("only float32 forward convolutions are measured here")
+        return self.calls(case, arrays)
+
+    @abstractmethod
+    def calls(self, case: ConvCase, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+        """One call per memory format."""
