@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -11,8 +10,10 @@ from ..cases import Case, ConvCase
 from . import Call, Unsupported
 
 
-class Engine(ABC):
-    """It may lay the weights out as it likes before the clock starts. A subclass has `calls`."""
+class Engine:
+    """It may lay the weights out as it likes before the clock starts."""
+
+    _calls: Callable[[ConvCase, Mapping[str, np.ndarray]], dict[str, Call]]  # a subclass's: one per memory format
 
     def to_numpy(self, array: np.ndarray) -> np.ndarray:
         return array
@@ -26,8 +27,4 @@ class Engine(ABC):
     def prepare(self, case: Case, direction: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         if not isinstance(case, ConvCase) or direction != "forward" or arrays["x"].dtype != np.float32:
             raise Unsupported("only float32 forward convolutions are measured here")
-        return self.calls(case, arrays)
-
-    @abstractmethod
-    def calls(self, case: ConvCase, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
-        """One call per memory format."""
+        return self._calls(case, arrays)

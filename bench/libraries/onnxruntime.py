@@ -29,7 +29,7 @@ class OnnxRuntime(Engine):
         # Idle threads must not spin while another library is being timed.
         self.options.add_session_config_entry("session.force_spinning_stop", "1")
 
-    def calls(self, case: ConvCase, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+    def _calls(self, case: ConvCase, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         session = onnxruntime.InferenceSession(
             _model(case, arrays["weight"]), self.options, providers=["CPUExecutionProvider"]
         )

@@ -32,7 +32,7 @@ class OpenVINO(Engine):
             "INFERENCE_PRECISION_HINT": "f32",  # never bfloat16 in its place
         }
 
-    def calls(self, case: ConvCase, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
+    def _calls(self, case: ConvCase, arrays: Mapping[str, np.ndarray]) -> dict[str, Call]:
         return {name: self._call(case, arrays, name) for name in ("contiguous", "channels_last")}
 
     def _call(self, case: ConvCase, arrays: Mapping[str, np.ndarray], memory_format: str) -> Call:

@@ -136,7 +136,7 @@ def test_dilation_with_any_padding(size, mode):
         (ConvCase(1, 120, 140, (13, 18), (3, 5), padding=(1, 2)), (6, 8)),
         (ConvCase(1, 16, 24, (40, 31), (5, 3), padding=(5, 1), dilation=(3, 1), padding_mode="reflect"), (8, 6)),
         (ConvCase(2, 48, 20, (700,), (3,), groups=2), (1, 8)),
-        (ConvCase(2, 24, 20, (300,), (4,), dilation=40, padding=60), (1, 8)),
+        (ConvCase(2, 24, 20, (390,), (4,), dilation=40, padding=60), (1, 8)),
         (ConvCase(2, 24, 20, (3, 50, 3), (1, 5, 1)), (8, 1)),
         (ConvCase(2, 24, 20, (200,), (7,), padding=3), (1, 8)),
         (ConvCase(2, 24, 20, (200,), (15,), padding=3, stride=3), (1, 8)),
@@ -154,7 +154,7 @@ def test_eight_points(case, forms, dtype):
 @pytest.mark.parametrize("taps", [3, 4, 5])
 def test_every_raggedness_of_eight_points(length, taps, tune):
     """Wherever the last tile is cut, on either axis."""
-    tune(winograd_tiles, MOST_SHARE=9, MOST_SHARE_OF_BOTH=9, MANY_OUTPUTS=0)
+    tune(winograd_tiles, MOST_SHARE=9, MOST_SHARE_OF_LONG=9, MOST_SHARE_OF_BOTH=9, MANY_OUTPUTS=0)
     check(ConvCase(1, 16, 8, (length, 30 - length), (taps, taps)))
     check(ConvCase(3, 16, 24, (30 - length,), (taps,), padding=taps - 1))
 
