@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._build import intrinsic
-from .emitter import Emitter
+from .emitter import Emitter, emitted
 from .value import Value
 
 PART_BYTES = 16
@@ -109,12 +109,10 @@ class ColumnReader:
 @intrinsic
 def pack_columns(typingctx, source, row, columns, packed, packed_row):
     """``packed[k * packed_row + i] = source[i * row + k]`` for ``k < columns`` and a vector's worth of rows `i`."""
-    from numba.core import types
 
-    def codegen(context, builder, signature, args):
-        source, row, columns, packed, packed_row = args
-        e = Emitter(context, builder, signature.args[0].dtype)
-        group = ColumnReader(e, [source], [builder.mul(row, e.i64(i)) for i in range(e.lanes)], row)
+    def emit(e, source, row, columns, packed, packed_row):
+        builder = e.builder
+        group = ColumnReader(e, [source], [e.times(row, i) for i in range(e.lanes)], row)
 
         def put(k, column):
             e.store(column, e.at(packed, builder.mul(k, packed_row)))
@@ -129,9 +127,8 @@ def pack_columns(typingctx, source, row, columns, packed, packed_row):
             return []
 
         group.walk(columns, [], several, single)
-        return context.get_dummy_value()
 
-    return types.void(source, types.int64, types.int64, packed, types.int64), codegen
+    return emitted(emit, source, source, row, columns, packed, packed_row)
 
 
 @intrinsic
@@ -141,13 +138,9 @@ def columns_dot(typingctx, x, w, row, count, start, out, valid):
     As many rows as a vector has lanes, one chain of additions: rows whose distance is a power of two share one place
     of the first cache, and more of them would not fit. `start` is read as a whole vector.
     """
-    from numba.core import types
 
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        x, w, row, count, start, out, valid = args
-        e = Emitter(context, builder, signature.args[0].dtype)
+    def emit(e, x, w, row, count, start, out, valid):
+        builder = e.builder
         last = builder.sub(valid, e.i64(1))  # rows that do not exist are the last one again
         numbers = [e.i64(i) for i in range(e.lanes)]
         numbers = [builder.select(builder.icmp_signed("<", i, last), i, last) for i in numbers]
@@ -170,6 +163,5 @@ def columns_dot(typingctx, x, w, row, count, start, out, valid):
 
         full = builder.icmp_signed(">=", valid, e.i64(e.lanes))
         e.either(full, lambda: put(None), lambda: put(e.mask(valid)))
-        return context.get_dummy_value()
 
-    return types.void(x, w, i64, i64, start, out, i64), codegen
+    return emitted(emit, x, x, w, row, count, start, out, valid)

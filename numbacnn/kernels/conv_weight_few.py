@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ._build import intrinsic, kernel
-from .emitter import Emitter
+from .emitter import Emitter, emitted
 from .pointer import cast, offset
 from .runs import clear_run, even_part
 from .simd import lanes
@@ -48,22 +48,16 @@ def few_tile(typingctx, rows, vectors, few, few_step, many, many_step, valid, co
     following : where what is needed next begins: as much as is read here is asked for
     sums, sums_step : whole vectors; elements from each row to the next
     """
-    from numba.core import types
 
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        rows, vectors, *rest = args
-        e = Emitter(context, builder, signature.args[2].dtype)
+    def emit(e, rows, vectors, *rest):
         for_vectors = {4: (3, 2, 1), 2: (4, 3, 2, 1), 1: (4, 3, 2, 1)}
         e.choose(
             vectors,
             tuple(for_vectors),
             lambda vectors: e.choose(rows, for_vectors[vectors], lambda rows: _few(e, rows, vectors, *rest)),
         )
-        return context.get_dummy_value()
 
-    return types.void(i64, i64, few, i64, many, i64, i64, i64, many, sums, i64), codegen
+    return emitted(emit, few, rows, vectors, few, few_step, many, many_step, valid, count, following, sums, sums_step)
 
 
 def _few(

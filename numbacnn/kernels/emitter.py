@@ -219,3 +219,17 @@ def _llvm(value: Any) -> Any:
 
 def _like(value: Any, llvm: Any) -> Any:
     return Value(value.builder, llvm) if isinstance(value, Value) else llvm
+
+
+def emitted(emit: Callable[..., None], like: Any, *arguments: Any) -> Any:
+    """What an intrinsic of these arguments is made of: types, and code that ``emit(e, *arguments)`` writes.
+
+    Pointers are taken as they are, numbers as 64-bit integers. `e` is an `Emitter` for elements like those at `like`.
+    """
+    from numba.core import types
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        emit(Emitter(context, builder, like.dtype), *values)
+        return context.get_dummy_value()
+
+    return types.void(*[a if isinstance(a, types.CPointer) else types.int64 for a in arguments]), codegen

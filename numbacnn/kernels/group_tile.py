@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._build import intrinsic
-from .emitter import Emitter
+from .emitter import Emitter, emitted
 
 GROUP_ROWS = 4  # output channels of a tile
 GROUP_TAPS = 3  # taps of a tile, at most
@@ -28,17 +28,11 @@ def group_outer_tile(typingctx, taps, pointers, step, count, x_offset, y, y_stri
     y, y_stride : the first of four output channels; elements between positions
     out, out_tap, out_row : the sums; elements between those of taps and of output channels
     """
-    from numba.core import types
 
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        taps, *rest = args
-        e = Emitter(context, builder, signature.args[5].dtype)
+    def emit(e, taps, *rest):
         e.choose(taps, tuple(range(GROUP_TAPS, 0, -1)), lambda taps: _outer(e, taps, *rest))
-        return context.get_dummy_value()
 
-    return types.void(i64, pointers, i64, i64, i64, y, i64, out, i64, i64), codegen
+    return emitted(emit, y, taps, pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row)
 
 
 def _outer(

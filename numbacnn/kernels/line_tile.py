@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._build import intrinsic
-from .emitter import Emitter
+from .emitter import Emitter, emitted
 
 LINE_VECTORS = 2
 LINE_POINTS = 7
@@ -33,14 +33,9 @@ def line_tile(
     start : what every sum begins with
     out, out_step : first point of the destination, elements between points
     """
-    from numba.core import types
 
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        points, *rest = args
-        e = Emitter(context, builder, signature.args[8].dtype)
-        x_step, out, out_step = args[6], args[12], args[13]
+    def emit(e, points, *rest):
+        x_step, out, out_step = rest[5], rest[11], rest[12]
 
         def tile(points):
             def add_tap(sums, x, weights, tap):
@@ -54,9 +49,10 @@ def line_tile(
             _panels(e, points, *rest[:11], add_tap, put)
 
         e.choose(points, tuple(range(LINE_POINTS, FEWEST_POINTS - 1, -1)), tile)
-        return context.get_dummy_value()
 
-    return types.void(i64, table, *[i64] * 6, w, i64, i64, start, out, i64), codegen
+    return emitted(
+        emit, w, points, table, rows, taps, panels, x_offset, x_step, x_tap, w, w_tap, w_panel, start, out, out_step
+    )  # fmt: skip
 
 
 @intrinsic
@@ -69,14 +65,10 @@ def clipped_line_tile(
     points : 1 to `LINE_POINTS`
     inside : per tap the first point that reads with it, and one beyond the last
     """
-    from numba.core import types
 
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        points, inside, *rest = args
-        e = Emitter(context, builder, signature.args[9].dtype)
-        x_step, out, out_step = args[7], args[13], args[14]
+    def emit(e, points, inside, *rest):
+        builder = e.builder
+        x_step, out, out_step = rest[5], rest[11], rest[12]
 
         def tile(most):
             def add_tap(sums, x, weights, tap):
@@ -100,9 +92,11 @@ def clipped_line_tile(
             _panels(e, most, *rest[:11], add_tap, put)
 
         e.choose(points, tuple(range(LINE_POINTS, FEWEST_POINTS - 1, -1)), tile)
-        return context.get_dummy_value()
 
-    return types.void(i64, inside, table, *[i64] * 6, w, i64, i64, start, out, i64), codegen
+    return emitted(
+        emit, w, points, inside, table, rows, taps, panels, x_offset, x_step, x_tap, w, w_tap, w_panel, start, out,
+        out_step,
+    )  # fmt: skip
 
 
 def _panels(
@@ -152,18 +146,14 @@ def line_weight_tile(
     y, y_step : gradient of the first point, elements from each point to the next
     sums, sums_offset, sums_vector : the sums, elements to add for the first tap, and from each vector's to the next's
     """
-    from numba.core import types
 
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        rows, taps, *rest = args
-        e = Emitter(context, builder, signature.args[8].dtype)
+    def emit(e, rows, taps, *rest):
         most = (3, 2, 1)
         e.choose(rows, most, lambda rows: e.choose(taps, most, lambda taps: _line_weight_tile(e, rows, taps, *rest)))
-        return context.get_dummy_value()
 
-    return types.void(i64, i64, table, *[i64] * 5, y, i64, sums, i64, i64), codegen
+    return emitted(
+        emit, y, rows, taps, table, points, vectors, x_offset, x_step, x_tap, y, y_step, sums, sums_offset, sums_vector
+    )  # fmt: skip
 
 
 def _line_weight_tile(

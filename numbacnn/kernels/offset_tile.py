@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._build import device, intrinsic
-from .emitter import Emitter
+from .emitter import Emitter, emitted
 from .pointer import offset, prefetch_read
 from .tile import GEMM_ROWS, MAX_ROWS, MIN_GEMM_ROWS, OUTER_ROWS
 from .tile_steps import add_products, load_rows, row_numbers, store_rows
@@ -28,21 +28,15 @@ LINE_ELEMENTS = 8  # float64 values of a cache line; asking twice for one of flo
 @intrinsic
 def _gemm_tile(typingctx, wide, table, rows, offsets, count, w, w_width, bias, out, out_stride, lanes):
     """The tile of `offset_gemm`: one vector of columns or two, up to `MAX_ROWS` rows."""
-    from numba.core import types
 
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        wide, table, rows, *rest = args
-        e = Emitter(context, builder, signature.args[5].dtype)
+    def emit(e, wide, table, rows, *rest):
 
         def tile(written_rows, vectors):
             _gemm(e, written_rows, vectors, table, rows, *rest)
 
         e.choose(wide, (1, 0), lambda wide: e.choose(rows, GEMM_ROWS, lambda written: tile(written, wide + 1)))
-        return context.get_dummy_value()
 
-    return types.void(i64, table, i64, offsets, i64, w, i64, bias, out, i64, i64), codegen
+    return emitted(emit, w, wide, table, rows, offsets, count, w, w_width, bias, out, out_stride, lanes)
 
 
 def _gemm(
@@ -65,17 +59,11 @@ def _gemm(
 @intrinsic
 def _outer_tile(typingctx, wide, rows, table, count, offsets, y, y_stride, out, out_stride):
     """The tile of `offset_outer`: one vector of columns or two, one of `OUTER_ROWS` rows."""
-    from numba.core import types
 
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        wide, rows, *rest = args
-        e = Emitter(context, builder, signature.args[5].dtype)
+    def emit(e, wide, rows, *rest):
         e.choose(wide, (1, 0), lambda wide: e.choose(rows, OUTER_ROWS, lambda rows: _outer(e, rows, wide + 1, *rest)))
-        return context.get_dummy_value()
 
-    return types.void(i64, i64, table, i64, offsets, y, i64, out, i64), codegen
+    return emitted(emit, y, wide, rows, table, count, offsets, y, y_stride, out, out_stride)
 
 
 def _outer(

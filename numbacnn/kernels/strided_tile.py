@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from ._build import intrinsic
 from .columns import LINE_BYTES, ColumnReader
-from .emitter import Emitter
+from .emitter import Emitter, emitted
 from .tile import GEMM_ROWS, MIN_GEMM_ROWS, UNROLL, VECTORS
 from .tile_steps import add_products, ask_for_panel, load_rows, row_numbers, store_rows
 
@@ -49,38 +49,26 @@ def strided_tile(typingctx, rows, x, x_step, run, ahead, w, w_panel, out, out_st
     start, held : a padded row of initial values; ignored if `held`: then what `out` holds
     lanes : number of output columns that exist
     """
-    from numba.core import types
 
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        rows, x, x_step, run, ahead, w, w_panel, *rest = args
-        e = Emitter(context, builder, signature.args[1].dtype)
+    def emit(e, rows, x, x_step, run, ahead, w, w_panel, *rest):
         panels = Panels(w, e.i64(VECTORS * e.lanes), w_panel, ahead)  # a constant step: fewer addresses to work out
         e.choose(
             rows, GEMM_ROWS, lambda most: _rows_times_panels(e, most, VECTORS, panels, rows, x, x_step, run, *rest)
         )
-        return context.get_dummy_value()
 
-    return types.void(i64, x, i64, i64, i64, w, i64, x, i64, start, i64, i64), codegen
+    return emitted(emit, x, rows, x, x_step, run, ahead, w, w_panel, out, out_step, start, held, lanes)
 
 
 @intrinsic
 def wide_tile(typingctx, rows, x, x_step, run, w, out, out_step, start, held, lanes):
     """As `strided_tile` for 1 to `WIDE_ROWS` rows and one panel of `WIDE_VECTORS` vectors."""
-    from numba.core import types
 
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        rows, x, x_step, run, w, *rest = args
-        e = Emitter(context, builder, signature.args[1].dtype)
+    def emit(e, rows, x, x_step, run, w, *rest):
         _rows_times_panels(
             e, WIDE_ROWS, WIDE_VECTORS, Panels(w, e.i64(WIDE_VECTORS * e.lanes)), rows, x, x_step, run, *rest
         )
-        return context.get_dummy_value()
 
-    return types.void(i64, x, i64, i64, w, x, i64, start, i64, i64), codegen
+    return emitted(emit, x, rows, x, x_step, run, w, out, out_step, start, held, lanes)
 
 
 @intrinsic
@@ -89,22 +77,16 @@ def few_rows_tile(typingctx, rows, x, x_step, run, w, w_step, out, out_step, sta
 
     Up to three rows the panel has `VECTORS_OF_ROWS` vectors.
     """
-    from numba.core import types
 
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        rows, x, x_step, run, w, w_step, *rest = args
-        e = Emitter(context, builder, signature.args[1].dtype)
+    def emit(e, rows, x, x_step, run, w, w_step, *rest):
 
         def emit(written):
             vectors = VECTORS if written >= MIN_GEMM_ROWS else VECTORS_OF_ROWS[written - 1]
             _rows_times_panels(e, written, vectors, Panels(w, w_step), rows, x, x_step, run, *rest)
 
         e.choose(rows, (*range(1, MIN_GEMM_ROWS), *GEMM_ROWS), emit)
-        return context.get_dummy_value()
 
-    return types.void(i64, x, i64, i64, w, i64, x, i64, start, i64, i64), codegen
+    return emitted(emit, x, rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes)
 
 
 class Panels(NamedTuple):
@@ -169,18 +151,12 @@ def _ask_for_rows(e: Emitter, x_rows: list[Any], run: Any, ahead: Any, panel: An
 @intrinsic
 def streamed_tile(typingctx, rows, x, x_step, run, w, w_step, out, out_step, start):
     """As `strided_tile` for any number of rows, ``run <= SHORTEST_RUNS`` and all lanes of `VECTORS` vectors."""
-    from numba.core import types
 
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        rows, x, x_step, run, *rest = args
-        e = Emitter(context, builder, signature.args[1].dtype)
+    def emit(e, rows, x, x_step, run, *rest):
         runs = tuple(range(1, SHORTEST_RUNS + 1))
         e.choose(run, runs, lambda run: _rows_streamed(e, run, rows, x, x_step, *rest))
-        return context.get_dummy_value()
 
-    return types.void(i64, x, i64, i64, w, i64, x, i64, start), codegen
+    return emitted(emit, x, rows, x, x_step, run, w, w_step, out, out_step, start)
 
 
 def _rows_streamed(
@@ -214,17 +190,11 @@ def columns_tile(typingctx, columns, x, x_step, run, ahead, w, start, out, out_r
     start : what the sums begin with, ``[j * rows + i]``, whole vectors
     out, out_row, out_lane : first result; elements from there to that of the next row, and of the next column
     """
-    from numba.core import types
 
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        columns, *rest = args
-        e = Emitter(context, builder, signature.args[1].dtype)
+    def emit(e, columns, *rest):
         e.choose(columns, tuple(range(1, MOST_COLUMNS + 1)), lambda columns: _rows_times_columns(e, columns, *rest))
-        return context.get_dummy_value()
 
-    return types.void(i64, x, i64, i64, i64, w, start, out, i64, i64), codegen
+    return emitted(emit, x, columns, x, x_step, run, ahead, w, start, out, out_row, out_lane)
 
 
 def _rows_times_columns(

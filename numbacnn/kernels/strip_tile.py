@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ._build import inlined, intrinsic
-from .emitter import Emitter
+from .emitter import Emitter, emitted
 from .value import Value
 
 WEIGHT_TAPS = 6
@@ -42,13 +42,9 @@ def points_tile(typingctx, points, table, counts, x_offset, w, start, out, out_s
     w, start : weights of this vector; the vector that every sum begins with
     out, out_step : first point of the destination, elements between points
     """
-    from numba.core import types
 
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        points, table, counts, x_offset, w, start, out, out_step = args
-        e = Emitter(context, builder, signature.args[4].dtype)
+    def emit(e, points, table, counts, x_offset, w, start, out, out_step):
+        builder = e.builder
 
         def tile(points):
             first = e.load(start)
@@ -65,9 +61,8 @@ def points_tile(typingctx, points, table, counts, x_offset, w, start, out, out_s
                 e.store(e.value(place), e.at(out, e.times(out_step, i)))
 
         e.choose(points, (12, 8, 7, 4), tile)
-        return context.get_dummy_value()
 
-    return types.void(i64, table, counts, i64, w, start, out, i64), codegen
+    return emitted(emit, w, points, table, counts, x_offset, w, start, out, out_step)
 
 
 def _add_run(e: Emitter, sums: list[Any], taps: int, table: Any, entry: Any, x_offset: Any, w: Any) -> None:
@@ -93,41 +88,39 @@ def _group_tile(leap: int) -> Any:
     """The tile for points that lie `leap` positions apart; its arguments are described at `group_tile`."""
 
     def tile(typingctx, points, table, counts, x_offset, run, w, w_step, w_channel, start, out, out_step):
-        from numba.core import types
+        def emit(e, points, *rest):
+            e.choose(points, GROUP_TILES, lambda points: _group_points(e, leap, points, *rest))
 
-        i64 = types.int64
-
-        def codegen(context, builder, signature, args):
-            points, table, counts, x_offset, run, w, w_step, w_channel, start, out, out_step = args
-            e = Emitter(context, builder, signature.args[5].dtype)
-
-            def emit(points):
-                first = e.load(start)
-                sums = [e.variable(first) for _ in range(points)]
-                entry = e.i64(0)
-                for taps in GROUP_RUNS:
-                    count = e.slot(counts, taps)
-                    with e.loop(count) as index:
-                        place = builder.add(entry, e.times(index, 2))
-                        x = e.at(e.slot(table, place, e.pointer), x_offset)
-                        w_run = e.at(w, e.slot(table, builder.add(place, e.i64(1))))
-                        alone = taps <= leap  # no two of them read the same
-                        for tap in range(taps if alone else 1):
-                            first_x, first_w = e.at(x, e.times(run, tap)), e.at(w_run, e.times(w_step, tap))
-                            with e.loop(run) as channel:
-                                x_here = e.at(first_x, channel)
-                                w_here = e.at(first_w, builder.mul(channel, w_channel))
-                                _add_channel(e, sums, 1 if alone else taps, leap, x_here, run, w_here, w_step)
-                    entry = builder.add(entry, e.times(count, 2))
-                for i, place in enumerate(sums):
-                    e.store(e.value(place), e.at(out, e.times(out_step, i)))
-
-            e.choose(points, GROUP_TILES, emit)
-            return context.get_dummy_value()
-
-        return types.void(i64, table, counts, i64, i64, w, i64, i64, start, out, i64), codegen
+        return emitted(emit, w, points, table, counts, x_offset, run, w, w_step, w_channel, start, out, out_step)
 
     return intrinsic(tile)
+
+
+def _group_points(
+    e: Emitter, leap: int, points: int, table: Any, counts: Any, x_offset: Any, run: Any, w: Any, w_step: Any,
+    w_channel: Any, start: Any, out: Any, out_step: Any,
+) -> None:  # fmt: skip
+    """Emit the tile of `points` points."""
+    builder = e.builder
+    first = e.load(start)
+    sums = [e.variable(first) for _ in range(points)]
+    entry = e.i64(0)
+    for taps in GROUP_RUNS:
+        count = e.slot(counts, taps)
+        with e.loop(count) as index:
+            place = builder.add(entry, e.times(index, 2))
+            x = e.at(e.slot(table, place, e.pointer), x_offset)
+            w_run = e.at(w, e.slot(table, builder.add(place, e.i64(1))))
+            alone = taps <= leap  # no two of them read the same
+            for tap in range(taps if alone else 1):
+                first_x, first_w = e.at(x, e.times(run, tap)), e.at(w_run, e.times(w_step, tap))
+                with e.loop(run) as channel:
+                    x_here = e.at(first_x, channel)
+                    w_here = e.at(first_w, builder.mul(channel, w_channel))
+                    _add_channel(e, sums, 1 if alone else taps, leap, x_here, run, w_here, w_step)
+        entry = builder.add(entry, e.times(count, 2))
+    for i, place in enumerate(sums):
+        e.store(e.value(place), e.at(out, e.times(out_step, i)))
 
 
 def _add_channel(e: Emitter, sums: list[Any], taps: int, leap: int, x: Any, x_step: Any, w: Any, w_step: Any) -> None:
@@ -188,18 +181,12 @@ def weight_tile(typingctx, taps, table, rows, x_offset, y_offset, points, sums):
     x_offset, y_offset : elements from there to what the first tap of the first point reads, and to that point
     points : points per row
     """
-    from numba.core import types
 
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        taps, table, rows, x_offset, y_offset, points, sums = args
-        e = Emitter(context, builder, signature.args[6].dtype)
+    def emit(e, taps, table, rows, x_offset, y_offset, points, sums):
         every = tuple(range(1, WEIGHT_TAPS + 1))
         e.choose(taps, every, lambda taps: _weight_tile(e, taps, table, rows, x_offset, y_offset, points, sums))
-        return context.get_dummy_value()
 
-    return types.void(i64, table, i64, i64, i64, i64, sums), codegen
+    return emitted(emit, sums, taps, table, rows, x_offset, y_offset, points, sums)
 
 
 def _weight_tile(
@@ -244,13 +231,9 @@ def copy_positions(typingctx, target, vector_step, source, source_step, count, v
     target, vector_step : the first vector's strip, elements from there to the next one's
     source, source_step : the channels of the first position, elements between positions
     """
-    from numba.core import types
 
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        target, vector_step, source, source_step, count, vectors = args
-        e = Emitter(context, builder, signature.args[0].dtype)
+    def emit(e, target, vector_step, source, source_step, count, vectors):
+        builder = e.builder
         pairs = builder.udiv(vectors, e.i64(2))
         with e.loop(count) as index:
             position = e.at(source, builder.mul(index, source_step))
@@ -265,9 +248,8 @@ def copy_positions(typingctx, target, vector_step, source, source_step, count, v
             with builder.if_then(builder.icmp_signed("<", odd, vectors)):
                 last = e.load(e.at(position, e.times(odd, e.lanes)))
                 e.store(last, e.at(place, builder.mul(odd, vector_step)))
-        return context.get_dummy_value()
 
-    return types.void(target, i64, source, i64, i64, i64), codegen
+    return emitted(emit, target, target, vector_step, source, source_step, count, vectors)
 
 
 @intrinsic
@@ -278,13 +260,9 @@ def spread(typingctx, group, target, part_step, source, source_step, count):
 
     group : 4, 2 or 1
     """
-    from numba.core import types
 
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        group, target, part_step, source, source_step, count = args
-        e = Emitter(context, builder, signature.args[1].dtype)
+    def emit(e, group, target, part_step, source, source_step, count):
+        builder = e.builder
 
         def copy(group):
             with e.loop(count) as index:
@@ -296,9 +274,8 @@ def spread(typingctx, group, target, part_step, source, source_step, count):
                     e.store(Value(builder, copied), e.at(place, e.times(part_step, k)))
 
         e.choose(group, (4, 2, 1), copy)
-        return context.get_dummy_value()
 
-    return types.void(i64, target, i64, source, i64, i64), codegen
+    return emitted(emit, target, group, target, part_step, source, source_step, count)
 
 
 @intrinsic
@@ -308,13 +285,9 @@ def repeat(typingctx, group, target, source, source_step, count):
     group : 4 or 2, and a divisor of the lanes
     """
     from llvmlite import ir
-    from numba.core import types
 
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        group, target, source, source_step, count = args
-        e = Emitter(context, builder, signature.args[1].dtype)
+    def emit(e, group, target, source, source_step, count):
+        builder = e.builder
 
         def copy(group):
             channels = max(1, e.lanes // group)
@@ -327,9 +300,8 @@ def repeat(typingctx, group, target, source, source_step, count):
                 e.store(Value(builder, repeated), e.at(target, e.times(index, e.lanes)))
 
         e.choose(group, (4, 2), copy)
-        return context.get_dummy_value()
 
-    return types.void(i64, target, source, i64, i64), codegen
+    return emitted(emit, target, group, target, source, source_step, count)
 
 
 @intrinsic
@@ -340,13 +312,9 @@ def deal(typingctx, parts, target, part_step, source, source_step, count):
 
     parts : 4 or 2
     """
-    from numba.core import types
 
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        parts, target, part_step, source, source_step, count = args
-        e = Emitter(context, builder, signature.args[1].dtype)
+    def emit(e, parts, target, part_step, source, source_step, count):
+        builder = e.builder
 
         def copy(parts):
             with e.loop(count) as index:
@@ -357,9 +325,8 @@ def deal(typingctx, parts, target, part_step, source, source_step, count):
                     e.store(Value(builder, dealt), e.at(place, e.times(part_step, k)))
 
         e.choose(parts, (4, 2), copy)
-        return context.get_dummy_value()
 
-    return types.void(i64, target, i64, source, i64, i64), codegen
+    return emitted(emit, target, parts, target, part_step, source, source_step, count)
 
 
 def _dealt(builder: Any, vectors: list[Any], lanes: int) -> list[Any]:

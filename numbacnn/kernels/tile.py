@@ -23,7 +23,7 @@ from typing import Any
 
 from ._build import inlined, intrinsic
 from ._target import target
-from .emitter import Emitter
+from .emitter import Emitter, emitted
 from .tile_steps import add_products, ask_for_panel, load_rows, store_rows
 
 VECTORS = 2
@@ -57,17 +57,13 @@ def gemm_tile(
     bias : a padded row of initial values; ignored if `accumulate`, which starts from what `out` holds
     lanes : number of output columns that exist
     """
-    from numba.core import types
 
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        rows, wide, *rest = args
-        e = Emitter(context, builder, signature.args[9].dtype)
+    def emit(e, rows, wide, *rest):
         e.choose(wide, (1, 0), lambda wide: e.choose(rows, GEMM_ROWS, lambda rows: _gemm(e, rows, wide + 1, *rest)))
-        return context.get_dummy_value()
 
-    return types.void(i64, i64, table, *[i64] * 6, bias, i64, i64), codegen
+    return emitted(
+        emit, bias, rows, wide, table, taps, x_offset, run, w_offset, w_width, out_offset, bias, accumulate, lanes
+    )  # fmt: skip
 
 
 @intrinsic
@@ -75,22 +71,19 @@ def gemm_panels_tile(
     typingctx, rows, wide, table, taps, x_offset, run, w_offset, w_width, w_panel, out_offset, bias, accumulate, lanes
 ):  # fmt: skip
     """As `gemm_tile` for panels whose weights lie `w_panel` elements apart, one after the other."""
-    from numba.core import types
 
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        rows, wide, table, taps, x_offset, run, w_offset, w_width, w_panel, *rest = args
-        e = Emitter(context, builder, signature.args[10].dtype)
+    def emit(e, rows, wide, table, taps, x_offset, run, w_offset, w_width, w_panel, *rest):
         rest = table, taps, x_offset, run, w_offset, w_width, *rest
 
-        def emit(rows, wide):
+        def tile(rows, wide):
             _gemm(e, rows, wide + 1, *rest, w_panel=w_panel)
 
-        e.choose(wide, (1, 0), lambda wide: e.choose(rows, GEMM_ROWS, lambda rows: emit(rows, wide)))
-        return context.get_dummy_value()
+        e.choose(wide, (1, 0), lambda wide: e.choose(rows, GEMM_ROWS, lambda rows: tile(rows, wide)))
 
-    return types.void(i64, i64, table, *[i64] * 7, bias, i64, i64), codegen
+    return emitted(
+        emit, bias, rows, wide, table, taps, x_offset, run, w_offset, w_width, w_panel, out_offset, bias, accumulate,
+        lanes,
+    )  # fmt: skip
 
 
 @intrinsic
@@ -98,17 +91,13 @@ def paired_gemm_tile(
     typingctx, rows, table, taps, x_offset, pair, run, w_offset, w_width, out_offset, bias, accumulate, lanes
 ):  # fmt: skip
     """As a `gemm_tile` of two vectors, but what the second multiplies lies `pair` elements further along input rows."""
-    from numba.core import types
 
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        rows, table, taps, x_offset, pair, *rest = args
-        e = Emitter(context, builder, signature.args[9].dtype)
+    def emit(e, rows, table, taps, x_offset, pair, *rest):
         e.choose(rows, GEMM_ROWS, lambda rows: _gemm(e, rows, 2, table, taps, x_offset, *rest, pair))
-        return context.get_dummy_value()
 
-    return types.void(i64, table, *[i64] * 7, bias, i64, i64), codegen
+    return emitted(
+        emit, bias, rows, table, taps, x_offset, pair, run, w_offset, w_width, out_offset, bias, accumulate, lanes
+    )  # fmt: skip
 
 
 def _gemm(
@@ -161,17 +150,14 @@ def _dot_tile(
     typingctx, lanes, table, rows, valid, row, taps, x_offset, run, w_offset, w_stride, out_offset, bias, accumulate
 ):  # fmt: skip
     """Two rows of a `dot_tile`, from `row` on."""
-    from numba.core import types
 
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        lanes, *rest = args
-        e = Emitter(context, builder, signature.args[11].dtype)
+    def emit(e, lanes, *rest):
         e.choose(lanes, (2, 1), lambda lanes: _dot(e, lanes, *rest))
-        return context.get_dummy_value()
 
-    return types.void(i64, table, *[i64] * 9, bias, i64), codegen
+    return emitted(
+        emit, bias, lanes, table, rows, valid, row, taps, x_offset, run, w_offset, w_stride, out_offset, bias,
+        accumulate,
+    )  # fmt: skip
 
 
 def _dot(
@@ -242,17 +228,11 @@ def outer_tile(typingctx, rows, pointers, count, x_offset, y, y_stride, out, out
     x_offset : elements added to every such pointer
     y, out : full-width rows (two vectors), `y_stride` and `out_stride` elements apart
     """
-    from numba.core import types
 
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        rows, *rest = args
-        e = Emitter(context, builder, signature.args[4].dtype)
+    def emit(e, rows, *rest):
         e.choose(rows, OUTER_ROWS, lambda rows: _outer(e, rows, *rest))
-        return context.get_dummy_value()
 
-    return types.void(i64, pointers, i64, i64, y, i64, out, i64), codegen
+    return emitted(emit, y, rows, pointers, count, x_offset, y, y_stride, out, out_stride)
 
 
 @intrinsic
@@ -261,17 +241,11 @@ def paired_outer_tile(typingctx, rows, pointers, count, x_offset, pair, y, y_str
 
     rows : `MIN_PAIRED_ROWS` to 6
     """
-    from numba.core import types
 
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        rows, pointers, count, x_offset, pair, *rest = args
-        e = Emitter(context, builder, signature.args[5].dtype)
+    def emit(e, rows, pointers, count, x_offset, pair, *rest):
         e.choose(rows, PAIRED_ROWS, lambda rows: _outer(e, rows, pointers, count, x_offset, *rest, pair))
-        return context.get_dummy_value()
 
-    return types.void(i64, pointers, i64, i64, i64, y, i64, out, i64), codegen
+    return emitted(emit, y, rows, pointers, count, x_offset, pair, y, y_stride, out, out_stride)
 
 
 def _outer(
@@ -306,17 +280,11 @@ def listed_outer_tile(typingctx, rows, x, pitch, pointers, y_offset, packed, cou
     fresh : ignore what `out` holds
     out : full-width rows (two vectors), `out_stride` elements apart
     """
-    from numba.core import types
 
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        rows, x, pitch, pointers, y_offset, *rest = args
-        e = Emitter(context, builder, signature.args[1].dtype)
+    def emit(e, rows, x, pitch, pointers, y_offset, *rest):
         e.choose(rows, OUTER_ROWS, lambda rows: _copied_outer(e, rows, x, pitch, *rest, (pointers, y_offset)))
-        return context.get_dummy_value()
 
-    return types.void(i64, x, i64, pointers, i64, packed, i64, i64, out, i64), codegen
+    return emitted(emit, x, rows, x, pitch, pointers, y_offset, packed, count, fresh, out, out_stride)
 
 
 @intrinsic
@@ -326,17 +294,14 @@ def packed_outer_tile(typingctx, rows, x, pitch, packed, count, fresh, out, out_
     soon, soon_step, soon_offset : slots with pointers, slots between those used, elements added to each: for every
         `UNROLL` positions one cache line is asked for. Many at a time would keep what the tile itself reads waiting.
     """
-    from numba.core import types
 
-    i64 = types.int64
+    def emit(e, rows, x, pitch, packed, count, fresh, out, out_stride, *soon):
+        e.choose(
+            rows, OUTER_ROWS,
+            lambda rows: _copied_outer(e, rows, x, pitch, packed, count, fresh, out, out_stride, soon=soon),
+        )  # fmt: skip
 
-    def codegen(context, builder, signature, args):
-        rows, *rest, soon, soon_step, soon_offset = args
-        e = Emitter(context, builder, signature.args[1].dtype)
-        e.choose(rows, OUTER_ROWS, lambda rows: _copied_outer(e, rows, *rest, soon=(soon, soon_step, soon_offset)))
-        return context.get_dummy_value()
-
-    return types.void(i64, x, i64, packed, i64, i64, out, i64, soon, i64, i64), codegen
+    return emitted(emit, x, rows, x, pitch, packed, count, fresh, out, out_stride, soon, soon_step, soon_offset)
 
 
 def _copied_outer(

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ._build import intrinsic
-from .emitter import Emitter
+from .emitter import Emitter, emitted
 from .line_tile import FEWEST_POINTS, LINE_POINTS, LINE_VECTORS
 
 WINDOW = 3  # rows and taps of the kernel of `window_tile`
@@ -41,17 +41,13 @@ def window_tile(
     start : what every sum begins with
     out, out_row, out_step : first point of the destination, elements between the rows, between points
     """
-    from numba.core import types
 
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        side, *rest = args
-        e = Emitter(context, builder, signature.args[7].dtype)
+    def emit(e, side, *rest):
         e.choose(side, (WHOLE, LEFT, RIGHT), lambda side: _window(e, side, *rest))
-        return context.get_dummy_value()
 
-    return types.void(i64, table, *[i64] * 5, w, i64, i64, start, out, i64, i64), codegen
+    return emitted(
+        emit, w, side, table, planes, panels, x_offset, x_row, x_step, w, w_tap, w_panel, start, out, out_row, out_step
+    )  # fmt: skip
 
 
 def _window(
@@ -97,18 +93,15 @@ def row_tile(
     taps : of every row, one of `ROW_TAPS`
     first, end : the first of the ``points + taps - 1`` columns that lies inside the source, and one beyond the last
     """
-    from numba.core import types
 
-    i64 = types.int64
-
-    def codegen(context, builder, signature, args):
-        points, taps, *rest = args
-        e = Emitter(context, builder, signature.args[9].dtype)
+    def emit(e, points, taps, *rest):
         every = tuple(range(LINE_POINTS, FEWEST_POINTS - 1, -1))
         e.choose(taps, ROW_TAPS, lambda taps: e.choose(points, every, lambda points: _row(e, points, taps, *rest)))
-        return context.get_dummy_value()
 
-    return types.void(i64, i64, i64, i64, table, *[i64] * 4, w, i64, i64, start, out, i64), codegen
+    return emitted(
+        emit, w, points, taps, first, end, table, rows, panels, x_offset, x_step, w, w_tap, w_panel, start, out,
+        out_step,
+    )  # fmt: skip
 
 
 def _row(
