@@ -12,6 +12,7 @@ from .load import BUSY
 from .measure import OURS
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+MOST_NAMED = 8  # of the cases that were disturbed
 
 Report = dict[str, Any]
 Entry = dict[str, Any]
@@ -118,17 +119,7 @@ def circumstances(report: Report) -> Iterator[str]:
         "memory; the others the better of contiguous and channels-last, converted beforehand. "
         f"Times are medians over {report['rounds']} blocks' medians."
     )
-    loads = [entry["foreign_load"] for entry in report["entries"] if entry.get("foreign_load") is not None]
-    if loads:
-        disturbed = sum(load > BUSY for load in loads)
-        yield (
-            f"Other processes took {median(loads):.0%} of the processors' time (median over the cases)"
-            + (
-                f"; over {BUSY:.0%} in {disturbed} of {len(loads)} cases: **not to be relied on**."
-                if disturbed
-                else "."
-            )
-        )
+    yield from _foreign_load(report["entries"])
     refused = list(_refused(report["entries"]))
     if refused:
         yield "Not timed:\n\n" + "\n".join(f"- {line}" for line in refused)
@@ -153,11 +144,28 @@ def _bandwidth(report: Report) -> str:
     return f" {report['threads']} threads copy memory at {max(report['bandwidth']):.1f} GB/s, read and written."
 
 
+def _foreign_load(entries: Iterable[Entry]) -> Iterator[str]:
+    measured = [entry for entry in entries if entry.get("foreign_load") is not None]
+    if not measured:
+        return
+    typical = median(entry["foreign_load"] for entry in measured)
+    text = f"Other processes took {typical:.0%} of the processors' time (median over the cases)"
+    disturbed = [_name(entry) for entry in measured if entry["foreign_load"] > BUSY]
+    if disturbed:
+        names = ", ".join(disturbed[:MOST_NAMED]) + (", ..." if len(disturbed) > MOST_NAMED else "")
+        text += f"; over {BUSY:.0%} in {len(disturbed)} of {len(measured)}, **not to be relied on**: {names}"
+    yield text + "."
+
+
 def _refused(entries: Iterable[Entry]) -> Iterator[str]:
     for entry in entries:
         for name, library in entry["libraries"].items():
             if library.get("wrong"):
-                yield f"{name}, {entry['case']} {entry['direction']} {entry['dtype']}: {library['refused']}"
+                yield f"{name}, {_name(entry)}: {library['refused']}"
+
+
+def _name(entry: Entry) -> str:
+    return f"{entry['case']} {entry['direction']} {entry['dtype']}"
 
 
 def _tables(entries: Iterable[Entry]) -> Iterator[tuple[tuple[str, str, str], Iterator[Entry]]]:
