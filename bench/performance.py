@@ -48,13 +48,10 @@ def page(
         "# Performance",
         "Written by `python bench/performance.py REPORT.json ...` from the reports of `bench/compare.py`.",
         "## Against other libraries",
-    ]
-    for results in reports:
-        sections += [
-            *report.circumstances(results),
-            report.table(report.SUMMARY_HEAD, report.summary(results["entries"])),
-        ]
-    sections += [
+        report.METHOD,
+        report.table(report.SUMMARY_HEAD, [row for results in reports for row in report.summary(results["entries"])]),
+        "The runs of these, in the same order:",
+        *(text for results in reports for text in report.run(results)),
         "## Against the machine",
         f"{reports[0]['threads']} threads copy memory at {gigabytes:.1f} GB/s, read and written. Each mark is a "
         "convolution, the line what the machine allows it. Winograd's and Fourier's algorithms need fewer operations "

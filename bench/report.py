@@ -105,20 +105,30 @@ def _details(entries: list[Entry], brief: bool = False) -> tuple[list[str], list
 
 
 def circumstances(report: Report) -> Iterator[str]:
+    """Where, when and how everything of a report was measured."""
+    yield from run(report)
+    yield METHOD
+
+
+METHOD = (
+    "Each library runs in a process of its own, in alternating blocks; every result is checked before it is timed. "
+    f"Ratio: the other's time over {OURS}'s, so above 1 {OURS} is faster. {OURS} gets and returns channels-last "
+    "memory; the others the better of contiguous and channels-last, converted beforehand. Times are medians over the "
+    "blocks' medians. Rates count the operations of the definition, of which fast algorithms (Winograd's, Fourier "
+    "transforms) need fewer: hence shares of the machine's peak over 100 %."
+)
+
+
+def run(report: Report) -> Iterator[str]:
+    """What is particular to this run: the machine, the time, the command, and how undisturbed it was."""
     machine, versions = report["machine"], report["versions"]
     libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
     yield (
         f"Measured on {report['date']}: {machine['cpu']}, {report['threads']} threads of {machine['cores']} cores, "
         f"{machine['system']}, Python {machine['python']}, NumPy {machine['numpy']}; {libraries} "
-        f"(commit {machine['commit']})." + _peaks(report["peak"]) + _bandwidth(report)
+        f"(commit {machine['commit']}), {report['rounds']} blocks." + _peaks(report["peak"]) + _bandwidth(report)
     )
     yield f"```\n{report['command']}\n```"
-    yield (
-        "Each library runs in a process of its own, in alternating blocks; every result is checked before it is timed. "
-        f"Ratio: the other's time over {OURS}'s, so above 1 {OURS} is faster. {OURS} gets and returns channels-last "
-        "memory; the others the better of contiguous and channels-last, converted beforehand. "
-        f"Times are medians over {report['rounds']} blocks' medians."
-    )
     yield from _foreign_load(report["entries"])
     refused = list(_refused(report["entries"]))
     if refused:
@@ -132,10 +142,7 @@ def _peaks(peak: dict[str, list[float]]) -> str:
     if not peak:
         return ""
     values = ", ".join(f"{max(v):.0f} in {dtype} (median {median(v):.0f})" for dtype, v in peak.items())
-    return (
-        f" Multiply-add peak of the machine in GFLOP/s, measured in registers: {values}. Rates count the operations of "
-        "the definition, of which fast algorithms (Winograd's, Fourier transforms) need fewer: hence shares over 100 %."
-    )
+    return f" Multiply-add peak of the machine in GFLOP/s, measured in registers: {values}."
 
 
 def _bandwidth(report: Report) -> str:
