@@ -170,7 +170,8 @@ def _plan(
     panels = -(-lanes // width)
     run_stride, lane_stride = strides_of_weight
     # A sample alone decides what is summed in which order, the batch whether weights are worth sharing.
-    alone = not (dots or packed_before) and len(phases) == 1
+    # What blocks pack is all taps: of those a lone phase beside joined ones uses but a few.
+    alone = not (dots or packed_before) and len(phases) == 1 and phases[0].taps == g.taps
     alone = alone and blocking.packs_itself(phases[0].points, phases[0].taps)
     packs = alone and blocking.packs_itself(g.batch * phases[0].points, phases[0].taps)
     packs = packs and groups * panels > 1  # a single panel is cut into blocks of points

@@ -30,6 +30,8 @@ BLOCKED = [
     ConvCase(1, 1, 1, (3,), (2,), stride=3, padding_mode="reflect", name="phases without taps, padding mirrored"),
     ConvCase(1, 1, 1, (2,), (3,), stride=3, padding=((0, 1),), padding_mode="reflect", name="phases that add, alone"),
     ConvCase(2, 3, 20, (36, 50), (8, 8), stride=8, name="columns side by side"),
+    ConvCase(1, 48, 768, (31,), (5,), 3, 2, name="columns side by side but for one phase"),
+    ConvCase(2, 300, 500, (1, 1), (2, 2), 2, 1, name="a single phase of one of the taps"),
     ConvCase(1, 5, 18, (30, 41), (8, 8), stride=4, padding=3, dtype="float64", name="overlapping columns side by side"),
     ConvCase(2, 3, 9, (7, 9, 18), (2, 4, 8), (2, 4, 4), name="columns side by side in 3-D"),
     ConvCase(1, 70, 300, (16, 40), (16, 16), stride=16, name="weights of columns side by side in parts"),
