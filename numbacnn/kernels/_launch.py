@@ -44,8 +44,9 @@ HEADER = "qqq?7x"
 HEADER_SLOTS = 4
 _SHARED_BYTE = 24
 
-# A driver is compiled as a kernel. Where a kernel is given a block, it is given the number of slots of all jobs.
-_SERIAL_TYPE = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_int64)
+# A driver is compiled as a kernel. Where a kernel is given a block, it is given the number of slots of all jobs: an
+# integer, but ctypes makes pointers of Python's integers in half the time, and they are passed alike.
+_SERIAL_TYPE = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_void_p)
 
 if TYPE_CHECKING:
     # A record, and the arrays whose addresses are in it: they must live until it has run.

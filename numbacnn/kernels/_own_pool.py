@@ -151,8 +151,8 @@ def run_pooled(block, worker, scratch, jobs: "slots"):
         at += job[JOB_SIZE]
 
 
-# Jobs, their slots, helpers, state.
-_DRIVER_TYPE = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+# Jobs, their slots, helpers, state. Integers as in `_launch`.
+_DRIVER_TYPE = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 
 
 class _Workers:

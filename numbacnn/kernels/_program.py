@@ -26,7 +26,7 @@ import numpy as np
 
 from . import _launch
 from ._operands import Distance, Operand
-from ._packing import ADDRESS_OF, address, size_at
+from ._packing import ADDRESS_OF, address, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -117,15 +117,15 @@ def _write_run(
     """The function behind a program, written out as `_packing.write_packer` does; for two arrays it is like::
 
     def run(a0, a1, workspace):
-        d0 = size_at(id(a0) + 16).value
-        d1 = size_at(id(a1) + 16).value
+        d0 = words[id(a0) // 8 + 2]
+        d1 = words[id(a1) // 8 + 2]
         if (d0 | d1) & 3:
             return False
         launch(pack(part0, d0, workspace, part1, workspace, d1 + 4096, part2))
         return True
     """
     # What is kept lives as long as its addresses may be used.
-    scope: dict[str, Any] = {"size_at": size_at, "kept": [step.kept for step in steps]}
+    scope: dict[str, Any] = {"words": words, "kept": [step.kept for step in steps]}
     names = {operand.base: i for i, operand in enumerate(arguments) if operand is not None}
     lines: list[str] = []
     known: dict[Operand, str] = {operand: f"workspace + {place}" for operand, place in places.items()}

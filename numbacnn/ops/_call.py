@@ -40,6 +40,15 @@ def make_call(
     room, others = rooms[0], rooms[1:]
     converts = any(convert)
 
+    def plain_call(*arrays: np.ndarray | None) -> Any:
+        out = room()
+        if not run(*arrays, out):
+            run(*map(_aligned, arrays), out)
+        return out
+
+    if not (others or converts or workspace_bytes):
+        return plain_call
+
     def call(*arrays: np.ndarray | None) -> Any:
         while True:
             operands: Any = arrays
