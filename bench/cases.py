@@ -93,8 +93,12 @@ class PoolCase(_Image):
         return (self.batch, self.channels, *_windows(self.spatial, self.kernel, self.stride, self.padding))
 
     def work(self, direction: str, itemsize: int) -> float:
-        """Bytes that any implementation must move: one array read, the other written."""
-        return float(itemsize * (math.prod(self.input_shape) + math.prod(self.output_shape)))
+        """Bytes that any implementation must move: one array read, the other written, and which elements won.
+
+        Which one of a window is a byte at least; numbacnn's is.
+        """
+        winners = math.prod(self.output_shape) if self.mode == "max" else 0
+        return float(itemsize * (math.prod(self.input_shape) + math.prod(self.output_shape)) + winners)
 
     def __str__(self) -> str:
         return f"{_shape(self.input_shape)} {self.mode} {_axes(self.kernel)} s{_axes(self.stride)}"
@@ -113,8 +117,9 @@ class NormCase(_Image):
     spatial: tuple[int, ...]
 
     def work(self, direction: str, itemsize: int) -> float:
-        """Bytes of the arrays of the input's size that go in and come out, each counted once."""
-        arrays = {"forward": 2, "backward": 3, "evaluation": 2}[direction]
+        """Bytes of arrays of the input's size: sums over what goes in come first, then it is read again, if no cache
+        holds it, for what comes out."""
+        arrays = {"forward": 3, "backward": 5, "evaluation": 2}[direction]
         return float(itemsize * arrays * math.prod(self.input_shape))
 
     def __str__(self) -> str:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 
 import numpy as np
 
 from numbacnn.kernels._build import kernel
 from numbacnn.kernels._launch import get_num_threads
+from numbacnn.kernels._launch import threads as use_threads
 from numbacnn.kernels._target import target
+from numbacnn.kernels.flat import get, pace, put, span
 from numbacnn.kernels.simd import fma, lanes, load, splat, store
+from numbacnn.ops.memory import empty
 
 CHAINS = 12  # independent sums: at least latency × pipes (4 × 2 on today's x86 cores), at most the registers allow
 BANDWIDTH_BYTES = 1 << 27  # several times what caches hold
+COPY_STEP = 1 << 14  # elements of a block
 STEPS = 200_000  # about 0.6 ms per block: far above the cost of a launch
 
 
@@ -55,18 +58,24 @@ def peak_gflops(dtype: str, seconds: float = 0.1) -> float:
     return flops / best / 1e9
 
 
+@kernel
+def copy(block, x: "T*", out: "T*", size: "int64", step: "int64"):  # noqa: F722, F821, UP037
+    """One block of a copy, written past the caches: what is overwritten need not be read first."""
+    first, end = span(block, step, size)
+    for i in range(first, end, pace(x)):
+        put(out, i, get(x, i, end), end, 1)
+
+
 def bandwidth(threads: int, seconds: float = 1.0) -> float:
-    """Bytes read and written per second, in GB/s, when so many threads copy arrays that no cache holds."""
-    n = BANDWIDTH_BYTES // 4 // threads
-    pairs = [(np.ones(n, np.float32), np.empty(n, np.float32)) for _ in range(threads)]
+    """Bytes read and written per second, in GB/s, when so many threads copy an array that no cache holds."""
+    size = BANDWIDTH_BYTES // 4
+    source, target = empty((size,)), empty((size,))  # aligned, as streams have to be
+    source.fill(1)
     best = math.inf
     deadline = time.perf_counter() + seconds
-    while time.perf_counter() < deadline:
-        workers = [threading.Thread(target=np.copyto, args=(target, source)) for source, target in pairs]
-        start = time.perf_counter()
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-        best = min(best, time.perf_counter() - start)
-    return 2 * 4 * n * threads / best / 1e9
+    with use_threads(threads):
+        while time.perf_counter() < deadline:
+            start = time.perf_counter()
+            copy(-(-size // COPY_STEP), source, target, size, COPY_STEP, cost=math.inf)
+            best = min(best, time.perf_counter() - start)
+    return 2 * BANDWIDTH_BYTES / best / 1e9

@@ -14,7 +14,7 @@ from typing import Any
 if __package__ in (None, ""):  # run as a script: make `bench` importable, and numbacnn from the same checkout
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from bench import cases, growth, peak, report, roofline, scaling
+from bench import cases, growth, peak, report, roofline, scaling, streams
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PLOT = "performance.png"
@@ -43,6 +43,7 @@ def page(
     gains: tuple[list[list[str]], str],
 ) -> str:
     """The whole page."""
+    moving = streams.rows(reports)
     short = sorted((point for point in points if point.limit), key=lambda point: point.share)
     sections = [
         "# Performance",
@@ -61,6 +62,9 @@ def page(
         f"{len(short)} of {len(points)} convolutions reach less than {roofline.GOOD:.0%} of what the machine allows. "
         "Those that the call limits would take less than 20 microseconds at the machine's own speed.",
         report.table(SHORT_HEAD, [_short(point) for point in short]),
+        "## What only moves memory",
+        moving[1],
+        report.table(streams.HEAD, moving[0]),
         "## Growth",
         "Forward convolutions of signals in float32, one extent growing over three decades. Time per operation should "
         "fall or stay; memory is what a call holds besides input, weights and output.",

@@ -20,6 +20,15 @@ def test_table_line_becomes_a_case():
     assert str(image) == "2,6,7×8 -> 4, 3×2 s2×1 g2"
 
 
+def test_bytes_that_are_moved():
+    """Sums of a normalisation come before its results; a maximum's place is a byte."""
+    norm = cases.NormCase("a", 2, 3, (5,))
+    assert [norm.work(direction, 8) for direction in norm.directions] == [3 * 240, 5 * 240, 2 * 240]
+    largest, mean = (cases.PoolCase("a", 1, 2, (6,), mode, (2,), (2,), (0,)) for mode in ("max", "avg"))
+    assert largest.work("forward", 4) == 4 * (12 + 6) + 6
+    assert mean.work("backward", 4) == 4 * (12 + 6)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

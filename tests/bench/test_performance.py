@@ -6,7 +6,8 @@ import math
 import pytest
 
 import numbacnn as nc
-from bench import cases, growth, peak, performance, roofline, scaling
+from bench import cases, growth, peak, performance, roofline, scaling, streams
+from tests.bench.small import make_entry
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,30 @@ def test_points_under_the_roof(milliseconds, limit):
     else:
         assert limit in point.limit
         assert bool(limit) == bool(point.limit)
+
+
+def test_large_arrays_beside_the_bandwidth():
+    """Those that caches may hold are left out; the library that comes nearest is named."""
+
+    def entry(name, seconds, megabytes, ratios):
+        rate = megabytes / seconds / 1e3
+        timing = {"seconds": seconds, "rate": rate, "share_of_peak": rate / 50}
+        return make_entry(name, 1, 1) | {
+            "unit": "GB/s",
+            "libraries": {"numbacnn": timing},
+            "ratios": {library: {"ratio": ratio} for library, ratio in ratios.items()},
+        }
+
+    large = entry("large", 2e-3, 80, {"torch": 1.5, "numpy": 1.25})
+    slow, small = entry("slow", 2e-3, 50, {}), entry("small", 1e-6, 0.1, {})
+    conv = make_entry("conv", 1, 1)
+    table, line = streams.rows([{"entries": [large, conv]}, {"entries": [small, slow]}])
+    assert [row[0] for row in table] == ["slow", "large"]
+    assert [row[4:] for row in table] == [
+        ["50", "2", "25", "50%", "", ""],
+        ["80", "2", "40", "80%", "numpy", "**1.25**"],
+    ]
+    assert "Of 2 cases that move 48 MB and more, 1 reach 70% of it." in line
 
 
 def test_growth_grows():
@@ -74,6 +99,7 @@ def test_performance_page(results, tmp_path, monkeypatch):
     assert text.index("| case") < text.index("Measured on 2024-02-03 04:05") < text.index("copy memory at 20.0 GB/s")
     assert "of 4 convolutions reach less than 70%" in text
     assert "| N | 1 | indirect | 1 | 1 | 1 | 0.0 |" in text
+    assert "Of 0 cases that move 48 MB" in text
     assert "Twice." in text
     assert "| wide | forward | 2 | 1 | 2.00 |" in text
     assert (tmp_path / "performance.png").stat().st_size > 1000
