@@ -99,11 +99,6 @@ class Prepared:
         if len(arguments) != self._count:
             raise TypeError(f"{self._name}, as prepared, takes {self._count} arguments, got {len(arguments)}")
 
-    def job(self, *arguments: Any) -> _launch.Job:
-        """The launch with its first arguments, for `_launch.run`."""
-        self._check_count(arguments)
-        return self._record(*arguments), arguments
-
     def on(self, *arguments: Any) -> Step:
         """The launch with its first arguments, among them operands of a program, as a step of that."""
         self._check_count(arguments)
@@ -113,7 +108,8 @@ class Prepared:
 
     def __call__(self, *arguments: Any) -> None:
         """Run all blocks."""
-        _launch.run(self.job(*arguments))
+        self._check_count(arguments)
+        _launch.run(self._record(*arguments))
 
 
 class Kernel:
@@ -157,7 +153,7 @@ class Kernel:
         variant = self._variant(tuple([arguments[i].dtype for i in self._binders]))
         record = variant.record(blocks, _launch.is_worth_sharing(blocks, cost), *arguments)
         if blocks > 0:
-            _launch.run((record, arguments))
+            _launch.run(record)
 
     def prepare(
         self, dtypes: tuple[np.dtype[Any], ...], blocks: int, *constants: Any, cost: float = float("inf")

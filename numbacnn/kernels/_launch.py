@@ -48,10 +48,6 @@ _SHARED_BYTE = 24
 # integer, but ctypes makes pointers of Python's integers in half the time, and they are passed alike.
 _SERIAL_TYPE = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_void_p)
 
-if TYPE_CHECKING:
-    # A record, and the arrays whose addresses are in it: they must live until it has run.
-    Job = tuple[bytes, tuple[Any, ...]]
-
 _serial: Any = None
 _pools: dict[str, Any] = {}
 
@@ -62,13 +58,9 @@ _global_threads: int | None = None
 _main_thread = threading.main_thread().ident
 
 
-def run(*jobs: Job) -> None:
-    """Run jobs, one after the other; return when the last is done."""
-    records = b"".join([record for record, _ in jobs])
-    for record, _ in jobs:
-        if record[_SHARED_BYTE]:
-            return run_shared(records)
-    return run_alone(records)
+def run(record: bytes) -> None:
+    """Run a job; return when it is done. The arrays whose addresses are in its record must live as long."""
+    (run_shared if record[_SHARED_BYTE] else run_alone)(record)
 
 
 def run_shared(records: bytes) -> None:

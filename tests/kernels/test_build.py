@@ -203,20 +203,6 @@ def test_what_is_prepared_keeps_its_constants_alive():
     assert len(rubbish) == 100
 
 
-@pytest.mark.parametrize("driver", _launch.DRIVERS)
-@pytest.mark.parametrize("shared", [(True, True), (True, False), (False, True), (False, False)])
-def test_jobs_run_one_after_the_other(driver, shared):
-    """Each reads what the one before has written, whichever of them are shared among threads."""
-    x, between, out = np.arange(4000.0), np.zeros(4000), np.zeros(4000)
-    costs = [1e9 if share else 0.0 for share in shared]
-    launches = [scale.prepare((x.dtype,), 40, 1.5, 100, cost=cost) for cost in costs]
-    with _launch.driver(driver), _launch.threads(3):
-        for _ in range(20):
-            out[:] = between[:] = 0
-            _launch.run(launches[0].job(x, between), launches[1].job(between, out))
-            np.testing.assert_array_equal(out, 9 * x)
-
-
 # -------------------------------------------------------------------------------------------------------------- errors
 
 

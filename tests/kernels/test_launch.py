@@ -122,7 +122,7 @@ done, failures = [], []
 entry = ctypes.cast(block_that_launches, ctypes.c_void_p).value
 with _launch.driver({outer!r}), _launch.threads(3):
     work()
-    _launch.run((struct.pack(_launch.HEADER, entry, 12, _launch.HEADER_SLOTS, 1), ()))
+    _launch.run(struct.pack(_launch.HEADER, entry, 12, _launch.HEADER_SLOTS, 1))
 assert not failures, failures
 assert sorted(done) == list(range(12))
 print("done", flush=True)

@@ -48,10 +48,11 @@ def run(program, *operands):
 
 
 @pytest.mark.parametrize("driver", _launch.DRIVERS)
-@pytest.mark.parametrize("cost", [0.0, 1e9])
-def test_steps_follow_each_other_through_workspace(driver, cost):
+@pytest.mark.parametrize("costs", [(0.0, 0.0), (0.0, 1e9), (1e9, 0.0), (1e9, 1e9)])
+def test_steps_follow_each_other_through_workspace(driver, costs):
+    """Each reads what the one before has written, whichever of them are shared among threads."""
     x, between, out = (Operand((40,), F64) for _ in range(3))
-    steps = [add.on(40, x, x, between, 1.0, cost=cost), add.on(40, between, x, out, 3.0, cost=cost)]
+    steps = [add.on(40, x, x, between, 1.0, cost=costs[0]), add.on(40, between, x, out, 3.0, cost=costs[1])]
     program = Program(steps, (x, out))
     assert program.workspace_bytes == 40 * 8
     with _launch.driver(driver), _launch.threads(3):
