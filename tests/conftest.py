@@ -13,8 +13,14 @@ def pytest_configure(config):
 
 @pytest.fixture
 def guarded():
-    """Catch writes outside arrays of the buffer pool; fresh arrays hold NaN, so reads of unwritten memory show too."""
-    from numbacnn.ops.memory import guard_memory
+    """Catch writes outside arrays of the buffer pool, and, of what runs serially, outside a kernel's scratch.
 
-    with guard_memory():
+    Fresh memory holds NaN, so reads of what was never written show, too.
+    """
+    from numbacnn.kernels import _launch
+    from numbacnn.ops.memory import guard_memory
+    from tests.kernels.scratch import GuardedScratch
+
+    with pytest.MonkeyPatch.context() as patch, guard_memory():
+        patch.setattr(_launch, "_serial", GuardedScratch())
         yield
