@@ -15,6 +15,7 @@ from .value import Value
 PART_BYTES = 16
 LINE_BYTES = 64
 AHEAD_BYTES = 512
+DOT_ROWS = 8  # lines that one place of the first cache holds
 
 
 class ColumnReader:
@@ -67,25 +68,36 @@ class ColumnReader:
             e.prefetch(line)
             line = e.at(line, self.apart)
 
-    def walk(self, count: Any, values: list[Any], several: Any, single: Any) -> list[Any]:
+    def walk(self, count: Any, values: list[Any], several: Any, single: Any, by_lines: bool = False) -> list[Any]:
         """``values = several(k, values)`` for whole readings from column k on, then ``single(k, values)`` for the rest.
 
-        A cache line of each row is used up before the next: the rows may share few places of the cache.
+        A cache line of each row is used up before the next: the rows may share few places of the cache. `by_lines`,
+        the readings of a line are written out one after the other: worth it where few instructions use what is read.
         """
-        e, builder = self.e, self.e.builder
-        step, readings = e.i64(self.step), LINE_BYTES // PART_BYTES
-        parts = builder.sdiv(count, step)
+        e, builder, done = self.e, self.e.builder, self.e.i64(0)
+        line = LINE_BYTES // e.itemsize
 
-        def part(m, values):
-            k = builder.mul(m, step)
-            with builder.if_then(builder.icmp_signed("==", builder.and_(m, e.i64(readings - 1)), e.i64(0))):
+        def whole_line(k, values):
+            self._prefetch(k)
+            for first in range(0, line, self.step):
+                values = several(builder.add(k, e.i64(first)), values)
+            return values
+
+        def reading(k, values):
+            with builder.if_then(builder.icmp_signed("==", builder.and_(k, e.i64(line - 1)), e.i64(0))):
                 self._prefetch(k)
             return several(k, values)
 
-        values = e.carry(parts, values, part)
-        done = builder.mul(parts, step)
-        left = builder.sub(count, done)
-        return e.carry(left, values, lambda n, v: single(builder.add(done, n), v))
+        for step, body in (((line, whole_line),) if by_lines else ()) + ((self.step, reading), (1, single)):
+            times = builder.sdiv(builder.sub(count, done), e.i64(step))
+            values = e.carry(times, values, self._from(done, step, body))
+            done = builder.add(done, builder.mul(times, e.i64(step)))
+        return values
+
+    def _from(self, first: Any, step: int, body: Any) -> Any:
+        """What a loop does that begins at column `first` and takes `step` at a time."""
+        builder = self.e.builder
+        return lambda n, values: body(builder.add(first, builder.mul(n, self.e.i64(step))), values)
 
     def _join(self, parts: list[Any]) -> Any:
         while len(parts) > 1:
@@ -133,35 +145,45 @@ def pack_columns(typingctx, source, row, columns, packed, packed_row):
 
 @intrinsic
 def columns_dot(typingctx, x, w, row, count, start, out, valid):
-    """``out[i] = start[i] + sum over k < count of x[k] * w[i * row + k]`` for the first `valid` of a vector's `i`.
+    """``out[i] = start[i] + sum over k < count of x[k] * w[i * row + k]`` for the first `valid` of a few `i`.
 
-    As many rows as a vector has lanes, one chain of additions: rows whose distance is a power of two share one place
-    of the first cache, and more of them would not fit. `start` is read as a whole vector.
+    `DOT_ROWS`, or as many as a vector has lanes if those are more: each vector is a chain of additions, whose latency
+    another hides; but rows whose distance is a power of two share one place of the first cache, and more of them would
+    not fit. `start` is read as whole vectors.
     """
 
     def emit(e, x, w, row, count, start, out, valid):
-        builder = e.builder
+        builder, lanes = e.builder, e.lanes
+        vectors = max(1, DOT_ROWS // lanes)
         last = builder.sub(valid, e.i64(1))  # rows that do not exist are the last one again
-        numbers = [e.i64(i) for i in range(e.lanes)]
+        numbers = [e.i64(i) for i in range(vectors * lanes)]
         numbers = [builder.select(builder.icmp_signed("<", i, last), i, last) for i in numbers]
-        columns = ColumnReader(e, [w], [builder.mul(row, i) for i in numbers], row)
+        offsets = [builder.mul(row, i) for i in numbers]
+        readers = [ColumnReader(e, [w] * vectors, offsets[v * lanes : (v + 1) * lanes], row) for v in range(vectors)]
+        places = [v * lanes for v in range(vectors)]
 
         def add(k, column, total):
             return e.broadcast(e.at(x, k)).fma(column, total)
 
         def several(k, totals):
-            (total,) = totals
-            for i, column in enumerate(columns.read(k)):
-                total = add(builder.add(k, e.i64(i)), column, total)
-            return [total]
+            totals = list(totals)
+            for v, reader in enumerate(readers):
+                for i, column in enumerate(reader.read(k)):
+                    totals[v] = add(builder.add(k, e.i64(i)), column, totals[v])
+            return totals
 
-        sums = columns.walk(count, [e.load(start)], several, lambda k, totals: [add(k, columns.one(k), totals[0])])
+        def single(k, totals):
+            return [add(k, reader.one(k), total) for reader, total in zip(readers, totals, strict=True)]
 
-        def put(mask):
-            e.store(sums[0], out, mask=mask)
+        start_values = [e.load(e.at(start, e.i64(place))) for place in places]
+        sums = readers[0].walk(count, start_values, several, single, by_lines=True)
+
+        def put(mask_of):
+            for place, total in zip(places, sums, strict=True):
+                e.store(total, e.at(out, e.i64(place)), mask=mask_of(place))
             return []
 
-        full = builder.icmp_signed(">=", valid, e.i64(e.lanes))
-        e.either(full, lambda: put(None), lambda: put(e.mask(valid)))
+        full = builder.icmp_signed(">=", valid, e.i64(vectors * lanes))
+        e.either(full, lambda: put(lambda _: None), lambda: put(lambda place: e.mask(builder.sub(valid, e.i64(place)))))
 
     return emitted(emit, x, x, w, row, count, start, out, valid)

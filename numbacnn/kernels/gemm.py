@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ._build import device, kernel
 from ._serial import SCRATCH_SLOTS
-from .columns import columns_dot, pack_columns
+from .columns import DOT_ROWS, columns_dot, pack_columns
 from .layout import copy_transposed
 from .pointer import as_integers, cast, offset, prefetch_read, prefetch_write, store_pointer
 from .runs import copy_run, even_part
@@ -103,7 +103,8 @@ def _pack_columns(source, packed, depth, columns, g):
 @device
 def _vector_times_columns(a, b, start, out, columns, g):
     """One row of `a`; columns of `b` that lie in memory as rows. Each element of `b` is needed once: no copies."""
-    for column in range(0, columns, g.vector):
+    few = max(g.vector, DOT_ROWS)
+    for column in range(0, columns, few):
         columns_dot(
             a,
             offset(b, column * g.b_column),
@@ -111,7 +112,7 @@ def _vector_times_columns(a, b, start, out, columns, g):
             g.depth,
             offset(start, column),
             offset(out, column),
-            min(g.vector, columns - column),
+            min(few, columns - column),
         )
 
 
