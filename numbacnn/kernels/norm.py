@@ -62,9 +62,9 @@ def block_rows(block, w):
 
 
 @device
-def last_first(block, w, large):
-    """The number of the block that takes this one's turn: of a large array, what was read last is still in caches."""
-    return w.blocks - 1 - block if large else block
+def quads_of(count, large):
+    """How many rows pass four at a time: none of a large array, whose lines go past the caches one after the other."""
+    return 0 if large else count - count % QUAD
 
 
 @device
@@ -244,10 +244,10 @@ def normalise(
     floor: "T",
     large: "int64",
 ):
-    first, count, extra = block_rows(last_first(block, w, large), w)
+    first, count, extra = block_rows(block, w)
     width = w.width
     lowest = splat(x, floor)
-    quads = count - count % QUAD
+    quads = quads_of(count, large)
     for row in range(first, first + quads, QUAD):
         for j in range(0, width, lanes(x)):
             mean, scale = load(stats, MEAN * width + j), load(stats, SCALE * width + j)
@@ -263,7 +263,7 @@ def normalise(
         for j in range(0, width, lanes(x)):
             scale, shift = load(stats, SCALE * width + j), load(stats, SHIFT * width + j)
             y = fma(load(x, row * width + j) - load(stats, MEAN * width + j), scale, shift)
-            store(out, row * width + j, floored(y, lowest))
+            put(out, row * width + j, floored(y, lowest), large)
     tail = (first + count) * width
     for j in range(0, extra, lanes(x)):
         n = extra - j

@@ -9,7 +9,7 @@ One reading of memory sums up, per block and column, what passes of the gradient
 from __future__ import annotations
 
 from ._build import device, inlined, kernel
-from .norm import INV_STD, MEAN, OFFSET, QUAD, SCALE, SHIFT, WideRows, block_rows, last_first, put, repeat
+from .norm import INV_STD, MEAN, OFFSET, QUAD, SCALE, SHIFT, WideRows, block_rows, put, quads_of, repeat
 from .pointer import offset
 from .simd import elementwise, fma, lanes, load, load_first, store, store_first
 
@@ -132,9 +132,9 @@ def combine_gradients(
 @inlined
 def spread_gradients(block, grad, x, stats, coefficients, out, w, large, passed):
     """The gradient of `x`: linear in its distance from the mean and in what is `passed` of the output's."""
-    first, count, extra = block_rows(last_first(block, w, large), w)
+    first, count, extra = block_rows(block, w)
     width = w.width
-    quads = count - count % QUAD
+    quads = quads_of(count, large)
     for row in range(first, first + quads, QUAD):
         for j in range(0, width, lanes(x)):
             mean, scale = load(stats, MEAN * width + j), load(stats, SCALE * width + j)
@@ -157,9 +157,14 @@ def spread_gradients(block, grad, x, stats, coefficients, out, w, large, passed)
             scale, shift = load(stats, SCALE * width + j), load(stats, SHIFT * width + j)
             by_grad, by_x = load(coefficients, BY_GRAD * width + j), load(coefficients, BY_X * width + j)
             constant = load(coefficients, CONSTANT * width + j)
-            a = load_first(x, i, n, 0.0) - load(stats, MEAN * width + j)
-            kept = passed(a, scale, shift, load_first(grad, i, n, 0.0))
-            store_first(out, i, fma(kept, by_grad, fma(a, by_x, constant)), n)
+            if n >= lanes(x):
+                a = load(x, i) - load(stats, MEAN * width + j)
+                kept = passed(a, scale, shift, load(grad, i))
+                put(out, i, fma(kept, by_grad, fma(a, by_x, constant)), large)
+            else:
+                a = load_first(x, i, n, 0.0) - load(stats, MEAN * width + j)
+                kept = passed(a, scale, shift, load_first(grad, i, n, 0.0))
+                store_first(out, i, fma(kept, by_grad, fma(a, by_x, constant)), n)
 
 
 @kernel
