@@ -11,6 +11,7 @@ import math
 
 from ...kernels.conv_gemm import FIRST_TABLE, MAX_TAPS, MAX_TILES, TABLE_SLOTS
 from ...kernels.tile import MAX_ROWS
+from .._split import split_evenly
 
 # A panel's weights for one block of the reduction stream from L2 once per row tile; a larger block amortises loading
 # and storing the accumulators, a smaller one leaves L2 to the source rows. See `reduction_blocks`.
@@ -63,18 +64,6 @@ DOT_LANES = 4
 
 # What the planes under a depthwise kernel take of L2.
 BAND_BYTES = 320 * 1024
-
-
-def split_evenly(total: int, largest: int) -> int:
-    """Size of the blocks when `total` is cut into as few, as even blocks of at most `largest` as possible.
-
-    Examples
-    --------
-    >>> split_evenly(256, 100), split_evenly(64, 100)
-    (86, 64)
-    """
-    blocks = -(-total // max(largest, 1))
-    return -(-total // blocks) if total else 1
 
 
 def reduction_blocks(taps: int, line: int, run: int, steps: int) -> tuple[int, int]:

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import OptionError
 from ..geometry import collapse
-from . import depthwise, fft, grouped, indirect, pointwise, row_runs, strips, winograd
+from . import col2im, depthwise, fft, grouped, indirect, pointwise, row_runs, strips, winograd
 
 if TYPE_CHECKING:
     from ..geometry import ConvGeometry
 
 DIRECTIONS = ("forward", "backward_data", "backward_weight")
-ALGORITHMS: tuple[Any, ...] = (pointwise, fft, depthwise, grouped, strips, winograd, row_runs, indirect)
+ALGORITHMS: tuple[Any, ...] = (pointwise, fft, depthwise, grouped, strips, winograd, row_runs, col2im, indirect)
 
 
 class Choice(NamedTuple):

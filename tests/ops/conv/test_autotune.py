@@ -52,7 +52,8 @@ def test_the_fastest_is_chosen_and_the_others_say_why_not(measured):
         "  not grouped: all channels are in one group\n"
         "  not strips: all channels are in one group\n"
         "  not winograd: it was measured to take 1.50 times as long\n"
-        "  not row_runs: it was measured to take 2.50 times as long"
+        "  not row_runs: it was measured to take 2.50 times as long\n"
+        "  not col2im: it is for data gradients"
     )
 
 

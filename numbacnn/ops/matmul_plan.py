@@ -1,0 +1,120 @@
+"""How a matrix product is cut into blocks, and its launch."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ..kernels import gemm
+from ..kernels.tile import MAX_ROWS, tile_lanes
+from ._split import split_evenly
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..kernels._build import Prepared
+
+# Enough blocks that two to eight cores finish together; but what blocks copy grows with their number. So of 4 times the
+# operations, whose copies are 2.5 times as many, are made 2 times as many blocks.
+MANY_BLOCKS, OPERATIONS_OF_TWO = 16, 1 << 20
+# Beginning and ending a tile takes as long as so many operations.
+TILE_OPERATIONS = 3000
+# A block copies its columns, which costs least where it is high. Rows that it copies as well cost as much; those that
+# it reads where they lie, a fraction; and a row of results that is written in pieces, as much as so many elements.
+# This is low, and narrow.
+ROWS_IN_PLACE, PIECE_OF_RESULTS = 1 / 8, 150
+FEW_ROWS = FEW_COLUMNS = 48
+# Few rows are multiplied as fast as `b` is read: elements of it per block, and panels, where they lie along rows of
+# memory (short stretches are read slowly, above all where nothing is computed meanwhile).
+ELEMENTS_PER_BLOCK, PANELS_PER_STREAM, PANELS_OF_ONE_ROW = 1 << 16, 16, 24
+# Rows so far apart share few places of the first cache, and drive each other out unless they are copied; which does not
+# matter where a block has so few panels of columns.
+CONFLICT_BYTES, FEW_PANELS = 4096, 2
+# One core, conservatively: decides only whether a launch is worth a second core.
+OPERATIONS_PER_NS, BYTES_PER_NS = 60.0, 10.0
+
+_NO_PLACES = np.zeros(2, np.int64)
+
+
+class Plan(NamedTuple):
+    """How one product is cut."""
+
+    record: gemm.Gemm
+    blocks: int
+    cost: float
+    single: Prepared  # the launch of one product
+
+
+@functools.lru_cache(maxsize=1024)
+def plan(
+    rows: int,
+    columns: int,
+    depth: int,
+    dtype: np.dtype[Any],
+    count: int,
+    strides: tuple[int, ...],
+    has_bias: bool,
+) -> Plan:
+    """A product of `count`, with an optional row of initial values.
+
+    `strides` are those of the operands' rows and columns, in bytes.
+    """
+    itemsize = dtype.itemsize
+    a_row, a_depth, b_depth, b_column = (stride // itemsize for stride in strides)
+    direct = rows == a_depth == 1 and 1 in (b_depth, b_column)
+    full = tile_lanes(itemsize)
+    width = full if columns > full // 2 else full // 2
+    panels = -(-columns // width)
+    streams = b_column == 1 and rows <= gemm.ROW_COPIES  # what is read is read once: long stretches of memory, then
+    longest = gemm.ROW_SLOTS * 8 // itemsize // (4 if streams else 1)
+    if a_depth == 1 and panels <= FEW_PANELS:  # rows of `a` are read once: long stretches of those
+        longest = gemm.COLUMN_SLOTS * 8 // itemsize // (panels * width) - 64 // itemsize
+    depth_block = split_evenly(depth, longest)
+    panel = depth_block * width + 64 // itemsize
+    operations = 2.0 * rows * columns * depth + TILE_OPERATIONS * panels * -(-rows // MAX_ROWS)
+    operations *= itemsize / 4  # of float32, twice as many of which are done at once
+    most = gemm.START_SLOTS * 8 // (width * itemsize)
+    if direct:
+        wanted = 1 + columns * depth // ELEMENTS_PER_BLOCK
+    else:
+        wanted = 1 + int(math.sqrt(count * operations / OPERATIONS_OF_TWO))
+        most = min(most, gemm.COLUMN_SLOTS * 8 // (panel * itemsize))
+    wanted = -(-_power_of_two(min(MANY_BLOCKS, wanted)) // count)
+    fewest = -(-panels // most)
+    stretch = PANELS_OF_ONE_ROW if direct else PANELS_PER_STREAM
+    conflict = a_row * itemsize % CONFLICT_BYTES == 0
+    narrow = panels // stretch if streams else max(_power_of_two(-(-columns // FEW_COLUMNS)), min(2, panels))
+    copied = a_depth != 1 or (conflict and panels > FEW_PANELS * narrow)
+    price = (1 if copied else ROWS_IN_PLACE) + PIECE_OF_RESULTS / depth
+    squared = max(wanted, fewest) * price * rows / columns
+    row_blocks = _power_of_two(min(math.sqrt(2 * squared), wanted, -(-rows // FEW_ROWS)))
+    column_blocks = max(min(-(-wanted // row_blocks), narrow), fewest)
+    record = gemm.Gemm(
+        rows=rows,
+        columns=columns,
+        depth=depth,
+        a_row=a_row,
+        a_depth=a_depth,
+        b_depth=b_depth,
+        b_column=b_column,
+        vector=full // 2,
+        width=width,
+        panel=panel,
+        row_blocks=row_blocks,
+        column_blocks=column_blocks,
+        depth_block=depth_block,
+        copy_rows=int(a_depth != 1 or (conflict and panels > FEW_PANELS * column_blocks)),
+        has_bias=int(has_bias),
+        direct=int(direct),
+    )
+    cost = operations / OPERATIONS_PER_NS + (rows + columns) * depth * itemsize / BYTES_PER_NS
+    blocks = row_blocks * column_blocks
+    return Plan(record, blocks, cost, gemm.gemm.prepare((dtype,), blocks, _NO_PLACES, record, cost=cost))
+
+
+def _power_of_two(x: float) -> int:
+    """The largest that is not larger, or 1."""
+    return 1 << max(0, int(x).bit_length() - 1)
