@@ -35,6 +35,8 @@ name = "col2im"
 
 # What the choice is judged by: a batch must give the bits of its samples.
 BATCHES = (1, 8)
+# The most positions of the problems that the model was fitted to. (Of 1,600 it promises what is not there.)
+MANY_POSITIONS = 400
 # A tile of rows takes as long as so many rows more.
 TILE_ROWS = 0.7
 # Products that are made before they are summed; and the fewest channels that are worth a product of their own.
@@ -70,6 +72,9 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
 
 def declines(direction: str, geometry: ConvGeometry) -> str | None:
     """Why this algorithm, though it takes the problem, is not worth while."""
+    points = math.prod(geometry.output)
+    if points > MANY_POSITIONS:
+        return f"{points} positions per sample share packed weights"
     ratio = 1.0
     for batch in BATCHES:
         general, here = times(geometry._replace(batch=batch))

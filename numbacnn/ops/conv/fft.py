@@ -42,7 +42,7 @@ def declines(direction: str, geometry: ConvGeometry) -> str | None:
     """None, or why another algorithm is expected to be as fast."""
     if geometry.taps < MIN_TAPS:
         return f"{geometry.taps} taps are few"
-    transforms, direct = fft_plan.cut_of(geometry, direction).cost, fft_plan.direct_cost(geometry)
+    transforms, direct = fft_plan.cut_of(geometry, direction).cost, fft_plan.direct_cost(geometry, direction)
     if transforms * MARGIN < direct:
         return None
     return f"transforms would take about {transforms / 1e6:.2g} ms of a core per sample, sums {direct / 1e6:.2g} ms"

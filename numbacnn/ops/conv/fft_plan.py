@@ -13,7 +13,7 @@ from ...kernels._target import target
 from ...kernels.fft_blocks import Grid, Image, Taps, Transform
 from ...kernels.sources import MODES
 from .._sizes import Triple
-from . import blocking
+from . import blocking, row_runs_data
 from .fft_tables import pass_radices
 from .lattice import strides
 
@@ -33,8 +33,12 @@ PASS_NS, OWN_ROW_NS, DENSE_ROW_NS, FAR = 1.4, 5.0, 16.0, 1.5
 PRODUCT_NS = 0.5
 # Launches.
 CALL_NS = 1e5
-# What sums of products reach on one core, where vectors of channels are full.
+# What sums of products take on one core, fitted to 210 random problems of many taps and 1 to 96 channels (of which the
+# slower algorithm was chosen for every third before, by operations alone): of groups; of panels of 16 channels, and
+# panels with fewer; of all taps at once in data gradients of few channels, whose sums are added up line by line.
 DIRECT_FLOPS_PER_NS = 80.0
+DIRECT_CALL_NS, PANEL_FLOPS_PER_NS, HALF_PANEL, DOTS = 4e4, 65.0, 0.85, 0.5
+ROWS_FLOPS_PER_NS, ADD_NS, ADDS_OF_LINE = 72.5, 0.3, 6.0
 
 
 class Axis(NamedTuple):
@@ -151,12 +155,22 @@ def cost(c: Cut, g: ConvGeometry, direction: str) -> float:
     return CALL_NS + transform_cost(c, True) * transforms + products * PRODUCT_NS
 
 
-def direct_cost(g: ConvGeometry) -> float:
+def direct_cost(g: ConvGeometry, direction: str) -> float:
     """Nanoseconds of one core that a sum of products takes for one sample, roughly."""
-    flops = g.flops / max(1, g.batch)
-    if is_depthwise(g):
-        flops *= -(-g.in_channels // 8) * 8 / g.in_channels
-    return flops / DIRECT_FLOPS_PER_NS
+    if g.groups > 1:
+        filled = -(-g.in_channels // 8) * 8 / g.in_channels if is_depthwise(g) else 1.0
+        return filled * g.flops / max(1, g.batch) / DIRECT_FLOPS_PER_NS
+    steps, run, lanes = math.prod(g.output) * g.taps, g.in_channels, g.out_channels
+    if direction == "backward_data":
+        run, lanes = lanes, run
+        if row_runs_data.accepts(g) is None:
+            line = lanes * (g.kernel[2] if g.dilation[2] == 1 else 1)
+            return DIRECT_CALL_NS + steps * lanes * (2 * run / ROWS_FLOPS_PER_NS + ADD_NS * (1 + ADDS_OF_LINE / line))
+    # A panel of one vector takes nearly as long as one of two; up to four lanes may be dot products instead.
+    panels = lanes // 16 + (0.0 if lanes % 16 == 0 else HALF_PANEL if lanes % 16 <= 8 else 1.0)
+    if direction != "backward_weight" and lanes <= blocking.DOT_LANES and run > 16:
+        panels = DOTS
+    return DIRECT_CALL_NS + 2.0 * steps * run * 16 * panels / PANEL_FLOPS_PER_NS
 
 
 def is_depthwise(g: ConvGeometry) -> bool:

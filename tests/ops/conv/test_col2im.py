@@ -114,7 +114,9 @@ def test_reasons():
     assert reason("backward_data", (1, 80, 9, 9), (80, 40, 3, 3), groups=2, stride=2) == "groups is 2, not 1"
     message = reason("backward_data", (1, 20, 999, 99), (9, 20, 3, 3), stride=2)
     assert message == "the products of 16 channels take too much memory"
-    message = reason("backward_data", (1, 64, 56, 56), (32, 64, 3, 3), stride=2)
+    message = reason("backward_data", (1, 512, 3199), (512, 512, 3), stride=2)
+    assert message == "1599 positions per sample share packed weights"
+    message = reason("backward_data", (1, 64, 20, 20), (32, 64, 3, 3), stride=2)
     assert message.startswith("it is expected to take ")
     assert message.endswith(" times as long as the general algorithm")
     with pytest.raises(OptionError, match="algorithm='col2im' cannot run forward of this convolution: it is for data"):

@@ -315,6 +315,9 @@ def test_repeating_padding_has_no_data_gradient():
         ((1, 64, 56, 56), (64, 64, 5, 5), False),
         ((1, 64, 56, 56), (64, 1, 7, 7), False),
         ((1, 64, 300), (64, 64, 300), True),
+        ((1, 24, 128, 128), (4, 24, 15, 15), True),  # sums of few channels leave lanes idle
+        ((1, 4, 16000), (6, 4, 160), True),
+        ((1, 3, 112, 112), (64, 3, 7, 7), False),
     ],
 )
 def test_what_pays(input_shape, weight_shape, pays, direction, batch):
