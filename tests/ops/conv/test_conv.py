@@ -54,8 +54,10 @@ def test_weight_of_any_memory_order(order, algorithm):
     case = ConvCase(2, inputs, outputs, (7, 8), kernel, groups=groups)
     x, weight, _, grad, _ = checks.integer_operands(case)
     weight, options = in_order(weight, order), {**case.options, "algorithm": algorithm}
-    np.testing.assert_array_equal(conv_forward(x, weight, **options), checks.exact_result(case, "forward"))
-    if "backward_data" in checks.directions(case, algorithm):
+    taken = checks.directions(case, algorithm)
+    if "forward" in taken:
+        np.testing.assert_array_equal(conv_forward(x, weight, **options), checks.exact_result(case, "forward"))
+    if "backward_data" in taken:
         grad_x = conv_backward_data(grad, weight, case.input_shape, **options)
         np.testing.assert_array_equal(grad_x, checks.exact_result(case, "backward_data"))
 
