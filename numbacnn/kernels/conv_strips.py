@@ -22,7 +22,7 @@ from ._serial import SCRATCH_SLOTS
 from .layout import copy_transposed
 from .pointer import as_integers, cast, load_pointer, offset, stack_slots, store_pointer
 from .simd import lanes, load, splat, store
-from .strip_tile import LONG_RUN, POINTS_RUNS, copy_positions, deal, points_tile, repeat, spread
+from .strip_tile import LONG_RUN, POINTS_RUNS, SELECTED, copy_positions, deal, points_tile, repeat, select, spread
 
 MAX_POINTS = 12
 
@@ -129,8 +129,13 @@ def copy_vector(strip, part_step, source, source_step, count, channel, valid, pa
         spread(group, strip, part_step, offset(source, channel), source_step, count)
     elif parts == 1 and n % group == 0 and (group == 2 or group == 4):
         repeat(group, strip, offset(source, channel // group), source_step, count)
-    elif group == 1 and (parts == 2 or parts == 4):
+    elif group == 1 and 2 <= parts <= 4:
         deal(parts, strip, part_step, offset(source, channel * parts), source_step, count)
+    elif (channel + n - 1) // group - channel // group < SELECTED:
+        first, last = channel // group, (channel + n - 1) // group
+        for part in range(parts):
+            place, read = offset(strip, part * part_step), offset(source, first * parts + part)
+            select(last - first + 1, place, read, source_step, parts, count, group - channel % group, group)
     else:
         copy_lanes(strip, part_step, source, source_step, count, channel, valid, parts, group)
 

@@ -13,6 +13,7 @@ from .emitter import Emitter, emitted
 from .value import Value
 
 WEIGHT_TAPS = 6
+SELECTED = 4  # channels that the lanes of a vector may read: groups of three outputs and more on eight lanes
 FEW_POINTS = 8  # as many positions stay in registers beside their sums
 GROUP_TILES = (12, 10, 8, 7)  # points of `group_tile`: rows of 7, 14, 28 and 56 make up whole ones, or nearly
 LONGEST_RUN = 3  # taps: with 12 accumulators, 3 weights and a position just the 16 registers of AVX2
@@ -305,12 +306,42 @@ def repeat(typingctx, group, target, source, source_step, count):
 
 
 @intrinsic
+def select(typingctx, channels, target, source, source_step, channel_step, count, first, group):
+    """Fill vectors whose lanes read one of a few channels: one vector from each of some positions.
+
+    Lanes up to `first` read the channel at `source`, of those behind them `group` neighbours each the next channel.
+
+    channels : how many different ones, 1 to `SELECTED`
+    channel_step : elements between channels
+    """
+
+    def emit(e, channels, target, source, source_step, channel_step, count, first, group):
+        builder = e.builder
+
+        def copy(channels):
+            # The lanes that read channel c or an earlier one.
+            masks = [e.mask(builder.add(first, e.times(group, c))) for c in range(channels - 1)]
+            offsets = [e.times(channel_step, c) for c in range(channels)]
+            with e.loop(count) as index:
+                position = e.at(source, builder.mul(index, source_step))
+                values = [e.broadcast(e.at(position, offset)).llvm for offset in offsets]
+                chosen = values.pop()
+                for mask, value in zip(reversed(masks), reversed(values), strict=True):
+                    chosen = builder.select(mask, value, chosen)
+                e.store(Value(builder, chosen), e.at(target, e.times(index, e.lanes)))
+
+        e.choose(channels, tuple(range(1, SELECTED + 1)), copy)
+
+    return emitted(emit, target, channels, target, source, source_step, channel_step, count, first, group)
+
+
+@intrinsic
 def deal(typingctx, parts, target, part_step, source, source_step, count):
     """Deal out channels: of `parts` vectors from each of some positions, copy k takes every `parts`-th lane from k on.
 
     Copy k goes to ``target + k * part_step``, position after position.
 
-    parts : 4 or 2
+    parts : 4, 3 or 2
     """
 
     def emit(e, parts, target, part_step, source, source_step, count):
@@ -321,10 +352,10 @@ def deal(typingctx, parts, target, part_step, source, source_step, count):
                 position = e.at(source, builder.mul(index, source_step))
                 vectors = [e.load(position, k).llvm for k in range(parts)]
                 place = e.at(target, e.times(index, e.lanes))
-                for k, dealt in enumerate(_dealt(builder, vectors, e.lanes)):
+                for k, dealt in enumerate((_dealt_by_three if parts == 3 else _dealt)(builder, vectors, e.lanes)):
                     e.store(Value(builder, dealt), e.at(place, e.times(part_step, k)))
 
-        e.choose(parts, (4, 2), copy)
+        e.choose(parts, (4, 3, 2), copy)
 
     return emitted(emit, target, parts, target, part_step, source, source_step, count)
 
@@ -343,6 +374,17 @@ def _dealt(builder: Any, vectors: list[Any], lanes: int) -> list[Any]:
         for first in (0, 1)
     )
     return [vector for pair in zip(even, odd, strict=True) for vector in pair]
+
+
+def _dealt_by_three(builder: Any, vectors: list[Any], lanes: int) -> list[Any]:
+    """The lanes of three vectors, side by side, dealt out to three vectors."""
+    dealt = []
+    for k in range(3):
+        places = range(k, 3 * lanes, 3)
+        begin = builder.shuffle_vector(*vectors[:2], _order(min(place, 2 * lanes - 1) for place in places))
+        order = (lane if place < 2 * lanes else place - lanes for lane, place in enumerate(places))
+        dealt.append(builder.shuffle_vector(begin, vectors[2], _order(order)))
+    return dealt
 
 
 def _order(lanes: Iterable[int]) -> Any:

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 name = "pointwise"
 finishes = ("activation", "residual")
 
-# Channels of groups that others compute quicker, several groups to a vector.
+# Channels of groups that others compute quicker, several groups to a vector ...
 SMALL_GROUP = 8
+# ... and whose weight gradient they do, of the side that has fewer: 1.2 to 7 times.
+SMALL_SIDE = 12
 
 
 def accepts(direction: str, geometry: ConvGeometry) -> str | None:
@@ -47,7 +49,9 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
 def declines(direction: str, geometry: ConvGeometry) -> str | None:
     """Why this algorithm, though it takes the problem, is not worth while."""
     g = geometry
-    if direction != "backward_weight" and g.groups > 1 and max(g.in_per_group, g.out_per_group) <= SMALL_GROUP:
+    fewer, more = sorted((g.in_per_group, g.out_per_group))
+    small = fewer <= SMALL_SIDE if direction == "backward_weight" else more <= SMALL_GROUP
+    if g.groups > 1 and small:
         return f"groups of {g.in_per_group} and {g.out_per_group} channels are small"
     return None
 

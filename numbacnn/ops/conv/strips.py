@@ -52,6 +52,8 @@ SOURCES_PER_ROOT = 6
 MOST_RAGGED, MANY_TAPS = 32, 25
 # ... and, for the gradient of weights, more pairs of channels per group than this.
 MOST_PAIRS = 16
+# A single tap shares no copies: not with more source channels than `MOST_CHANNELS` then, or destination channels.
+MOST_LONE_LANES = 8
 # Points that pass by while the sums of a few taps of the weight gradient stay in registers.
 GROUP_POINTS = 192
 
@@ -105,7 +107,8 @@ def declines(direction: str, geometry: ConvGeometry) -> str | None:
     elif g.groups == 1 and sources > 1:
         return "all channels are in one group"
     if direction == "backward_weight":
-        if min(sources, lanes) > 1 and sources * lanes > MOST_PAIRS:
+        lone = g.taps == 1 and (sources > MOST_CHANNELS or lanes > MOST_LONE_LANES)
+        if lone or (min(sources, lanes) > 1 and sources * lanes > MOST_PAIRS):
             return f"{sources} times {lanes} channels of a group are better summed as a matrix product"
     elif sources > max(1, SOURCES_PER_ROOT * math.sqrt(sharing)):
         return f"{sources} channels to sum over are better summed as a matrix product"

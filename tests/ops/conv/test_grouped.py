@@ -162,6 +162,13 @@ def test_strips_decline_what_is_a_matrix_product(direction, inputs, outputs, gro
     assert strips.declines(direction, geometry) == reason
 
 
+@pytest.mark.parametrize(("inputs", "outputs", "accepted"), [(4, 4, True), (1, 8, True), (1, 9, False), (5, 1, False)])
+def test_strips_take_weight_gradients_of_single_taps_for_few_channels(inputs, outputs, accepted):
+    geometry = conv_geometry((1, 8 * inputs, 9, 9), (8 * outputs, inputs, 1, 1), groups=8)
+    reason = f"{inputs} times {outputs} channels of a group are better summed as a matrix product"
+    assert strips.declines("backward_weight", geometry) == (None if accepted else reason)
+
+
 @pytest.mark.parametrize(
     ("shape", "weight_shape", "options", "reason"),
     [

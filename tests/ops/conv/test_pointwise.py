@@ -165,6 +165,12 @@ def test_small_groups_are_left_to_others():
     assert explain((1, 32, 9, 9), (32, 16, 1, 1), groups=2).algorithm == ALGORITHM
 
 
+@pytest.mark.parametrize(("inputs", "outputs", "small"), [(12, 48, True), (48, 12, True), (13, 13, False)])
+def test_weight_gradients_of_groups_with_a_small_side_are_left_to_others(inputs, outputs, small):
+    choice = explain((1, 4 * inputs, 9, 9), (4 * outputs, inputs, 1, 1), groups=4, direction="backward_weight")
+    assert (choice.algorithm != ALGORITHM) == small
+
+
 def test_weight_gradient():
     x, grad = integers((3, 20, 5, 7), "float64"), integers((3, 9, 5, 7), "float64", 1)
     got = conv_backward_weight(grad, x, (9, 20, 1, 1), algorithm=ALGORITHM)
