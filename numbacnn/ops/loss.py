@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -95,10 +96,11 @@ def cross_entropy(
         )
     if not 0 <= label_smoothing <= 1:
         raise OptionError(f"label_smoothing must be from 0 to 1, got {label_smoothing}")
-    weight = _class_weights(weight, x)
+    given = None if weight is None else _class_weights(weight, x)
     x = np.ascontiguousarray(x) if x.ndim == 2 else channels_last(x)
-    checked = _check_target(target, x, weight, ignore_index, as_shares=from_probabilities)
+    checked = _check_target(target, x, given, ignore_index, as_shares=from_probabilities)
     classes = x.shape[1]
+    weights = _ones(classes, x.dtype) if given is None else given
     rows = x.size // classes
     loss = np.empty(rows, x.dtype)
     grad = empty_like(x) if with_grad else loss
@@ -107,7 +109,8 @@ def cross_entropy(
     options: tuple[float, ...]
     if checked.values.dtype.kind == "i":
         kernel = kernels.cross_entropy_indices
-        options = (ignore_index, label_smoothing, float(weight.sum(dtype=np.float64)))
+        weight_sum = float(classes if given is None else given.sum(dtype=np.float64))
+        options = (ignore_index, label_smoothing, weight_sum)
     elif from_probabilities:
         kernel = kernels.cross_entropy_probabilities
         options = (label_smoothing, PROBABILITY_LIMIT, 1 - PROBABILITY_LIMIT)
@@ -115,11 +118,11 @@ def cross_entropy(
         kernel, options = kernels.cross_entropy_soft, (label_smoothing,)
     step = max(1, STEP // classes)
     layout = kernels.Rows(rows, classes, step, int(with_grad))
-    kernel(-(-rows // step), x, checked.values, weight, loss, grad, layout, *options, scale, cost=NS_EXP * x.size)
+    kernel(-(-rows // step), x, checked.values, weights, loss, grad, layout, *options, scale, cost=NS_EXP * x.size)
     if reduction == "none":
         value = loss.reshape(x.shape[:1] + x.shape[2:])
     else:
-        value = np.asarray(loss.sum(dtype=np.float64) * scale, x.dtype)
+        value = np.asarray(np.add.reduce(loss, dtype=np.float64) * scale, x.dtype)
     return value, grad if with_grad else None
 
 
@@ -215,9 +218,12 @@ def _scale(reduction: str, divisor: float) -> float:
     return 1 / divisor if divisor else math.nan
 
 
-def _class_weights(weight: np.ndarray | None, x: np.ndarray) -> np.ndarray:
-    if weight is None:
-        return np.ones(x.shape[1], x.dtype)
+@functools.lru_cache(maxsize=64)
+def _ones(count: int, dtype: np.dtype[Any]) -> np.ndarray:
+    return np.ones(count, dtype)
+
+
+def _class_weights(weight: np.ndarray, x: np.ndarray) -> np.ndarray:
     weight = check_float("weight", weight)
     check_same_dtype(input=x, weight=weight)
     if weight.shape != x.shape[1:2]:
@@ -225,14 +231,16 @@ def _class_weights(weight: np.ndarray | None, x: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(weight)
 
 
-def _check_target(target: Any, x: np.ndarray, weight: np.ndarray, ignore_index: int, as_shares: bool) -> _Target:
+def _check_target(target: Any, x: np.ndarray, weight: np.ndarray | None, ignore_index: int, as_shares: bool) -> _Target:
     target = check_tensor_like("target", target)
     positions = x.shape[:1] + x.shape[2:]
     if target.shape == positions and target.dtype.kind in "iu":
         indices = np.ascontiguousarray(target, np.int64)
+        if not as_shares and _all_count(indices, ignore_index, x.shape[1]):
+            return _Target(indices, _weight_of(indices.ravel(), weight))
         counted = indices != ignore_index
         _check_range(indices, counted, x.shape[1])
-        divisor = float(weight[indices[counted]].sum(dtype=np.float64))
+        divisor = _weight_of(indices[counted], weight)
         return _Target(_one_hot(indices, counted, x) if as_shares else indices, divisor)
     if target.shape == x.shape:
         if target.dtype.kind in "iub":
@@ -246,6 +254,18 @@ def _check_target(target: Any, x: np.ndarray, weight: np.ndarray, ignore_index: 
         f"for an input of shape {x.shape} the target must be class indices of shape {positions} "
         f"or shares of the classes of shape {x.shape}; got shape {target.shape}"
     )
+
+
+def _all_count(indices: np.ndarray, ignore_index: int, classes: int) -> bool:
+    """Whether all are in range and none can be ignored, which one look at them tells: negative ones are large."""
+    if 0 <= ignore_index < classes or not indices.size:
+        return False
+    return bool(np.maximum.reduce(indices.view(np.uint64), None) < classes)
+
+
+def _weight_of(indices: np.ndarray, weight: np.ndarray | None) -> float:
+    """What these classes count together."""
+    return float(indices.size if weight is None else weight[indices].sum(dtype=np.float64))
 
 
 def _check_range(indices: np.ndarray, counted: np.ndarray, classes: int) -> None:
