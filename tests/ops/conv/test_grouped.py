@@ -9,7 +9,7 @@ import pytest
 from numbacnn.errors import OptionError
 from numbacnn.kernels.conv_strips import MAX_POINTS
 from numbacnn.ops import conv_backward_data, conv_forward, explain
-from numbacnn.ops.conv import grouped, strips
+from numbacnn.ops.conv import grouped, plan, strips
 from numbacnn.ops.geometry import conv_geometry
 from tests.bits import assert_same_bits
 from tests.cases import ConvCase, conv_arrays
@@ -123,7 +123,7 @@ def test_rings_of_planes_leave_room_for_pieces_of_positions(itemsize):
 
 
 def test_choice():
-    eight = (1, 64, 9, 9), (64, 8, 3, 3)
+    eight = (1, 64, 9, 19), (64, 8, 3, 3)
     for stride, direction in itertools.product((1, 2), ("forward", "backward_data")):
         assert explain(*eight, groups=8, stride=stride, direction=direction).algorithm == "grouped"
     assert explain(*eight, groups=8, direction="backward_weight").algorithm != "grouped"
@@ -160,6 +160,26 @@ def test_strips_decline_what_is_a_matrix_product(direction, inputs, outputs, gro
     shapes = (1, groups * inputs, 9, 9), (groups * outputs, inputs, 3, 3)
     geometry = conv_geometry(*shapes, stride=stride, padding=1, groups=groups)
     assert strips.declines(direction, geometry) == reason
+
+
+@pytest.mark.parametrize(
+    ("direction", "width", "stride", "points"),
+    [
+        ("forward", 4, 1, 4),
+        ("forward", 5, 1, None),
+        ("forward", 12, 2, 6),
+        ("forward", 13, 2, None),
+        ("backward_data", 12, 2, 6),
+        ("backward_data", 13, 2, None),
+        ("backward_data", 36, 4, 9),
+        ("backward_data", 37, 4, None),
+    ],
+)
+def test_short_rows_are_left_to_indirect_gemm(direction, width, stride, points):
+    geometry = conv_geometry((1, 64, 9, width), (64, 8, 3, 3), stride=stride, padding=1, groups=8)
+    reason = f"rows of {points} points are too short for its tiles" if points else None
+    assert grouped.declines(direction, geometry) == reason
+    assert plan.plan_conv(direction, geometry).algorithm == ("indirect" if points else "grouped")
 
 
 @pytest.mark.parametrize(("inputs", "outputs", "accepted"), [(4, 4, True), (1, 8, True), (1, 9, False), (5, 1, False)])
