@@ -62,6 +62,11 @@ def elementwise(ufunc: Callable[..., Any], x: np.ndarray, y: np.ndarray, out: np
     """
     if x.nbytes < LARGE_BYTES and y.nbytes < LARGE_BYTES:
         return ufunc(x, y, out=out)
+    if out is None and x.strides == y.strides and x.shape == y.shape and x.dtype is y.dtype and ufunc in _PAIRS:
+        kernel, scalars = _PAIRS[ufunc]
+        call = known_call(kernel, NS_PER_ELEMENT, 2, x.dtype, x.shape, x.strides, scalars)
+        if call is not None:
+            return call(x, y)
     if ufunc in _PAIRS and x.dtype == y.dtype and x.dtype in _FLOATS:
         if y.ndim == 0 and _is_flat(x):
             return _with_number(x, _WITH_NUMBER[ufunc](float(y)), out)
