@@ -165,6 +165,17 @@ def test_small_groups_are_left_to_others():
     assert explain((1, 32, 9, 9), (32, 16, 1, 1), groups=2).algorithm == ALGORITHM
 
 
+@pytest.mark.parametrize(
+    ("summed", "results", "small"),
+    [(4, 4, True), (4, 7, True), (8, 8, True), (5, 1, False), (8, 7, False), (4, 9, False)],
+)
+@pytest.mark.parametrize("direction", ["forward", "backward_data"])
+def test_sums_of_several_channels_are_left_to_others_where_results_fill_vectors(direction, summed, results, small):
+    inputs, outputs = (summed, results) if direction == "forward" else (results, summed)
+    choice = explain((1, 4 * inputs, 9, 9), (4 * outputs, inputs, 1, 1), groups=4, direction=direction)
+    assert (choice.algorithm != ALGORITHM) == small
+
+
 @pytest.mark.parametrize(("inputs", "outputs", "small"), [(12, 48, True), (48, 12, True), (13, 13, False)])
 def test_weight_gradients_of_groups_with_a_small_side_are_left_to_others(inputs, outputs, small):
     choice = explain((1, 4 * inputs, 9, 9), (4 * outputs, inputs, 1, 1), groups=4, direction="backward_weight")
