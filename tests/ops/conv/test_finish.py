@@ -45,9 +45,9 @@ def test_bits_of_separate_passes(problem, dtype):
     assert (function(y + r) == 0).any()
 
 
-def test_the_problems_cover_all_algorithms():
+def test_the_problems_cover_all_algorithms_that_go_forward():
     met = {explain(shape, weight, **options).algorithm for shape, weight, options in PROBLEMS.values()}
-    assert met == {algorithm.name for algorithm in nc.ops.conv.plan.ALGORITHMS}
+    assert met == {algorithm.name for algorithm in nc.ops.conv.plan.ALGORITHMS if hasattr(algorithm, "forward")}
 
 
 @pytest.mark.parametrize("case", CONV_CASES, ids=str)
