@@ -12,7 +12,7 @@ from tests.cases import CONV_CASES, conv_arrays
 
 PASSES = {None: lambda y: y, "relu": relu_forward, "relu6": relu6_forward}
 
-# Input, weight, options: one problem or more for every algorithm that "auto" knows.
+# Input, weight, options: one problem or more for every algorithm that has a forward direction.
 PROBLEMS = {
     "pointwise": ((2, 40, 5, 7), (37, 40, 1, 1), {}),
     "pointwise of few channels": ((1, 5, 70), (3, 5, 1), {}),
