@@ -1,21 +1,25 @@
 """Reading a matrix column by column where its rows lie in memory: a vector takes an element of each of several rows.
 
 16 bytes of each row are loaded, and squares are transposed inside the vectors' 16-byte parts, where shuffles are
-cheapest. `pack_columns` stores what is read, `columns_dot` multiplies it at once.
+cheapest. `pack_columns` and `pack_lanes` store what is read, `columns_dot` multiplies it at once.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from ._build import intrinsic
+from ._build import device, intrinsic
 from .emitter import Emitter, emitted
+from .pointer import offset
+from .simd import lanes
 from .value import Value
 
 PART_BYTES = 16
 LINE_BYTES = 64
 AHEAD_BYTES = 512
 DOT_ROWS = 8  # lines that one place of the first cache holds
+# What `pack_lanes` writes, other cores have read: it is asked for so many rows ahead, which halves the time.
+PACK_AHEAD = 8
 
 
 class ColumnReader:
@@ -141,6 +145,66 @@ def pack_columns(typingctx, source, row, columns, packed, packed_row):
         group.walk(columns, [], several, single)
 
     return emitted(emit, source, source, row, columns, packed, packed_row)
+
+
+@intrinsic
+def _pack_taps(typingctx, vectors, source, row, last, ahead, columns, taps, packed, run_row, tap_row):
+    """`pack_lanes` for 1 or 2 vectors; 0: for one, of which the lanes beyond `last` are that lane again."""
+
+    def emit(e, vectors, *rest):
+        e.choose(vectors, (2, 1, 0), lambda vectors: _packed_taps(e, vectors, *rest))
+
+    return emitted(emit, source, vectors, source, row, last, ahead, columns, taps, packed, run_row, tap_row)
+
+
+def _packed_taps(
+    e: Emitter, vectors: int, source: Any, row: Any, last: Any, ahead: Any, columns: Any, taps: Any, packed: Any,
+    run_row: Any, tap_row: Any,
+) -> None:  # fmt: skip
+    """Emit `_pack_taps` for a number of vectors."""
+    builder, one = e.builder, e.i64(1)
+    numbers = [e.i64(i) for i in range(e.lanes)]
+    if vectors == 0:
+        numbers = [builder.select(builder.icmp_signed("<", i, last), i, last) for i in numbers]
+    firsts = [e.at(source, e.times(row, v * e.lanes)) for v in range(max(vectors, 1))]
+    reader = ColumnReader(e, firsts, [builder.mul(row, i) for i in numbers], row, ahead)
+    next_run = builder.sub(run_row, builder.mul(tap_row, builder.sub(taps, one)))
+
+    def put(column, place, tap):
+        target = e.at(packed, place)
+        e.prefetch(e.at(target, e.times(run_row, PACK_AHEAD)), write=True)
+        for v, value in enumerate(column):
+            e.store(value, target, v)
+        tap = builder.add(tap, one)
+        ends = builder.icmp_signed("==", tap, taps)
+        return [builder.add(place, builder.select(ends, next_run, tap_row)), builder.select(ends, e.i64(0), tap)]
+
+    def several(k, at):
+        for column in zip(*(reader.read(k, v) for v in range(len(firsts))), strict=True):
+            at = put(column, *at)
+        return at
+
+    reader.walk(
+        columns, [e.i64(0)] * 2, several, lambda k, at: put([reader.one(k, v) for v in range(len(firsts))], *at)
+    )
+
+
+@device
+def pack_lanes(source, row, ahead, columns, taps, packed, run_row, tap_row, valid, filled):
+    """``packed[r * run_row + t * tap_row + i] = source[i * row + k]``, where ``k = r * taps + t``.
+
+    For ``i < valid`` and ``k < columns``. As far as `filled`, a multiple of a vector's lanes, there are any numbers.
+    Lines are asked for that lie `ahead` elements further on in memory.
+    """
+    n = lanes(packed)
+    if valid == 2 * n:
+        _pack_taps(2, source, row, 0, ahead, columns, taps, packed, run_row, tap_row)
+        return
+    for lane in range(0, filled, n):
+        first = min(lane, valid - 1)
+        last = min(n, valid - first) - 1
+        rows, vectors = offset(source, first * row), 1 if last == n - 1 else 0
+        _pack_taps(vectors, rows, row, last, ahead, columns, taps, offset(packed, lane), run_row, tap_row)
 
 
 @intrinsic

@@ -15,28 +15,26 @@ from typing import NamedTuple
 
 from ._build import device, kernel
 from ._serial import SCRATCH_SLOTS
+from .columns import PACK_AHEAD, pack_lanes
 from .finish import finish_row
-from .layout import copy_transposed
-from .pointer import as_integers, cast, is_other, load_pointer, offset, prefetch_write, store_pointer
+from .pointer import cast, is_other, load_pointer, offset, prefetch_read, prefetch_write, store_pointer
 from .runs import ask_for, even_part
 from .simd import lanes as lanes_of
 from .simd import load, store
 from .sources import Sources, following_row, locate, put_sources, put_steps
-from .tile import MAX_LANES, MAX_ROWS, MIN_GEMM_ROWS, dot_tile, gemm_panels_tile, paired_gemm_tile
+from .tile import MAX_ROWS, MIN_GEMM_ROWS, dot_tile, gemm_panels_tile, paired_gemm_tile
 
-PACK_COLUMNS = 128  # columns that packing transposes at a time: long enough stretches, and their buffer stays in L1
-# Weights lie in pieces too short for the hardware to foresee, and other cores have read what packing overwrites: both
-# are asked for so many source channels ahead, which halves its time.
-PACK_AHEAD = 8
+# Vectors of a row of weights from what is packed to what is asked for: eight cache lines.
+ASKED_VECTORS = 16
 
 # The scratch: where each tile's table begins; where each tap of a block of taps finds its source and its weights; the
-# tables of all row tiles; then the transposition buffer and the weights packed here.
+# tables of all row tiles; then the weights packed here.
 MAX_TAPS = 64
 MAX_TILES = 128
 TAP_WEIGHTS = MAX_TILES
 FIRST_TABLE = TAP_WEIGHTS + MAX_TAPS
 TABLE_SLOTS = FIRST_TABLE + 12 * 1024
-OWN_BYTES = 8 * (SCRATCH_SLOTS - TABLE_SLOTS - PACK_COLUMNS * MAX_LANES)
+OWN_BYTES = 8 * (SCRATCH_SLOTS - TABLE_SLOTS)
 TABLE_HEADER = 3
 
 
@@ -230,8 +228,7 @@ def conv_gemm(
     tiles = stretches * ((stretch + MAX_ROWS - 1) // MAX_ROWS)
     taps = s.taps_d * s.taps_h * s.taps_w
     panel_elements = g.weight_taps * g.run * g.width
-    buffer = cast(offset(scratch, TABLE_SLOTS), weight)
-    own = offset(buffer, PACK_COLUMNS * MAX_LANES)
+    own = cast(offset(scratch, TABLE_SLOTS), weight)
     tap_weights = own if g.packs else weight
     tap_step = g.run if g.dots else (g.run_block if g.packs else g.run) * g.width
 
@@ -261,7 +258,7 @@ def conv_gemm(
                     for i in range(alike if tile == 0 else 0):
                         packed, one = offset(own, w_offset + i * g.weight_taps * tap_step), i * g.width
                         valid = min(g.width, lanes - one)
-                        _pack(weight, packed, buffer, group, lane + one, valid, channel, run, g.run_block, g)
+                        _pack(weight, packed, group, lane + one, valid, channel, run, g.run_block, g)
                 out_offset = group * g.lanes + lane
                 if tile + 1 < tiles:
                     next_table = scratch[tile + 1] + TABLE_HEADER
@@ -327,70 +324,48 @@ def _ask_for_rows(tables, table, like, x_offset, run):
 
 
 @device
-def _pack_lanes(weight, packed, buffer, run, packed_run, valid, filled, g):
-    """``packed[tap][r][lane] = weight[tap + r * run_stride + lane * lane_stride]``; zero from lane `valid` to `filled`.
+def _pack_lanes(weight, packed, run, packed_run, valid, filled, g):
+    """``packed[tap][r][lane] = weight[lane][r][tap]`` for one panel. Lanes from `valid` to `filled` get any numbers.
 
     `packed` has room for `packed_run` >= `run` channels per tap, and for `width` lanes. If `tap_order` is -1, tap 0 is
     packed last.
     """
-    vector, taps, width, lane_stride = lanes_of(weight), g.weight_taps, g.width, g.lane_stride
-    if g.run_stride == taps and g.tap_order == 1:  # (r, tap) lie one after the other: transpose stretches of them
-        for lane in range(valid, filled):
-            for q in range(PACK_COLUMNS):
-                buffer[q * width + lane] = 0
-        r, tap = 0, 0
-        for q in range(0, run * taps, PACK_COLUMNS):
-            columns = min(PACK_COLUMNS, run * taps - q)
-            following = min(run * taps - q - columns, PACK_COLUMNS)
-            for lane in range(valid):
-                ask_for(offset(weight, lane * lane_stride + q + columns), following)
-            copy_transposed(as_integers(weight), q, lane_stride, as_integers(buffer), 0, width, valid, columns)
-            for column in range(columns):
-                prefetch_write(packed, (tap * packed_run + r + PACK_AHEAD) * width)
-                for lane in range(0, filled, vector):
-                    store(packed, (tap * packed_run + r) * width + lane, load(buffer, column * width + lane))
-                tap += 1
-                if tap == taps:
-                    r, tap = r + 1, 0
-        return
+    n, taps, width, lane_stride = lanes_of(weight), g.weight_taps, g.width, g.lane_stride
     row = packed_run * width * g.tap_order
-    start = 0 if g.tap_order == 1 else (taps - 1) * packed_run * width
-    for r in range(run):  # (lane, tap) lie one after the other
-        source, out = offset(weight, r * g.run_stride), offset(packed, start + r * width)
-        ask_for(offset(source, min(PACK_AHEAD, run - 1 - r) * g.run_stride), valid * lane_stride)
-        for tap in range(taps):
-            prefetch_write(out, tap * row + PACK_AHEAD * width)
+    packed = offset(packed, 0 if g.tap_order == 1 else (1 - taps) * row)
+    together = run if g.run_stride == taps else 1  # source channels whose taps lie one after the other
+    for r in range(0, run, together):
+        source, out = offset(weight, r * g.run_stride), offset(packed, r * width)
         if taps == 1 and lane_stride == 1 and valid == filled:
-            for lane in range(0, filled, vector):
+            prefetch_read(source, min(PACK_AHEAD, run - 1 - r) * g.run_stride)
+            prefetch_write(out, PACK_AHEAD * width)
+            for lane in range(0, filled, n):
                 store(out, lane, load(source, lane))
-        else:
-            copy_transposed(as_integers(source), 0, lane_stride, as_integers(out), 0, row, valid, taps)
-        for tap in range(taps):
-            for lane in range(valid, filled):
-                out[tap * row + lane] = 0
+            continue
+        # Lines of the same rows, or else of the source channels that follow.
+        ahead = ASKED_VECTORS * n if together == run else min(PACK_AHEAD, run - 1 - r) * g.run_stride
+        pack_lanes(source, lane_stride, ahead, together * taps, taps, out, width, row, valid, filled)
 
 
 @device
-def _pack(weight, packed, buffer, group, lane, valid, channel, run, packed_run, g):
+def _pack(weight, packed, group, lane, valid, channel, run, packed_run, g):
     """Pack `run` source channels from `channel` on of the panel that begins at `lane`: see `_pack_lanes`.
 
     Of a pair of groups, each fills one half of the lanes.
     """
     source = offset(weight, group * g.group_stride + lane * g.lane_stride + channel * g.run_stride)
     if g.pair_stride == 0:
-        _pack_lanes(source, packed, buffer, run, packed_run, valid, g.width, g)
+        _pack_lanes(source, packed, run, packed_run, valid, g.width, g)
         return
     half = g.width // 2
     for k in range(2):
-        _pack_lanes(
-            offset(source, k * g.pair_stride), offset(packed, k * half), buffer, run, packed_run, half, half, g
-        )  # fmt: skip
+        _pack_lanes(offset(source, k * g.pair_stride), offset(packed, k * half), run, packed_run, half, half, g)
 
 
 @kernel
-def pack_weights(block, scratch, weight: "T*", packed: "T*", g: "GemmConv"):
+def pack_weights(block, weight: "T*", packed: "T*", g: "GemmConv"):
     """One block: one panel, ``packed[panel][tap][r][lane]``; see `_pack`."""
     group = block // g.panels
     lane = (block - group * g.panels) * g.width
     out = offset(packed, block * g.weight_taps * g.run * g.width)
-    _pack(weight, out, cast(scratch, weight), group, lane, min(g.width, g.lanes - lane), 0, g.run, g.run, g)
+    _pack(weight, out, group, lane, min(g.width, g.lanes - lane), 0, g.run, g.run, g)

@@ -40,12 +40,15 @@ class Copy(NamedTuple):
     group: int  # rows of the source whose lines are transposed together: see `copy_tile`
 
 
+SQUARE = 4  # elements along the side of a square that is transposed in registers
+
+
 @intrinsic
 def transpose_square(typingctx, src, src_first, src_row, dst, dst_first, dst_row):
-    """Transpose a square as wide as a 16-byte vector: row i of `src` becomes column i of `dst`.
+    """Transpose a square of `SQUARE` elements a side: row i of `src` becomes column i of `dst`.
 
-    Offsets and row strides are in elements. One stage interleaves vector i with vector i + lanes / 2; after
-    log2(lanes) stages rows and columns have changed places.
+    Offsets and row strides are in elements. Two stages exchange halves of pairs of vectors, elements and pairs of them:
+    shuffles that stay inside the 16-byte parts of vectors as far as they can.
     """
     from llvmlite import ir
     from numba.core import types
@@ -53,26 +56,32 @@ def transpose_square(typingctx, src, src_first, src_row, dst, dst_first, dst_row
     def codegen(context, builder, signature, args):
         element = args[0].type.pointee
         itemsize = context.get_abi_sizeof(element)
-        lanes = 16 // itemsize
-        i32, vector = ir.IntType(32), ir.VectorType(element, lanes)
-        low = ir.Constant(ir.VectorType(i32, lanes), [i32(i // 2 + lanes * (i % 2)) for i in range(lanes)])
-        high = ir.Constant(
-            ir.VectorType(i32, lanes), [i32(lanes // 2 + i // 2 + lanes * (i % 2)) for i in range(lanes)]
-        )
+        vector = ir.VectorType(element, SQUARE)
 
         def place(pointer, first, row, i):
             offset = builder.add(first, builder.mul(row, ir.Constant(row.type, i)))
             return builder.bitcast(builder.gep(pointer, [offset]), vector.as_pointer())
 
-        rows = []
-        for i in range(lanes):
-            rows.append(builder.load(place(args[0], args[1], args[2], i)))
-            rows[-1].align = itemsize
-        for _ in range(lanes.bit_length() - 1):
-            pairs = list(zip(rows[: lanes // 2], rows[lanes // 2 :], strict=True))
-            rows = [builder.shuffle_vector(a, b, mask) for a, b in pairs for mask in (low, high)]
-        for i in range(lanes):
-            builder.store(rows[i], place(args[3], args[4], args[5], i)).align = itemsize
+        def joined(a, b, *order):
+            return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), SQUARE), order))
+
+        rows = [builder.load(place(*args[:3], i), align=itemsize) for i in range(SQUARE)]
+        if itemsize == 8:
+            a, b, c, d = (joined(rows[i], rows[i + 1], k, 4 + k, 2 + k, 6 + k) for i in (0, 2) for k in (0, 1))
+            columns = [
+                joined(first, last, *order)
+                for order in ((0, 1, 4, 5), (2, 3, 6, 7))
+                for first, last in ((a, c), (b, d))
+            ]
+        else:
+            a, b, c, d = (joined(rows[i], rows[i + 2], k, 4 + k, 1 + k, 5 + k) for k in (0, 2) for i in (0, 1))
+            columns = [
+                joined(first, last, *order)
+                for first, last in ((a, b), (c, d))
+                for order in ((0, 4, 1, 5), (2, 6, 3, 7))
+            ]
+        for i, column in enumerate(columns):
+            builder.store(column, place(*args[3:], i), align=itemsize)
         return context.get_dummy_value()
 
     return types.void(src, types.int64, types.int64, dst, types.int64, types.int64), codegen
@@ -88,8 +97,7 @@ def _split(columns: int) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             src, src_first, dst, dst_first, dst_row = args
             element = src.type.pointee
-            itemsize = context.get_abi_sizeof(element)
-            lanes = 16 // itemsize
+            itemsize, lanes = context.get_abi_sizeof(element), SQUARE
             row = ir.VectorType(element, lanes)
             place = builder.bitcast(builder.gep(src, [src_first]), ir.VectorType(element, lanes * columns).as_pointer())
             whole = builder.load(place, align=itemsize)
@@ -117,8 +125,7 @@ def _join(rows: int) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             src, src_first, src_row, dst, dst_first = args
             element = src.type.pointee
-            itemsize = context.get_abi_sizeof(element)
-            lanes = 16 // itemsize
+            itemsize, lanes = context.get_abi_sizeof(element), SQUARE
             i32, vector = ir.IntType(32), ir.VectorType(element, lanes)
             parts = []
             for row in range(rows):
@@ -147,24 +154,14 @@ split_2, split_3 = _split(2), _split(3)
 join_2, join_3 = _join(2), _join(3)
 
 
-@intrinsic
-def vector_lanes(typingctx, pointer):
-    """Elements of a 16-byte vector of the type `pointer` points to."""
-    from numba.core import types
-
-    lanes = 128 // pointer.dtype.bitwidth
-    return types.int64(pointer), lambda context, builder, signature, args: context.get_constant(types.int64, lanes)
-
-
 @device
 def copy_transposed(src, src_first, src_row, dst, dst_first, dst_row, rows, columns):
     """``dst[column, row] = src[row, column]``, both contiguous in their second axis."""
-    lanes = vector_lanes(src)
-    whole_rows, whole_columns = rows - rows % lanes, columns - columns % lanes
-    for line in range(0, whole_rows, 4 * lanes):
-        last = min(line + 4 * lanes, whole_rows)
-        for column in range(0, whole_columns, lanes):
-            for row in range(line, last, lanes):
+    whole_rows, whole_columns = rows - rows % SQUARE, columns - columns % SQUARE
+    for line in range(0, whole_rows, 4 * SQUARE):
+        last = min(line + 4 * SQUARE, whole_rows)
+        for column in range(0, whole_columns, SQUARE):
+            for row in range(line, last, SQUARE):
                 s, t = src_first + row * src_row + column, dst_first + row + column * dst_row
                 transpose_square(src, s, src_row, dst, t, dst_row)
     copy_edges(src, src_first, src_row, dst, dst_first, dst_row, rows, columns)
@@ -177,18 +174,17 @@ def copy_tile(src, src_first, src_row, dst, dst_first, dst_row, rows, columns, g
     What is read and written lies in short pieces far apart, which no hardware foresees. So lines are asked for in
     advance: those that will be written some columns later, and those of the rows that come next.
     """
-    lanes = vector_lanes(src)
-    whole_rows, whole_columns = rows - rows % lanes, columns - columns % lanes
+    whole_rows, whole_columns = rows - rows % SQUARE, columns - columns % SQUARE
     for line in range(0, whole_rows, group):
         last = min(line + group, whole_rows)
         following = src_first + (last * src_row if last < rows else columns)
-        for column in range(0, whole_columns, lanes):
+        for column in range(0, whole_columns, SQUARE):
             soon = dst_first + line + (column + PREFETCH_COLUMNS) * dst_row
-            part = column // lanes % 4
-            for i in range(lanes):
+            part = column // SQUARE % 4
+            for i in range(SQUARE):
                 prefetch_write(dst, soon + i * dst_row)
-                prefetch_read(src, following + (part * lanes + i) * src_row + column - part * lanes)
-            for row in range(line, last, lanes):
+                prefetch_read(src, following + (part * SQUARE + i) * src_row + column - part * SQUARE)
+            for row in range(line, last, SQUARE):
                 s, t = src_first + row * src_row + column, dst_first + row + column * dst_row
                 transpose_square(src, s, src_row, dst, t, dst_row)
     copy_edges(src, src_first, src_row, dst, dst_first, dst_row, rows, columns)
@@ -196,35 +192,43 @@ def copy_tile(src, src_first, src_row, dst, dst_first, dst_row, rows, columns, g
 
 @device
 def copy_edges(src, src_first, src_row, dst, dst_first, dst_row, rows, columns):
-    """What whole squares leave of `copy_transposed`."""
-    lanes = vector_lanes(src)
-    whole_rows, whole_columns = rows - rows % lanes, columns - columns % lanes
-    for row in range(0, whole_rows, lanes):
-        s, t = src_first + row * src_row, dst_first + row
-        if whole_columns == columns:
-            pass
-        elif columns > lanes:  # columns that are done already once more
-            last = columns - lanes
-            transpose_square(src, s + last, src_row, dst, t + last * dst_row, dst_row)
-        elif columns == 3 and src_row == 3:
-            split_3(src, s, dst, t, dst_row)
-        elif columns == 2 and src_row == 2:
-            split_2(src, s, dst, t, dst_row)
-        else:
-            for column in range(whole_columns, columns):
-                for i in range(lanes):
-                    dst[t + column * dst_row + i] = src[s + i * src_row + column]
-    begin = 0
-    if rows == dst_row and 2 <= rows <= 3 and rows < lanes:
-        begin = whole_columns
-        for column in range(0, whole_columns, lanes):
+    """What whole squares leave of `copy_transposed`: at the edges, squares of which some rows or columns are done."""
+    whole_rows, whole_columns = rows - rows % SQUARE, columns - columns % SQUARE
+    if rows < SQUARE or columns < SQUARE:
+        _copy_narrow(src, src_first, src_row, dst, dst_first, dst_row, rows, columns)
+        return
+    if whole_columns < columns:
+        s, t = src_first + columns - SQUARE, dst_first + (columns - SQUARE) * dst_row
+        for row in range(0, whole_rows, SQUARE):
+            transpose_square(src, s + row * src_row, src_row, dst, t + row, dst_row)
+    if whole_rows < rows:
+        s, t = src_first + (rows - SQUARE) * src_row, dst_first + rows - SQUARE
+        for i in range(0, columns, SQUARE):
+            column = min(i, columns - SQUARE)
+            transpose_square(src, s + column, src_row, dst, t + column * dst_row, dst_row)
+
+
+@device
+def _copy_narrow(src, src_first, src_row, dst, dst_first, dst_row, rows, columns):
+    """`copy_transposed` of fewer rows or columns than a square has."""
+    begin_row, begin_column = 0, 0
+    if 2 <= columns == src_row < SQUARE:
+        begin_row = rows - rows % SQUARE
+        for row in range(0, begin_row, SQUARE):
+            if columns == 3:
+                split_3(src, src_first + row * 3, dst, dst_first + row, dst_row)
+            else:
+                split_2(src, src_first + row * 2, dst, dst_first + row, dst_row)
+    elif 2 <= rows == dst_row < SQUARE:
+        begin_column = columns - columns % SQUARE
+        for column in range(0, begin_column, SQUARE):
             if rows == 3:
                 join_3(src, src_first + column, src_row, dst, dst_first + column * 3)
             else:
                 join_2(src, src_first + column, src_row, dst, dst_first + column * 2)
-    for row in range(whole_rows, rows):
+    for row in range(begin_row, rows):
         s, t = src_first + row * src_row, dst_first + row
-        for column in range(begin, columns):
+        for column in range(begin_column, columns):
             dst[t + column * dst_row] = src[s + column]
 
 

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from ._build import device, kernel
 from ._serial import MOST_SCRATCH_SLOTS
-from .layout import copy_transposed
-from .pointer import as_integers, cast, load_pointer, offset, store_pointer
-from .runs import ask_for, clear_run, even_part
+from .columns import pack_lanes
+from .pointer import cast, load_pointer, offset, store_pointer
+from .runs import clear_run, even_part
 from .simd import lanes
 from .sources import source_at
 from .tile import MAX_ROWS
@@ -287,31 +287,16 @@ def winograd_inputs(block, scratch, source: "T*", zeros: "T*", values: "T*", fir
 
 
 @device
-def _ask_for_taps(weight, place, count, valid, g):
-    """Ask for all taps of `count` source channels and `valid` lanes; one of the two lies side by side.
+def _gather_taps(weight, count, valid, buffer, g):
+    """``buffer[r][tap][lane]``: taps of one plane of the kernel, `count` source channels, `valid` lanes.
 
-    The pieces are too short for the hardware to foresee.
+    Those of the source channels that follow are asked for: pieces too short for the hardware to foresee.
     """
-    if g.weight_run < g.weight_lane:
-        for lane in range(valid):
-            ask_for(offset(weight, place + lane * g.weight_lane), count * g.weight_run)
-    else:
-        for i in range(count):
-            ask_for(offset(weight, place + i * g.weight_run), valid * g.weight_lane)
-
-
-@device
-def _gather_taps(weight, place, count, valid, buffer, g):
-    """``buffer[r][tap][lane]``: taps of one plane of the kernel, `count` source channels, `valid` lanes."""
-    source, taps = as_integers(weight), g.gathered_taps
-    if g.weight_run == taps:
-        copy_transposed(source, place, g.weight_lane, as_integers(buffer), 0, g.width, valid, count * taps)
-    else:
-        for i in range(count):
-            first = i * taps * g.width
-            copy_transposed(
-                source, place + i * g.weight_run, g.weight_lane, as_integers(buffer), first, g.width, valid, taps
-            )
+    taps, ahead = g.gathered_taps, count * g.weight_run
+    together = count if g.weight_run == taps else 1  # source channels whose taps lie one after the other
+    for r in range(0, count, together):
+        source, target = offset(weight, r * g.weight_run), offset(buffer, r * taps * g.width)
+        pack_lanes(source, g.weight_lane, ahead, together * taps, 1, target, g.width, 0, valid, g.width)
 
 
 @device
@@ -349,18 +334,14 @@ def transform_weights(scratch, weight, packed, panel, first, last, g):
     source = offset(weight, group * g.weight_group + lane * g.weight_lane)
     points = g.points_h * g.points_w
     buffer = load_pointer(scratch, BETWEEN, packed)
-    if valid < g.width:
-        for i in range(g.gathered * g.gathered_taps * g.width):
-            buffer[i] = 0
     for r in range(first, last, g.gathered):
         count = min(g.gathered, last - r)
-        _ask_for_taps(source, (r + count) * g.weight_run, count, valid, g)
         for tap_d in range(g.taps_d):  # while the cache holds all of them
             if g.stretch == 0:
                 from_d = (g.taps_d - 1 - tap_d if g.backwards else tap_d) * g.gathered_taps
-                _gather_taps(source, r * g.weight_run + from_d, count, valid, buffer, g)
+                _gather_taps(offset(source, r * g.weight_run + from_d), count, valid, buffer, g)
             elif tap_d == 0:
-                _gather_taps(source, r * g.weight_run, count, valid, buffer, g)
+                _gather_taps(offset(source, r * g.weight_run), count, valid, buffer, g)
             target = offset(packed, tap_d * points * g.weight_point + (r - first) * g.width)
             _transform_gathered(buffer, target, count, tap_d, g)
 
