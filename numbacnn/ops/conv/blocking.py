@@ -41,6 +41,9 @@ L1_SETS, L1_WAYS = 64, 8
 
 # Enough blocks that two to eight cores finish together; more would only split panels further.
 MIN_BLOCKS = 16
+# Blocks that pack their own weights are fewer: each lists all points and reads all source rows, once for several panels
+# (1.02 to 1.1 times as fast).
+PACKING_BLOCKS = 8
 
 # Packed weights per launch: with everything else a call stays below 16 MB of extra memory.
 PACKED_BYTES = 8 << 20

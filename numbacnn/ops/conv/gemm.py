@@ -263,7 +263,8 @@ def _launch(
     units = max(1, round(blocking.POINT_BLOCK / together))
     point_blocks = 1 if shared["packs"] else -(-points // (together * units))
     panels = shared["groups"] * shared["panels"]
-    panel_blocks = min(panels, -(-blocking.MIN_BLOCKS // max(1, point_blocks * beside)))
+    blocks = blocking.PACKING_BLOCKS if shared["packs"] else blocking.MIN_BLOCKS
+    panel_blocks = min(panels, -(-blocks // max(1, point_blocks * beside)))
     if panels == 1:
         wanted = -(-blocking.MIN_BLOCKS // max(1, beside))
         point_blocks = max(point_blocks, min(wanted, points // max(together, blocking.FEW_POINTS)))
@@ -306,10 +307,11 @@ def _launch(
 def _panels_together(panels: int, steps: int, shared: dict[str, int], itemsize: int) -> int:
     """How many of a block's panels a tile meets in turn: their weights stay in L2, or the scratch if packed there."""
     panel_bytes = steps * shared["width"] * itemsize
+    if shared["packs"]:
+        return blocking.split_evenly(panels, OWN_BYTES // max(1, panel_bytes))
     if panel_bytes > blocking.PANEL_BYTES:
         return 1
-    room = OWN_BYTES if shared["packs"] else blocking.PANELS_BYTES
-    return blocking.split_evenly(panels, room // max(1, panel_bytes))
+    return blocking.split_evenly(panels, blocking.PANELS_BYTES // max(1, panel_bytes))
 
 
 def _together(w: AxisPhase, size: int) -> int:
