@@ -14,13 +14,12 @@ from ..kernels._operands import Operand
 from ..kernels._program import Program
 from ._call import Call, make_call
 from ._check import check_same_dtype
-from .matmul_plan import plan
+from ._matmul_plan import plan
 from .memory import Room, empty
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
-
 
 __all__ = ["matmul"]
 

@@ -10,8 +10,8 @@ import pytest
 from numbacnn.errors import DTypeError, ShapeError
 from numbacnn.kernels import gemm
 from numbacnn.kernels._serial import SCRATCH_SLOTS
+from numbacnn.ops import _matmul_plan, memory
 from numbacnn.ops import matmul as module
-from numbacnn.ops import matmul_plan, memory
 from numbacnn.ops.matmul import matmul
 from numbacnn.ops.memory.recycling import pool
 from tests.bits import assert_same_bits
@@ -143,7 +143,7 @@ def test_scratch_memory_holds_every_copy():
     for rows, columns, depth, itemsize in ((m, n, k, s) for m in sizes for n in sizes for k in sizes for s in (4, 8)):
         for strides in ((depth, 1, columns, 1), (depth, 1, 1, depth), (1, rows, 2, 2 * depth)):
             dtype = np.dtype(f"f{itemsize}")
-            plan = matmul_plan.plan(rows, columns, depth, dtype, 1, tuple(s * itemsize for s in strides), False)
+            plan = _matmul_plan.plan(rows, columns, depth, dtype, 1, tuple(s * itemsize for s in strides), False)
             g = plan.record
             total = -(-columns // g.width)
             panels = -(-total // g.column_blocks)

@@ -19,7 +19,7 @@ from ...kernels import conv_col2im
 from ...kernels._operands import Operand
 from ...kernels._serial import SCRATCH_SLOTS
 from ...kernels.tile import MAX_ROWS, tile_lanes
-from .. import matmul_plan
+from .._matmul_plan import plan as product_plan
 from . import blocking
 from .bias import zero_row
 from .lattice import Memory, forward_phase
@@ -143,7 +143,7 @@ def _part(g: ConvGeometry, dtype: np.dtype[Any], first: int, samples: int, chann
     itemsize = dtype.itemsize
     rows, columns = samples * math.prod(g.output), channels * g.taps
     strides = g.out_channels * itemsize, itemsize, g.in_channels * g.taps * itemsize, itemsize
-    product = matmul_plan.plan(rows, columns, g.out_channels, dtype, 1, strides, False)
+    product = product_plan(rows, columns, g.out_channels, dtype, 1, strides, False)
     line = blocking.LINE_BYTES // itemsize
     block = min(TURNED_BYTES // (g.taps * itemsize), -(-channels // MANY_PARTS))
     record = conv_col2im.Columns(
