@@ -69,9 +69,8 @@ class Pool:
         So it is where a function is called in a loop, and calls of other ops' results that are alike. No lock: what was
         popped is nobody else's.
         """
-        try:
-            last = self.dead.pop()
-        except IndexError:
+        last = self.pop_dead()
+        if last is None:
             return None
         slot = last.slot
         if slot.size == size and slot.guard is None and size <= self.limit:
@@ -79,6 +78,13 @@ class Pool:
             return slot
         self.bury(last)
         return None
+
+    def pop_dead(self) -> Lease | None:
+        """The array that died last, if any is left: others may take it between a look and a `pop`."""
+        try:
+            return self.dead.pop() if self.dead else None
+        except IndexError:
+            return None
 
     def take(self, size: int) -> Slot:
         """An idle block of this size class, else a fresh one."""
@@ -113,8 +119,8 @@ class Pool:
 
     def collect(self) -> None:
         """Take back the blocks of arrays that died. The lock is held."""
-        while self.dead:
-            self.put_back(self.dead.pop().slot)
+        while (last := self.pop_dead()) is not None:
+            self.put_back(last.slot)
 
     def give_back(self, slot: Slot) -> None:
         with self.lock:
