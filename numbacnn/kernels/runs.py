@@ -36,6 +36,8 @@ def copy_run(target, source, count):
         copy_ends(target, source, count, quarter(target))
     elif count >= lanes(eighth(target)):
         copy_ends(target, source, count, eighth(target))
+    elif count == 1:  # less than an eighth of the widest vectors
+        target[0] = source[0]
 
 
 @device
