@@ -20,6 +20,9 @@ def copy_narrow(target, target_row, source, source_row, rows, width):
     elif width >= lanes(eighth(target)):
         for row in range(rows):
             copy_ends(offset(target, row * target_row), offset(source, row * source_row), width, eighth(target))
+    else:  # a single column: less than an eighth of the widest vectors
+        for row in range(rows):
+            target[row * target_row] = source[row * source_row]
 
 
 @kernel
