@@ -116,6 +116,7 @@ def test_blocks_fit_the_scratch(vector_bytes, itemsize, monkeypatch):
         ConvCase(1, 512, 512, (4000,), (2,)),
         ConvCase(1, 512, 512, (4000,), (60,)),
         ConvCase(1, 512, 512, (90,), (9,), stride=2),
+        *(ConvCase(1, n, 64, (planes, 56, 56), (1, 3, 3), padding=(0, 1, 1)) for n in (112, 144) for planes in (6, 8)),
     ]
     for case in [*CUT, *STRETCHED, *more]:
         g = winograd.plan.__wrapped__(checks.geometry_of(case), "forward", itemsize).parts[0].record
