@@ -14,8 +14,8 @@ from typing import NamedTuple
 class Target(NamedTuple):
     """The machine kernels are compiled for.
 
-    `vector_bytes` is the width of one vector value and `fma` whether a fused multiply-add is one instruction
-    (otherwise it would be a library call per lane).
+    `vector_bytes` is the width of one vector value, `registers` how many of them the machine has, and `fma` whether a
+    fused multiply-add is one instruction (otherwise it would be a library call per lane).
     """
 
     triple: str
@@ -23,6 +23,7 @@ class Target(NamedTuple):
     features: str
     isa: str
     vector_bytes: int
+    registers: int
     fma: bool
 
     def lanes(self, itemsize: int) -> int:
@@ -41,18 +42,17 @@ def target() -> Target:
     if features is None:
         # "generic" promises nothing beyond the architecture's baseline, whatever the host has.
         features = "" if cpu == "generic" else llvm.get_host_cpu_features().flatten()
-    isa, vector_bytes, fma = _classify(triple, frozenset(features.split(",")))
-    return Target(triple, cpu, features, isa, vector_bytes, fma)
+    return Target(triple, cpu, features, *_classify(triple, frozenset(features.split(","))))
 
 
-def _classify(triple: str, features: frozenset[str]) -> tuple[str, int, bool]:
+def _classify(triple: str, features: frozenset[str]) -> tuple[str, int, int, bool]:
     machine = triple.partition("-")[0]
     if machine in ("x86_64", "amd64"):
         if {"+avx512f", "+avx512vl", "+avx512dq"} <= features:
-            return "avx512", 64, True
+            return "avx512", 64, 32, True
         if {"+avx2", "+fma"} <= features:
-            return "avx2", 32, True
-        return "sse2", 16, False
+            return "avx2", 32, 16, True
+        return "sse2", 16, 16, False
     if machine in ("aarch64", "arm64"):
-        return "neon", 16, True
-    return "plain", 16, False
+        return "neon", 16, 32, True
+    return "plain", 16, 16, False

@@ -22,10 +22,11 @@ from .tile import MAX_ROWS, MIN_GEMM_ROWS, gemm_tile
 
 # The scratch: a table per row tile; the initial values of a block's columns; copies of some rows of `a`, of which
 # `ROW_GROUP` at a time stay in L1; copies of columns of `b`, which stay in L2.
-ROW_GROUP, ROW_COPIES = 12, 48
+ROW_GROUP, ROW_COPIES = 2 * MAX_ROWS, 48
 PREFETCH_ROWS = 4  # of `b`, asked for ahead of being copied: each ends where hardware stops foreseeing
 ROW_SLOTS = 128  # a row's stretch of one block of the depth: 1 KiB
-TABLE_STEP, TILE_ROWS = 16, 15  # slots of a row tile's table, and the one that says how many rows it has
+# Slots of a row tile's table, and the one that says how many rows it has.
+TABLE_STEP, TILE_ROWS = 2 * MAX_ROWS + 4, 2 * MAX_ROWS + 3
 START = TABLE_STEP * ROW_GROUP // MAX_ROWS
 START_SLOTS = 2048
 ROWS = START + START_SLOTS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ._build import device, kernel
-from ._serial import MOST_SCRATCH_SLOTS
+from ._serial import MOST_SCRATCH_SLOTS, SCRATCH_SLOTS
 from .columns import pack_lanes
 from .pointer import cast, load_pointer, offset, store_pointer
 from .runs import clear_run, even_part
@@ -28,7 +28,7 @@ GATHERED, FEW_TAPS, MOST_GATHERED = 8, 9, 100
 PASS_SLOTS = (MAX_POINTS + 1) * PASS_VECTORS * 64 // 8
 FIRST_PASS = -(-(TABLES + TABLE_SLOTS) // 8) * 8
 FIRST_PRODUCT = FIRST_PASS + PASS_SLOTS
-PRODUCT_SLOTS = 29824  # 256 KiB with what comes before, of which shorter vectors leave half untouched
+PRODUCT_SLOTS = SCRATCH_SLOTS - 2944  # what comes before takes more, but shorter vectors leave half of that untouched
 # With transformed weights beside the products: everything else is read once, a little at a time.
 MOST_PRODUCT_SLOTS = MOST_SCRATCH_SLOTS - FIRST_PRODUCT
 

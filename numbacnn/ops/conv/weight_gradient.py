@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ADD_STEP = 4096  # elements of the gradient per block when partial sums are added
 STEP = conv_weight.MAX_POINTS  # positions per step
-MOST_TILES = 16  # tiles of left channels of a block, at most: what a panel's copy is used for
+MOST_LEFT = 96  # left channels of a block, at most: what a panel's copy is used for
 # Operands of so many bytes are far away: their rows are asked for in advance, if there is enough to do meanwhile.
 ASKED_BYTES = 3 << 20
 FEW_TILES = 2  # that is, too little to do meanwhile
@@ -101,7 +101,7 @@ def _sides(g: ConvGeometry, swapped: bool) -> tuple[int, int]:
 
 
 def _left_step(itemsize: int) -> int:
-    """Elements of a step's copy of six left channels, and room for what its last vector has too much."""
+    """Elements of a step's copy of a tile's left channels, and room for what its last vector has too much."""
     return STEP * MAX_ROWS + tile_lanes(itemsize) // VECTORS
 
 
@@ -122,7 +122,7 @@ def _cuts(g: ConvGeometry, itemsize: int, wanted: int, most_chunks: int) -> Iter
     for swapped in (False, True) if g.taps == 1 else (False,):
         left, right = _sides(g, swapped)
         panels = max(1, -(-right // width))
-        fewest = max(1, -(-left // (MOST_TILES * MAX_ROWS)))
+        fewest = max(1, -(-left // MOST_LEFT))
         for left_blocks in range(fewest, max(fewest, min(fewest + wanted, -(-left // MAX_ROWS))) + 1):
             left_block = max(1, -(-left // left_blocks))
             tiles = -(-left_block // MAX_ROWS)

@@ -153,7 +153,7 @@ def test_groups_that_are_not_small_or_whole(channels):
     [
         {"BLOCK_NS": 100.0, "FEW_NS": 0.0},  # as many blocks and chunks as there may be
         {"BLOCK_NS": 100.0, "FEW_NS": 0.0, "PUT_CYCLES": 1e9},  # rather blocks of channels than chunks
-        {"BLOCK_NS": 1e12, "FEW_NS": 1e12, "MOST_TILES": 2},
+        {"BLOCK_NS": 1e12, "FEW_NS": 1e12, "MOST_LEFT": 12},
         {"LEFT_CYCLES": 1e6, "ASKED_BYTES": 0},
         {"PANEL_CYCLES": 1e6, "ASKED_BYTES": 0},
         {"BLOCK_NS": 100.0, "FEW_NS": 0.0, "ADD_CYCLES": -100.0, "ASKED_BYTES": 0},
