@@ -14,9 +14,9 @@ JOB_ENTRY, JOB_BLOCKS, JOB_SIZE, JOB_SHARED = 0, 1, 2, 3
 # Slots of the shared state: how many blocks of each share are taken, every counter on a cache line of its own.
 TICKETS, TICKET_SLOTS = 64, 8
 
-# 256 KiB of each thread's stack for its blocks' tables and packed rows: half of a typical L2 cache; twice as much beside
-# vectors twice as wide, whose machines have larger ones. It is the drivers' and not the kernels' because LLVM spends
-# seconds on a kernel's own arrays of this size.
+# 256 KiB of each thread's stack for its blocks' tables and packed rows: half of a typical L2 cache; twice as much
+# beside vectors twice as wide, whose machines have larger ones. It is the drivers' and not the kernels' because LLVM
+# spends seconds on a kernel's own arrays of this size.
 _WIDTHS = max(1, target().vector_bytes // 32)
 SCRATCH_SLOTS = 32768 * _WIDTHS
 MOST_SCRATCH_SLOTS = 43008 * _WIDTHS  # for kernels that leave little else in that cache

@@ -10,9 +10,9 @@
 
 Both keep rows x vectors accumulators in registers and issue one broadcast per `VECTORS` multiply-adds. The full tile is
 6 rows x 2 vectors: twelve independent chains cover the latency of the multiply-add (4 cycles x 2 pipes = 8), and with
-2 registers of weights and 1 broadcast it fits the 16 registers of AVX2. With 32 registers it is 12 rows: half the
-weights to be read from L2 per multiply-add, and of a single vector enough chains. On wider machines the vectors are
-wider.
+2 registers of weights and 1 broadcast it fits the 16 registers of AVX2. With 32 registers it is 10 rows, for
+whose addresses there are just enough integer registers (12 rows took up to twice as long): fewer weights to be read
+from L2 per multiply-add, and enough chains of a single vector. On wider machines the vectors are wider.
 
 Fewer rows exist so that any number of rows splits without waste: n rows are dealt out as evenly as possible over
 ceil(n / `MAX_ROWS`) tiles. The indirect tile stops at 4 rows (a caller with fewer repeats one: its table may name a row
@@ -30,7 +30,7 @@ from .emitter import Emitter, emitted
 from .tile_steps import add_products, ask_for_panel, load_rows, store_rows
 
 VECTORS = 2
-MAX_ROWS = 12 if target().registers == 32 else 6
+MAX_ROWS = 10 if target().registers == 32 else 6
 UNROLL = 4  # times that hot loops are written out: one test and jump per so many steps
 MIN_GEMM_ROWS = 4
 MIN_PAIRED_ROWS = 3  # of an outer-product tile for a pair of groups

@@ -13,12 +13,12 @@ LENGTHS = range(3 * target().lanes(4) + 2)
 
 
 @kernel
-def copy(block, target: "T*", source: "T*", count: "int64"):  # noqa: F821, UP037
+def copy(block, target: "T*", source: "T*", count: "int64"):
     copy_run(target, source, count)
 
 
 @kernel
-def clear(block, target: "T*", count: "int64"):  # noqa: F821, UP037
+def clear(block, target: "T*", count: "int64"):
     clear_run(target, count)
 
 

@@ -304,15 +304,15 @@ def test_outer_tiles_of_copied_rows(rows, fresh, dtype):
     rng = np.random.default_rng(rows)
     width = tile_lanes(np.dtype(dtype).itemsize)
     for count in (0, 1, 2, 3, 9):
-        x, y = integers(rng, (max(count, 1), 8), dtype), integers(rng, (max(count, 1), width + 3), dtype)
+        x, y = integers(rng, (max(count, 1), MAX_ROWS + 2), dtype), integers(rng, (max(count, 1), width + 3), dtype)
         before = integers(rng, (rows, width), dtype)
         listed, packed = (np.full((rows + 1, width + 5), GUARD, dtype) for _ in range(2))
         listed[:rows, :width] = packed[:rows, :width] = before
         copy = np.full((max(count, 1) + 1, width), GUARD, dtype)
-        run_listed_outer_tile(1, x, addresses(y), copy, listed, rows, 8, 3, count, fresh, width + 5)
+        run_listed_outer_tile(1, x, addresses(y), copy, listed, rows, MAX_ROWS + 2, 3, count, fresh, width + 5)
         np.testing.assert_array_equal(copy[:count], y[:count, 3:])
         assert (copy[count:] == GUARD).all()
-        run_packed_outer_tile(1, x, copy, packed, rows, 8, count, fresh, width + 5, addresses(y))
+        run_packed_outer_tile(1, x, copy, packed, rows, MAX_ROWS + 2, count, fresh, width + 5, addresses(y))
         products = x[:count, :rows].astype(float).T @ y[:count, 3:].astype(float)
         for out in (listed, packed):
             np.testing.assert_array_equal(out[:rows, :width], (0 if fresh else before) + products)

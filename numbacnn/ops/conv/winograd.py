@@ -227,7 +227,9 @@ def _cut(side: Side, columns: int, points: int, lanes: int, width: int, itemsize
         most = min(OWN_WEIGHT_POINTS // points, MOST_TILES, half, rows // planes)
         shape = shape_of(side, columns, min(most, tabulated))
         if planes == 1:
-            room = (most_slots // points - shape[0] * shape[1] * width - 2 * line) // (width * line)  # lines of channels
+            room = (most_slots // points - shape[0] * shape[1] * width - 2 * line) // (
+                width * line
+            )  # lines of channels
             run = line * blocking.split_evenly(-(-side.run // line), room)
         return Cut(*shape, 1, False, run, run)
     shape = largest_shape(side, columns, min(TILES, tabulated), VALUES_BYTES // row_bytes - 1)
