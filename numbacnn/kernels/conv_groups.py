@@ -5,6 +5,10 @@ for a few sets of the L1 cache. Therefore rows are first copied into strips as i
 channels of a group side by side, position after position. A vector holds destination channels of one group; what it is
 multiplied by is a scalar of the strip, and three taps share it.
 
+Groups whose destination channels fill at most half a vector go through in *pairs*, their channels taking turns, in
+vectors as in strips: lane 2c + g belongs to channel c of the pair's group g, and is multiplied by one of a pair of
+scalars. A lone last group goes with zeros. What is said of groups below applies to such pairs.
+
 A *panel* is a few groups that are copied together, a *band* a few rows that each of them is computed for in turn: what
 it reads, weights and strips, stays in L1 meanwhile.
 """
@@ -39,7 +43,7 @@ from .finish import finish_rows
 from .layout import copy_transposed
 from .pointer import as_integers, cast, offset, prefetch_read, prefetch_write, store_pointer
 from .runs import clear_run, copy_run
-from .simd import lanes, load, splat, store
+from .simd import half, interleaved, lanes, load, load_first, load_like, store, store_first
 from .strip_tile import GROUP_RUNS, group_tile
 
 # Positions that are asked for in advance: more latency than instructions in flight cover.
@@ -77,12 +81,13 @@ class Groups(NamedTuple):
     ring: int  # source rows that the ring holds
     phases: int
     groups: int
-    panel: int  # groups per panel
+    pair: int  # 2: they go through in pairs; 1: one by one
+    panel: int  # groups, or pairs, per panel
     panels: int
     panel_blocks: int
     run: int  # source channels of a group
     lanes: int  # destination channels of a group
-    vectors: int  # that they fill
+    vectors: int  # that they fill, or those of a pair
     taps: int  # of the kernel
     row_taps: int  # of one of its rows
     tap_step: int  # taps between those of a run
@@ -116,25 +121,45 @@ def _copy_position(target, group_step, source, groups, run):
 
 
 @device
+def _copy_pairs(target, pair_step, source, groups, run):
+    """As `_copy_position` for pairs of groups, whose channels take turns in their strip."""
+    zero = half(target)
+    n = lanes(zero)
+    for group in range(0, groups, 2):
+        place, channels = offset(target, group // 2 * pair_step), offset(source, group * run)
+        for c in range(0, run, n):
+            count = min(n, run - c)
+            if count == n and group + 1 < groups:
+                store(place, 2 * c, interleaved(load_like(zero, channels, c), load_like(zero, channels, run + c)))
+            else:
+                second = load_first(channels, run + c, count, zero) if group + 1 < groups else zero
+                store_first(place, 2 * c, interleaved(load_first(channels, c, count, zero), second), 2 * count)
+
+
+@device
 def _copy_row(target, row, segment, tables, groups, g):
     """Copy a source row to the strips of `groups` groups, the first of which `row` points to."""
-    group_step, ahead = g.positions * g.run, AHEAD * g.step * g.source_w
+    size = g.pair * g.run  # of a position
+    group_step, ahead = g.positions * size, AHEAD * g.step * g.source_w
     strips = table_of(tables, STRIPS)
     for i in range(g.strips):
-        strip = offset(target, strips[STRIP_COLUMNS * i] * g.run)
+        strip = offset(target, strips[STRIP_COLUMNS * i] * size)
         length = strips[STRIP_COLUMNS * i + 1]
         q = strips[STRIP_COLUMNS * i + 2] + segment * g.segment * g.leap * g.step
         begin = max(0, min((g.step - 1 - q) // g.step, length))  # the first coordinate that is not negative
         end = max(begin, min((g.width - q + g.step - 1) // g.step, length))
-        for group in range(groups):
-            line = offset(strip, group * group_step)
-            clear_run(line, begin * g.run)
-            clear_run(offset(line, end * g.run), (length - end) * g.run)
+        for pair in range((groups + g.pair - 1) // g.pair):
+            line = offset(strip, pair * group_step)
+            clear_run(line, begin * size)
+            clear_run(offset(line, end * size), (length - end) * size)
         for j in range(begin, end):
             position = offset(row, (q + j * g.step) * g.source_w)
             for k in range(0, groups * g.run, g.line):
                 prefetch_read(position, k + ahead)
-            _copy_position(offset(strip, j * g.run), group_step, position, groups, g.run)
+            if g.pair == 2:
+                _copy_pairs(offset(strip, j * size), group_step, position, groups, g.run)
+            else:
+                _copy_position(offset(strip, j * size), group_step, position, groups, g.run)
 
 
 @device
@@ -142,7 +167,7 @@ def _put_rows(table, ring, tags, source, place, tables, groups, g):
     """List the strips that the destination row of a place reads, with their weights; copy those not in the ring."""
     n, segment, d, h = place
     lists_d, lists_h = table_of(tables, LISTS_D), table_of(tables, LISTS_H)
-    slot_elements = g.panel * g.positions * g.run
+    slot_elements = g.panel * g.positions * g.pair * g.run
     count = 0
     for i in range(lists_d[d], lists_d[d + 1]):
         source_d = lists_d[3 * i + 1]
@@ -176,7 +201,7 @@ def _put_band(scratch, ring, source, place, rows, tables, groups, g):
         listed[0] = count
         for taps in GROUP_RUNS:
             listed[taps] = 0
-        count += put_runs(offset(entries, 2 * count), listed, table, kernel_rows, phase, tables, g.run, ring)
+        count += put_runs(offset(entries, 2 * count), listed, table, kernel_rows, phase, tables, g.pair * g.run, ring)
 
 
 @device
@@ -207,8 +232,18 @@ def _next_points(left):
 
 
 @device
+def _put_pairs(out, out_step, tile, points, valid, width):
+    """As `put_tile`, where each half of a vector holds `width` channels of a group, `valid` of both together."""
+    zero = half(out)
+    n = lanes(zero)
+    for i in range(points):
+        for k in range(valid // width):
+            store_first(out, i * out_step + k * width, load_like(zero, tile, (2 * i + k) * n), width)
+
+
+@device
 def _tiles(listed, entries, tile, x_offset, weights, start, out, out_step, count, valid, g):
-    """`count` neighbouring points of a vector of one group."""
+    """`count` neighbouring points of a vector of one group, or pair."""
     n = lanes(out)
     entries = offset(entries, 2 * listed[0])
     done = 0
@@ -220,10 +255,12 @@ def _tiles(listed, entries, tile, x_offset, weights, start, out, out_step, count
         direct = valid == n and wanted == points
         place, step = (target, out_step) if direct else (tile, n)
         group_tile(
-            g.leap, points, entries, listed, x_offset + first * g.leap * g.run, g.run,
+            g.leap, g.pair, points, entries, listed, x_offset + first * g.leap * g.pair * g.run, g.run,
             weights, g.tap_step * n, g.taps * n, start, place, step,
         )  # fmt: skip
-        if not direct:
+        if not direct and g.pair == 2:
+            _put_pairs(target, out_step, tile, wanted, valid, g.lanes)
+        elif not direct:
             put_tile(target, out_step, tile, wanted, valid)
         done = first + points
 
@@ -244,7 +281,8 @@ def conv_groups(
     """One block: a range of units x a range of panels.
 
     `tables` are those of `conv_strips`. `weight` is packed by `pack_groups`, `bias` has whole vectors for each
-    group. What is written is finished by `residual` and `activation`: see `finish_row`.
+    group, or half of one for each of a pair. What is written is finished by `residual` and `activation`: see
+    `finish_row`.
     """
     panel_block = block % g.panel_blocks
     block //= g.panel_blocks
@@ -255,8 +293,8 @@ def conv_groups(
     for panel in range(panel_block * g.panels // g.panel_blocks, (panel_block + 1) * g.panels // g.panel_blocks):
         for i in range(g.ring):
             scratch[i] = -1  # tags
-        first_group = panel * g.panel
-        groups = min(g.panel, g.groups - first_group)
+        first_group = panel * g.panel * g.pair
+        groups = min(g.panel * g.pair, g.groups - first_group)
         channels = offset(source, first_group * g.run)
         place = place_of(first_unit, g)
         for _ in range(first_unit, (block + 1) * g.units // g.unit_blocks):
@@ -267,12 +305,14 @@ def conv_groups(
             _put_band(scratch, ring, channels, first, parts // g.phases, tables, groups, g)
             rows = offset(out, sample * g.out_n + d * g.out_d + first_row * g.out_h + first_group * g.lanes)
             _ask(rows, 0, segment, tables, g)
-            for i in range(groups * g.vectors):
-                group = i // g.vectors
-                lane = (i - group * g.vectors) * n
-                number = first_group * g.vectors + i
+            for i in range((groups + g.pair - 1) // g.pair * g.vectors):
+                pair = i // g.vectors
+                group = pair * g.pair  # the first of them
+                lane = (i - pair * g.vectors) * n
+                number = first_group // g.pair * g.vectors + i
                 weights, start = offset(weight, number * g.taps * g.run * n), offset(bias, number * n)
-                column, valid = offset(rows, group * g.lanes + lane), min(n, g.lanes - lane)
+                valid = min(n, min(g.pair, groups - group) * g.lanes - lane)
+                column = offset(rows, group * g.lanes + lane)
                 for part in range(parts):
                     if part + 1 < parts:
                         _ask(column, part + 1, segment, tables, g)
@@ -293,31 +333,53 @@ def pack_groups(
     packed: "T*",
     taps: "int64",
     groups: "int64",
+    pair: "int64",
     step: "int64",
     run: "int64",
     width: "int64",
     run_stride: "int64",
     lane_stride: "int64",
 ):
-    """One block: `step` groups, ``packed[group][vector][channel][tap][lane]``, zero beyond the last lane.
+    """One block: `step` groups, or pairs, ``packed[group][vector][channel][tap][lane]``, zero beyond the last lane.
 
-    Source channels are `run` to a group and `run_stride` weights apart, the destination's `width` and `lane_stride`.
+    Source channels are `run` to a group and `run_stride` weights apart, the
+    destination's `width` and `lane_stride`.
     """
     n = lanes(packed)
     vectors = (width + n - 1) // n
-    zero = splat(packed, 0)
-    for group in range(block * step, min((block + 1) * step, groups)):
-        for v in range(vectors):
-            source = offset(weight, group * run * width * taps + v * n * lane_stride)
-            out = offset(packed, (group * vectors + v) * run * taps * n)
-            valid = min(n, width - v * n)
-            if valid < n:
-                for i in range(run * taps):
-                    store(out, i * n, zero)
-            if run_stride == taps:  # (channel, tap) lie one after the other
-                copy_transposed(as_integers(source), 0, lane_stride, as_integers(out), 0, n, valid, run * taps)
-            else:
-                for c in range(run):
-                    copy_transposed(
-                        as_integers(source), c * run_stride, lane_stride, as_integers(out), c * taps * n, n, valid, taps
-                    )
+    for i in range(block * step, min((block + 1) * step, (groups + pair - 1) // pair)):
+        out, source = offset(packed, i * vectors * run * taps * n), offset(weight, i * pair * run * width * taps)
+        if pair == 2:
+            _pack_pair(out, source, width, min(2, groups - 2 * i), taps, run, run_stride, lane_stride)
+        else:
+            for v in range(vectors):
+                valid = min(n, width - v * n)
+                if valid < n:
+                    clear_run(offset(out, v * run * taps * n), run * taps * n)
+                lane = offset(source, v * n * lane_stride)
+                _pack(offset(out, v * run * taps * n), lane, valid, taps, run, run_stride, lane_stride)
+
+
+@device
+def _pack_pair(out, source, width, groups, taps, run, run_stride, lane_stride):
+    """Pack the weights of a pair of groups, or of a lone one, each into half of the lanes; then lanes take turns."""
+    n, zero = lanes(out), half(out)
+    if groups * width < n:
+        clear_run(out, run * taps * n)
+    for k in range(groups):
+        group = offset(source, k * run * width * taps)
+        _pack(offset(out, k * lanes(zero)), group, width, taps, run, run_stride, lane_stride)
+    for i in range(0, run * taps * n, n):
+        store(out, i, interleaved(load_like(zero, out, i), load_like(zero, out, i + lanes(zero))))
+
+
+@device
+def _pack(out, source, valid, taps, run, run_stride, lane_stride):
+    """``out[channel][tap][lane]`` for the first `valid` lanes."""
+    n = lanes(out)
+    if run_stride == taps:  # (channel, tap) lie one after the other
+        copy_transposed(as_integers(source), 0, lane_stride, as_integers(out), 0, n, valid, run * taps)
+    else:
+        for c in range(run):
+            first = c * taps * n
+            copy_transposed(as_integers(source), c * run_stride, lane_stride, as_integers(out), first, n, valid, taps)

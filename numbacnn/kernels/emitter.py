@@ -57,9 +57,15 @@ class Emitter:
     def element(self, pointer: Any) -> Value:
         return Value(self.builder, self.builder.load(pointer, align=self.itemsize))
 
-    def broadcast(self, pointer: Any) -> Value:
-        """The element at `pointer`, in all lanes."""
-        return self.element(pointer).broadcast(self.lanes)
+    def broadcast(self, pointer: Any, count: int = 1) -> Value:
+        """The element at `pointer`, in all lanes; or `count` elements from there on, over and over."""
+        if count == 1:
+            return self.element(pointer).broadcast(self.lanes)
+        ir, builder = self.ir, self.builder
+        place = builder.bitcast(pointer, ir.VectorType(self.zero.element, count).as_pointer())
+        few = builder.load(place, align=self.itemsize)
+        order = ir.Constant(ir.VectorType(self.i32, self.lanes), [self.i32(i % count) for i in range(self.lanes)])
+        return Value(builder, builder.shuffle_vector(few, few, order))
 
     def store_element(self, value: Value, pointer: Any) -> None:
         self.builder.store(value.llvm, pointer, align=self.itemsize)

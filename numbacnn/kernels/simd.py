@@ -23,6 +23,7 @@ A kernel that must not leave vectorisation to chance works on values of the type
 ``reduce_add``, ``reduce_max``                  across the lanes, in a fixed tree order
 ``swapped_1(v)``, ``swapped_2``, ``swapped_4``  each lane has its neighbour's value, that far away in its group of
                                                 twice as many lanes
+``interleaved(a, b)``                           lanes of two vectors in turn, in a vector of twice as many
 ==============================================  ============================================================
 
 The functions from `fma` on also take scalars, and so do those of `elementary`: LLVM then vectorises the loop around
@@ -414,6 +415,19 @@ def _swapped(distance: int) -> Any:
 
 
 swapped_1, swapped_2, swapped_4 = _swapped(1), _swapped(2), _swapped(4)
+
+
+@intrinsic
+def interleaved(typingctx, a, b):
+    """A vector of twice as many lanes: those of `a` and `b` in turn."""
+    from llvmlite import ir
+
+    def codegen(context, builder, signature, args):
+        i32 = ir.IntType(32)
+        order = [i32(i // 2 + i % 2 * a.lanes) for i in range(2 * a.lanes)]
+        return builder.shuffle_vector(*args, ir.Constant(ir.VectorType(i32, 2 * a.lanes), order))
+
+    return vector_class()(a.element, 2 * a.lanes)(a, b), codegen
 
 
 @intrinsic

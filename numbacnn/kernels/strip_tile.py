@@ -21,6 +21,9 @@ MOST_PRODUCTS = 56  # of a run and the points of a tile, for the same reason
 LONG_RUN = 7  # taps of the runs of long kernel rows: with 8 accumulators just as many
 POINTS_RUNS = (LONG_RUN, LONGEST_RUN, 2, 1)  # taps of the runs that `points_tile` knows, in the order of its table
 GROUP_RUNS = (LONGEST_RUN, 2, 1)  # and `group_tile`
+PAIR_LANES = (
+    16  # of a vector for two groups: in smaller ones they would have so few channels that `points_tile` is better
+)
 
 
 @intrinsic
@@ -85,12 +88,13 @@ def _add_run(e: Emitter, sums: list[Any], taps: int, table: Any, entry: Any, x_o
         e.accumulate(sums[i], values[i + t], weights[t])
 
 
-def _group_tile(leap: int) -> Any:
-    """The tile for points that lie `leap` positions apart; its arguments are described at `group_tile`."""
+def _group_tile(leap: int, pair: int) -> Any:
+    """The tile for points that lie `leap` positions apart, of `pair` groups; its arguments: see `group_tile`."""
 
     def tile(typingctx, points, table, counts, x_offset, run, w, w_step, w_channel, start, out, out_step):
         def emit(e, points, *rest):
-            e.choose(points, GROUP_TILES, lambda points: _group_points(e, leap, points, *rest))
+            if pair == 1 or e.lanes >= PAIR_LANES:
+                e.choose(points, GROUP_TILES, lambda points: _group_points(e, leap, pair, points, *rest))
 
         return emitted(emit, w, points, table, counts, x_offset, run, w, w_step, w_channel, start, out, out_step)
 
@@ -98,13 +102,14 @@ def _group_tile(leap: int) -> Any:
 
 
 def _group_points(
-    e: Emitter, leap: int, points: int, table: Any, counts: Any, x_offset: Any, run: Any, w: Any, w_step: Any,
-    w_channel: Any, start: Any, out: Any, out_step: Any,
+    e: Emitter, leap: int, pair: int, points: int, table: Any, counts: Any, x_offset: Any, run: Any, w: Any,
+    w_step: Any, w_channel: Any, start: Any, out: Any, out_step: Any,
 ) -> None:  # fmt: skip
     """Emit the tile of `points` points."""
     builder = e.builder
-    first = e.load(start)
+    first = _in_turn(e, e.load(start), pair)
     sums = [e.variable(first) for _ in range(points)]
+    position = e.times(run, pair)
     entry = e.i64(0)
     for taps in GROUP_RUNS:
         count = e.slot(counts, taps)
@@ -114,17 +119,27 @@ def _group_points(
             w_run = e.at(w, e.slot(table, builder.add(place, e.i64(1))))
             alone = taps <= leap  # no two of them read the same
             for tap in range(taps if alone else 1):
-                first_x, first_w = e.at(x, e.times(run, tap)), e.at(w_run, e.times(w_step, tap))
+                first_x, first_w = e.at(x, e.times(position, tap)), e.at(w_run, e.times(w_step, tap))
                 with e.loop(run) as channel:
-                    x_here = e.at(first_x, channel)
+                    x_here = e.at(first_x, e.times(channel, pair))
                     w_here = e.at(first_w, builder.mul(channel, w_channel))
-                    _add_channel(e, sums, 1 if alone else taps, leap, x_here, run, w_here, w_step)
+                    _add_channel(e, sums, 1 if alone else taps, leap, pair, x_here, position, w_here, w_step)
         entry = builder.add(entry, e.times(count, 2))
     for i, place in enumerate(sums):
-        e.store(e.value(place), e.at(out, e.times(out_step, i)))
+        e.store(_in_turn(e, e.value(place), e.lanes // pair), e.at(out, e.times(out_step, i)))
 
 
-def _add_channel(e: Emitter, sums: list[Any], taps: int, leap: int, x: Any, x_step: Any, w: Any, w_step: Any) -> None:
+def _in_turn(e: Emitter, value: Value, parts: int) -> Value:
+    """The lanes of a vector's `parts` equal parts in turn."""
+    if parts in (1, e.lanes):
+        return value
+    order = _order(i % parts * (e.lanes // parts) + i // parts for i in range(e.lanes))
+    return Value(e.builder, e.builder.shuffle_vector(value.llvm, value.llvm, order))
+
+
+def _add_channel(
+    e: Emitter, sums: list[Any], taps: int, leap: int, pair: int, x: Any, x_step: Any, w: Any, w_step: Any
+) -> None:
     """Emit what one channel of a run of some taps adds to the points' sums: those taps together that read the same."""
     step = e.times(x_step, leap)
     reached = 2 if leap == 1 else 1 + 8 // e.itemsize  # positions by one pointer, as addresses multiply by up to 8
@@ -137,16 +152,17 @@ def _add_channel(e: Emitter, sums: list[Any], taps: int, leap: int, x: Any, x_st
         for j in range(len(sums) + len(weights) - 1):
             if j > 0 and j % reached == 0:
                 place = e.at(place, far)
-            value = e.broadcast(e.at(place, e.times(step, j % reached)))
+            value = e.broadcast(e.at(place, e.times(step, j % reached)), pair)
             for i in range(max(0, j - len(weights) + 1), min(len(sums), j + 1)):
                 e.accumulate(sums[i], value, weights[j - i])
 
 
-_neighbours, _every_other = _group_tile(1), _group_tile(2)
+_neighbours, _every_other = _group_tile(1, 1), _group_tile(2, 1)
+_paired_neighbours, _paired_every_other = _group_tile(1, 2), _group_tile(2, 2)
 
 
 @inlined
-def group_tile(leap, points, table, counts, x_offset, run, w, w_step, w_channel, start, out, out_step):
+def group_tile(leap, pair, points, table, counts, x_offset, run, w, w_step, w_channel, start, out, out_step):
     """As `points_tile` for one vector of the destination channels of a group, summed over its source channels.
 
     ::
@@ -156,11 +172,17 @@ def group_tile(leap, points, table, counts, x_offset, run, w, w_step, w_channel,
     Where x is a scalar, in all lanes. With three taps, each of 14 scalars is loaded once for its up to 3 multiply-adds.
 
     leap : 1 or 2
+    pair : 2 for two groups at once, in vectors of `PAIR_LANES` and more: their channels take turns in x and in the
+        lanes of w, and half of `start` and of each vector of `out` belongs to either; else 1
     points : one of `GROUP_TILES`
-    run : source channels, which is also the distance of positions
+    run : source channels, which is also the distance of positions (of groups one by one)
     w_step, w_channel : elements from the weights of each tap to those of the next, and from each channel's
     """
-    if leap == 2:
+    if pair == 2 and leap == 2:
+        _paired_every_other(points, table, counts, x_offset, run, w, w_step, w_channel, start, out, out_step)
+    elif pair == 2:
+        _paired_neighbours(points, table, counts, x_offset, run, w, w_step, w_channel, start, out, out_step)
+    elif leap == 2:
         _every_other(points, table, counts, x_offset, run, w, w_step, w_channel, start, out, out_step)
     else:
         _neighbours(points, table, counts, x_offset, run, w, w_step, w_channel, start, out, out_step)

@@ -16,6 +16,8 @@ from numbacnn.kernels.simd import (
     WIDE,
     absolute,
     fma,
+    half,
+    interleaved,
     lanes,
     load,
     load_first,
@@ -98,6 +100,11 @@ def swaps(block, x: "T*", out: "T*", n: "int64"):
     store(out, 0, swapped_1(values))
     store(out, n, swapped_2(values))
     store(out, 2 * n, swapped_4(values))
+
+
+@kernel
+def in_turn(block, x: "T*", out: "T*"):
+    store(out, 0, interleaved(load_like(half(x), x, 0), load_like(half(x), x, lanes(half(x)))))
 
 
 @kernel
@@ -226,6 +233,14 @@ def test_lanes_are_swapped_with_their_neighbours(dtype):
     swaps(1, np.arange(n, dtype=dtype), out, n)
     for row, distance in zip(out, (1, 2, 4), strict=True):
         np.testing.assert_array_equal(row, np.arange(n) ^ distance)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_lanes_in_turn(dtype):
+    n = width(dtype)
+    out = np.zeros(n, dtype)
+    in_turn(1, np.arange(n, dtype=dtype), out)
+    np.testing.assert_array_equal(out, np.arange(n).reshape(2, -1).T.ravel())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -21,23 +21,26 @@ def zero_row(dtype: np.dtype[Any], elements: int) -> np.ndarray:
 
 
 def padded_bias(
-    bias: Operand, groups: int, lanes: int, padded: int, channels: slice = slice(None), columns: int = 1
+    bias: Operand, groups: int, lanes: int, padded: int, channels: slice = slice(None), columns: int = 1, more: int = 0
 ) -> Operand:
-    """The bias of `groups` times `lanes` channels, with every group padded to `padded` lanes.
+    """The bias of `groups` times `lanes` channels, with every group padded to `padded` lanes, and `more` zeros.
 
     They are the `channels` of the whole bias, which is repeated for each of `columns`.
     """
-    if lanes == padded and columns == 1:
+    if lanes == padded and columns == 1 and more == 0:
         return bias[channels]
-    return Operand.made(functools.partial(_padded, groups, lanes, padded, channels, columns), bias.dtype, bias)
+    make = functools.partial(_padded, groups, lanes, padded, channels, columns, more)
+    return Operand.made(make, bias.dtype, bias)
 
 
-def _padded(groups: int, lanes: int, padded: int, channels: slice, columns: int, bias: np.ndarray) -> np.ndarray:
-    wider = np.zeros(groups * padded, bias.dtype)
+def _padded(
+    groups: int, lanes: int, padded: int, channels: slice, columns: int, more: int, bias: np.ndarray
+) -> np.ndarray:
+    wider = np.zeros(groups * padded + more, bias.dtype)
     if columns > 1:
         bias = np.tile(bias, columns)
     if groups == 1:  # small convolutions feel what views cost
         wider[:lanes] = bias[channels]
     else:
-        wider.reshape(groups, padded)[:, :lanes] = bias[channels].reshape(groups, lanes)
+        wider[: groups * padded].reshape(groups, padded)[:, :lanes] = bias[channels].reshape(groups, lanes)
     return wider

@@ -11,7 +11,7 @@ from ...kernels import conv_groups as kernels
 from ...kernels._operands import Operand
 from ...kernels._target import target
 from ...kernels.conv_strips import MAX_POINTS, PHASE_COLUMNS, RING_ROWS, STRIP_COLUMNS, TABLE_ROWS, TABLE_RUNS
-from ...kernels.strip_tile import GROUP_RUNS, LONGEST_RUN
+from ...kernels.strip_tile import GROUP_RUNS, LONGEST_RUN, PAIR_LANES
 from . import blocking, strip_tables
 from .bias import padded_bias, zero_row
 from .finish import NOTHING, Finish
@@ -75,12 +75,12 @@ class Fit(NamedTuple):
 
 
 class Launches(NamedTuple):
-    """Packing the weights and convolving with them; elements of the packed weights; destination lanes, all vectors."""
+    """Packing the weights and convolving with them; elements of the packed weights; destination lanes."""
 
     pack: Prepared
     convolve: Prepared
     elements: int
-    lanes: tuple[int, int, int]  # groups, lanes of a group, lanes that its vectors have
+    lanes: tuple[int, int, int, int]  # groups, lanes of a group, those that vectors have for it, those left at the end
 
 
 def _side(g: ConvGeometry, transposed: bool) -> Side:
@@ -88,6 +88,12 @@ def _side(g: ConvGeometry, transposed: bool) -> Side:
     if transposed:
         return Side(g.out_per_group, g.in_per_group, per_output, per_input)
     return Side(g.in_per_group, g.out_per_group, per_input, per_output)
+
+
+def _pair(lanes: int, itemsize: int) -> int:
+    """How many groups of some destination channels go through together: two, if a vector holds both."""
+    width = target().lanes(itemsize)
+    return 2 if 2 * lanes <= width >= PAIR_LANES else 1
 
 
 def _classes(g: ConvGeometry, transposed: bool) -> list[strip_tables.Class]:
@@ -137,7 +143,8 @@ def _packed_bytes(g: ConvGeometry, transposed: bool) -> int:
     """Size of the packed weights in float64, which is at least that in float32 but for what fills vectors up."""
     side = _side(g, transposed)
     lanes = target().lanes(4)
-    return 8 * g.groups * -(-side.lanes // lanes) * lanes * side.run * g.taps
+    vectors = -(-g.groups // _pair(side.lanes, 4)) * -(-side.lanes // lanes)
+    return 8 * vectors * lanes * side.run * g.taps
 
 
 @functools.lru_cache(maxsize=512)
@@ -148,7 +155,9 @@ def _fit(g: ConvGeometry, transposed: bool, itemsize: int) -> Fit | None:
     kernel_rows = lists[0].longest * lists[1].longest
     if kernel_rows > TABLE_ROWS:
         return None
-    position_bytes = _side(g, transposed).run * itemsize
+    side = _side(g, transposed)
+    pair = _pair(side.lanes, itemsize)
+    groups, position_bytes = -(-g.groups // pair), pair * side.run * itemsize
     points = strip_tables.longest_phase(classes)
     best = None
     for parts in range(1, -(-points // MAX_POINTS) + 1):
@@ -163,9 +172,9 @@ def _fit(g: ConvGeometry, transposed: bool, itemsize: int) -> Fit | None:
         for band, ring in _rings(g, transposed, most, GROUP_BYTES // max(1, row.positions * position_bytes)):
             group_bytes = (ring[0] * ring[1] * row.positions + MAX_POINTS * classes[0].leap) * position_bytes
             if ring[0] * ring[1] <= RING_ROWS and group_bytes <= 8 * kernels.RING_SLOTS:
-                panel = max(1, min(RING_BYTES // group_bytes, PANEL_BYTES // position_bytes, g.groups))
+                panel = max(1, min(RING_BYTES // group_bytes, PANEL_BYTES // position_bytes, groups))
                 fits.append(Fit(row, segment, band, panel, ring))
-                if panel >= min(g.groups, PIECE_BYTES // position_bytes):
+                if panel >= min(groups, PIECE_BYTES // position_bytes):
                     break
         if fits:
             best = max(fits, key=lambda fit: min(fit.panel, PIECE_BYTES // position_bytes))
@@ -206,7 +215,8 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> tuple[np.ndarray, 
     source_n, source_d, source_h, source_w = strides(source, g.groups * side.run)
     out_n, out_d, out_h, out_w = strides(out, g.groups * side.lanes)
     segments = -(-strip_tables.longest_phase(classes) // fit.segment)
-    lines, panels = g.batch * segments * out[0], -(-g.groups // fit.panel)
+    pair = _pair(side.lanes, itemsize)
+    lines, panels = g.batch * segments * out[0], -(-g.groups // (pair * fit.panel))
     band = max(1, min(fit.band, lines * panels * out[1] // MIN_BLOCKS))
     bands = -(-out[1] // band)
     units = lines * bands
@@ -235,6 +245,7 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> tuple[np.ndarray, 
         ring=fit.ring[0] * fit.ring[1],
         phases=len(row.phases) // PHASE_COLUMNS,
         groups=g.groups,
+        pair=pair,
         panel=fit.panel,
         panels=panels,
         panel_blocks=panel_blocks,
@@ -272,16 +283,18 @@ def _blocks(g: ConvGeometry, band: int, bands: int, units: int, panels: int, who
 def _launches(g: ConvGeometry, dtype: np.dtype[Any], transposed: bool) -> Launches:
     tables, record = plan(g, dtype.itemsize, transposed)
     side = _side(g, transposed)
-    padded = record.vectors * target().lanes(dtype.itemsize)
-    elements = g.groups * padded * side.run * g.taps
-    step = max(1, 4096 * g.groups // elements)
+    padded = record.vectors * target().lanes(dtype.itemsize) // record.pair
+    over = g.groups % record.pair * padded  # the second half of a vector that a lone last group has
+    elements = (g.groups * padded + over) * side.run * g.taps
+    pairs = -(-g.groups // record.pair)
+    step = max(1, 4096 * pairs // elements)
     pack = kernels.pack_groups.prepare(
-        (dtype,), -(-g.groups // step), g.taps, g.groups, step, *side, cost=0.5 * elements
+        (dtype,), -(-pairs // step), g.taps, g.groups, record.pair, step, *side, cost=0.5 * elements
     )
     cost = g.flops / blocking.FLOPS_PER_NS + g.elements * dtype.itemsize / 20
     blocks = record.unit_blocks * record.panel_blocks
     convolve = kernels.conv_groups.prepare((dtype,), blocks, tables, record, cost=cost)
-    return Launches(pack, convolve, elements, (g.groups, side.lanes, padded))
+    return Launches(pack, convolve, elements, (g.groups, side.lanes, padded, over))
 
 
 def forward(
@@ -312,7 +325,10 @@ def _run(
     follows: Finish,
 ) -> list[Step]:
     packed = Operand((launches.elements,), out.dtype)
-    groups, lanes, padded = launches.lanes
-    start = zero_row(out.dtype, groups * padded) if bias is None else padded_bias(bias, groups, lanes, padded)
+    groups, lanes, padded, over = launches.lanes
+    if bias is None:
+        start: Any = zero_row(out.dtype, groups * padded + over)
+    else:
+        start = padded_bias(bias, groups, lanes, padded, more=over)
     finish = follows.distance(out), follows.activation
     return [launches.pack.on(weight, packed), launches.convolve.on(source, packed, start, out, *finish)]

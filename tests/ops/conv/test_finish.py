@@ -20,6 +20,7 @@ PROBLEMS = {
     "depthwise": ((2, 20, 9, 9), (20, 1, 3, 3), {"padding": 1, "groups": 20}),
     "depthwise of many channels": ((2, 331, 9, 9), (331, 1, 5, 5), {"stride": 2, "padding": 2, "groups": 331}),
     "strips": ((1, 12, 9, 9), (24, 2, 3, 3), {"padding": 1, "groups": 6}),
+    "grouped of small groups": ((2, 35, 9, 9), (30, 7, 3, 3), {"padding": 1, "groups": 5}),
     "grouped": ((2, 40, 9, 9), (36, 10, 3, 3), {"padding": 1, "groups": 4}),
     "winograd": ((2, 64, 13, 14), (40, 64, 3, 3), {"padding": 1, "algorithm": "winograd"}),
     "row_runs": ((2, 3, 15, 17), (21, 3, 5, 5), {"stride": 2, "padding": 2}),

@@ -31,6 +31,14 @@ def test_channels(inputs, outputs, dtype):
     check(case_of(3, inputs, outputs, (5, 9), (3, 2), (1, 2), 1, batch=2, dtype=dtype))
 
 
+@pytest.mark.parametrize("groups", [2, 3, 12])
+@pytest.mark.parametrize(("inputs", "outputs"), [(8, 8), (7, 5), (8, 6), (33, 8), (16, 7), (5, 21)])
+def test_groups_of_few_outputs(groups, inputs, outputs):
+    """Half a vector or less: two of them together in wide ones, the last one of an odd number alone."""
+    for stride in (1, 2, 3):
+        check(case_of(groups, inputs, outputs, (4, 15), (3, 3), stride, 1, batch=2))
+
+
 @pytest.mark.parametrize("width", [*range(1, MAX_POINTS + 4), 20, 25, 56])
 def test_number_of_points(width):
     check(case_of(2, 8, 8, (3, width), (3, 3), padding=1))
