@@ -9,12 +9,16 @@ from typing import NamedTuple
 import numpy as np
 
 from numbacnn.kernels import _launch
+from numbacnn.kernels.tile import tile_lanes
 from numbacnn.ops import conv_backward_data, conv_backward_weight, conv_forward
 from numbacnn.ops.conv import plan
 from numbacnn.ops.geometry import collapse, conv_geometry
 from numbacnn.ops.layout import is_channels_last
 from tests import naive
 from tests.cases import conv_arrays, in_order, integers
+
+# Channels of a panel of float32: sizes that must fill one, or be a ragged number of them, grow with the vectors.
+PANEL = tile_lanes(4)
 
 
 class Operands(NamedTuple):

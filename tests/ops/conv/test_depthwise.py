@@ -14,6 +14,7 @@ from numbacnn.ops.geometry import conv_geometry
 from tests.bits import assert_same_bits
 from tests.cases import CONV_CASES, ConvCase
 from tests.ops.conv import checks
+from tests.ops.conv.checks import PANEL
 
 ALGORITHMS = ("depthwise", "strips")
 
@@ -41,14 +42,18 @@ def test_strips_take_the_depthwise_cases_of_the_table():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    ("channels", "multiplier"), [(1, 1), *itertools.product((2, 3, 5, 8, 16, 17, 33, 48), (1, 2, 3, 5))]
+    ("channels", "multiplier"),
+    [
+        (1, 1),
+        *itertools.product(sorted({2, 3, 5, 8, PANEL // 2, PANEL, PANEL + 1, 2 * PANEL + 1, 3 * PANEL}), (1, 2, 3, 5)),
+    ],
 )
 def test_channels(channels, multiplier, dtype):
     check(depthwise_case(channels, (7, 9), (3, 2), padding=1, multiplier=multiplier, batch=3, dtype=dtype))
 
 
 def test_empty_batch():
-    check(depthwise_case(17, (6, 7), (3, 3), batch=0))
+    check(depthwise_case(PANEL + 1, (6, 7), (3, 3), batch=0))
     check(grouped_case(5, 2, 2, (6, 7), (3, 3), batch=0))
 
 
@@ -56,24 +61,24 @@ def test_empty_batch():
 @pytest.mark.parametrize(("stride", "dilation"), list(itertools.product((1, 2, 3), (1, 2, 3, 4))))
 def test_strides_dilations_and_padding_modes(stride, dilation, mode):
     """Every way that points and taps are dealt out to strips, or to zones and columns."""
-    check(depthwise_case(17, (6, 14), (2, 4), stride, ((1, 0), (5, 4)), (1, dilation), padding_mode=mode))
+    check(depthwise_case(PANEL + 1, (6, 14), (2, 4), stride, ((1, 0), (5, 4)), (1, dilation), padding_mode=mode))
 
 
 @pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
 def test_padding_modes_in_depth_and_height(mode):
     check(depthwise_case(4, (5, 6, 7), (3, 3, 3), (1, 2, 1), 2, (1, 1, 2), padding_mode=mode, multiplier=2))
-    check(depthwise_case(16, (5, 6, 7), (3, 3, 3), (1, 2, 1), 2, (1, 1, 2), padding_mode=mode))
+    check(depthwise_case(PANEL, (5, 6, 7), (3, 3, 3), (1, 2, 1), 2, (1, 1, 2), padding_mode=mode))
 
 
 @pytest.mark.parametrize("mode", ["reflect", "circular"])
 def test_padding_that_wraps_repeatedly(mode):
-    check(depthwise_case(17, (4, 5), (3, 4), 1, (9, 11), padding_mode=mode))
+    check(depthwise_case(PANEL + 1, (4, 5), (3, 4), 1, (9, 11), padding_mode=mode))
 
 
 @pytest.mark.parametrize("width", [*range(1, 20), 31, 64, 65])
 def test_number_of_points(width):
     """Every way that tiles of 12, 8 and 4, or 7 to 4, points cover a row."""
-    check(depthwise_case(18, (4, width + 2), (1, 3)))
+    check(depthwise_case(PANEL + 2, (4, width + 2), (1, 3)))
 
 
 @pytest.mark.parametrize("taps", [*range(1, 20), 31, 33])
@@ -85,7 +90,7 @@ def test_number_of_taps(taps):
 @pytest.mark.parametrize(("taps", "dilation"), [(7, 1), (9, 1), (13, 1), (7, 2)])
 def test_kernels_hardly_narrower_than_the_image(taps, dilation):
     """Most of their tiles read padding."""
-    case = depthwise_case(18, (5, 9), (3, taps), 1, (1, taps // 2 * dilation), (1, dilation), batch=2)
+    case = depthwise_case(PANEL + 2, (5, 9), (3, taps), 1, (1, taps // 2 * dilation), (1, dilation), batch=2)
     assert checks.directions(case, "depthwise") == ["forward", "backward_data"]
     check(case)
 
@@ -103,9 +108,9 @@ def test_groups_of_few_channels(inputs, outputs, dtype):
 
 def test_planes_in_bands(tune):
     """Volumes whose planes under a kernel exceed L2 are computed in bands of rows."""
-    case = depthwise_case(16, (5, 11, 6), (3, 3, 3), (1, 2, 1), 1, batch=2)
+    case = depthwise_case(PANEL, (5, 11, 6), (3, 3, 3), (1, 2, 1), 1, batch=2)
     for rows in (1, 2, 3, 100):
-        tune(blocking, BAND_BYTES=3 * (rows + 2) * 6 * 16 * 4)
+        tune(blocking, BAND_BYTES=3 * (rows + 2) * 6 * PANEL * 4)
         check(case, ["depthwise"])
 
 
@@ -126,7 +131,7 @@ def test_planes_in_bands(tune):
 def test_tiles_that_share_what_they_read(size, kernel, padding, dtype, tune):
     """Neighbouring points, and rows in pairs: what the oracle says, and the bits of tiles that share nothing."""
     tune(depthwise, FEWEST_ROWS=1)
-    case = depthwise_case(18, size, kernel, 1, padding, batch=3, dtype=dtype)
+    case = depthwise_case(PANEL + 2, size, kernel, 1, padding, batch=3, dtype=dtype)
     check(case, ["depthwise"])
     rng = np.random.default_rng(0)
     x, weight = (rng.standard_normal(shape).astype(dtype) for shape in (case.input_shape, case.weight_shape))
@@ -163,7 +168,7 @@ def test_choice_of_tiles(channels, kernel, padding, mode, stride, tiles):
 def test_passes_over_panels(tune):
     tune(depthwise, FEWEST_PANELS=1, PANEL_BYTES=1)
     tune(depthwise_weight, PASS_VECTORS=1)
-    check(depthwise_case(70, (6, 9), (3, 3), padding=1, batch=2), ["depthwise"])
+    check(depthwise_case(4 * PANEL + 6, (6, 9), (3, 3), padding=1, batch=2), ["depthwise"])
 
 
 @pytest.mark.parametrize(
@@ -171,21 +176,21 @@ def test_passes_over_panels(tune):
     [
         depthwise_case(4, (1500,), (31,), padding=15, name="1-D in segments"),
         depthwise_case(4, (1501,), (5,), 2, 2, padding_mode="circular", name="1-D in segments circular"),
-        depthwise_case(17, (3, 700), (3, 3), padding=1, dilation=(1, 3), name="2-D in segments"),
+        depthwise_case(PANEL + 1, (3, 700), (3, 3), padding=1, dilation=(1, 3), name="2-D in segments"),
         depthwise_case(2, (40, 41), (31, 31), padding=15, name="31x31"),
         depthwise_case(1, (70, 75), (65, 63), padding=3, name="one vector per panel"),
-        depthwise_case(40, (9, 5), (3, 3), (5, 4), name="stride larger than kernel"),
+        depthwise_case(5 * PANEL // 2, (9, 5), (3, 3), (5, 4), name="stride larger than kernel"),
         depthwise_case(3, (30, 30), (3, 3), padding=9, dilation=9, name="dilated"),
-        depthwise_case(70, (7, 7), (7, 7), padding=3, batch=2, name="kernel as large as input"),
+        depthwise_case(4 * PANEL + 6, (7, 7), (7, 7), padding=3, batch=2, name="kernel as large as input"),
         depthwise_case(3, (4, 5), (9, 9), padding=3, name="taps that read padding alone"),
         depthwise_case(12, (6, 7, 9), (3, 3, 3), 1, 1, batch=2, name="3-D"),
         depthwise_case(12, (6, 12, 11), (3, 3, 3), (1, 2, 2), 1, name="3-D strided"),
-        depthwise_case(33, (9, 8), (3, 3), 2, 1, multiplier=5, name="multiplier"),
+        depthwise_case(2 * PANEL + 1, (9, 8), (3, 3), 2, 1, multiplier=5, name="multiplier"),
         depthwise_case(2, (9, 8), (3, 3), 1, 1, multiplier=40, name="large multiplier"),
         grouped_case(3, 4, 4, (4, 300), (3, 3), padding=1, name="groups in segments"),
         grouped_case(6, 4, 4, (5, 6, 7), (3, 3, 3), (1, 2, 1), 1, name="groups 3-D"),
-        depthwise_case(20, (4, 300), (1, 5), (1, 2), (0, 2), padding_mode="reflect", name="long rows reflect"),
-        depthwise_case(16, (6, 12, 11), (3, 3, 3), (1, 2, 2), 1, batch=2, name="3-D strided, whole panels"),
+        depthwise_case(PANEL + 4, (4, 300), (1, 5), (1, 2), (0, 2), padding_mode="reflect", name="long rows reflect"),
+        depthwise_case(PANEL, (6, 12, 11), (3, 3, 3), (1, 2, 2), 1, batch=2, name="3-D strided, whole panels"),
     ],
     ids=str,
 )
@@ -199,7 +204,7 @@ def test_shapes(case):
 )
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_same_bits(algorithm, direction, dtype):
-    case = depthwise_case(42, (20, 19), (5, 3), (1, 2), 2, batch=2, dtype=dtype)
+    case = depthwise_case(5 * PANEL // 2 + 2, (20, 19), (5, 3), (1, 2), 2, batch=2, dtype=dtype)
     rng = np.random.default_rng(0)
     x, weight = (rng.standard_normal(shape).astype(dtype) for shape in (case.input_shape, case.weight_shape))
     options = {**case.options, "algorithm": "auto"}
@@ -215,10 +220,11 @@ def test_same_bits(algorithm, direction, dtype):
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_not_a_number_stays_in_its_channel_and_window(algorithm):
-    x = np.zeros((1, 20, 9, 9), np.float32)
+    channels = PANEL + 4
+    x = np.zeros((1, channels, 9, 9), np.float32)
     x[0, 11, 4, 4] = np.nan
-    weight = np.zeros((20, 1, 3, 3), np.float32)
-    y = conv_forward(x, weight, padding=1, groups=20, algorithm=algorithm)
+    weight = np.zeros((channels, 1, 3, 3), np.float32)
+    y = conv_forward(x, weight, padding=1, groups=channels, algorithm=algorithm)
     expected = np.zeros(y.shape, bool)
     expected[0, 11, 3:6, 3:6] = True
     np.testing.assert_array_equal(np.isnan(y), expected)
@@ -236,9 +242,9 @@ def test_pairs_of_groups(inputs, groups, dtype):
 
 
 def test_choice():
-    assert explain((1, 16, 9, 9), (16, 1, 3, 3), groups=16).algorithm == "depthwise"
-    assert explain((1, 8, 5, 5), (8, 1, 3, 3), groups=8).algorithm == "strips"
-    assert explain((1, 16, 9, 9), (16, 1, 7, 7), groups=16).algorithm == "strips"
+    assert explain((1, PANEL, 9, 9), (PANEL, 1, 3, 3), groups=PANEL).algorithm == "depthwise"
+    assert explain((1, PANEL // 2, 5, 5), (PANEL // 2, 1, 3, 3), groups=PANEL // 2).algorithm == "strips"
+    assert explain((1, PANEL, 9, 9), (PANEL, 1, 7, 7), groups=PANEL).algorithm == "strips"
     assert explain((1, 2, 300, 300), (2, 1, 300, 300), groups=2).algorithm == "indirect"
     four = (1, 64, 9, 9), (64, 4, 3, 3)
     assert {explain(*four, groups=16, stride=2, direction=d).algorithm for d in plan.DIRECTIONS} == {"strips"}
@@ -250,15 +256,36 @@ def test_choice():
         ("strips", (1, 40, 5, 5), (40, 5, 3, 3), 8, "5 input and 5 output channels, more than 4"),
         ("strips", (1, 1, 5, 5), (8, 1, 3, 3), 1, "all channels are in one group"),
         ("strips", (1, 2, 300, 300), (2, 1, 300, 300), 2, "do not fit"),
-        ("depthwise", (1, 16, 9, 9), (32, 1, 3, 3), 16, "1 input and 2 output channels, not one each"),
-        ("depthwise", (1, 15, 9, 9), (15, 1, 3, 3), 15, "15 channels do not fill a panel of vectors"),
-        ("depthwise", (1, 16, 3, 9), (16, 1, 1, 3), 16, "3 rows are too few to share out"),
-        ("depthwise", (1, 16, 12, 12), (16, 1, 7, 7), 16, "rows of 7 taps are worth copying into strips"),
+        ("depthwise", (1, PANEL, 9, 9), (2 * PANEL, 1, 3, 3), PANEL, "1 input and 2 output channels, not one each"),
+        (
+            *("depthwise", (1, PANEL - 1, 9, 9), (PANEL - 1, 1, 3, 3), PANEL - 1),
+            f"{PANEL - 1} channels do not fill a panel of vectors",
+        ),
+        ("depthwise", (1, PANEL, 3, 9), (PANEL, 1, 1, 3), PANEL, "3 rows are too few to share out"),
+        ("depthwise", (1, PANEL, 12, 12), (PANEL, 1, 7, 7), PANEL, "rows of 7 taps are worth copying into strips"),
         ("strips", (1, 16, 300, 300), (16, 1, 300, 300), 16, "1440000 weights are more than it packs at a time"),
         ("strips", (1, 8, 40000, 2), (8, 1, 5, 1), 8, "199980 rows times kernel rows are more than it lists"),
-        ("depthwise", (1, 16, 40000, 2), (16, 1, 5, 1), 16, "199980 rows times kernel rows are more than it lists"),
-        ("depthwise", (1, 16, 4, 20000), (16, 1, 1, 13000), 16, "rows of 13000 taps are more than the kernel's table"),
-        ("depthwise", (1, 16, 300, 300), (16, 1, 300, 300), 16, "1440000 weights are more than it packs at a time"),
+        (
+            "depthwise",
+            (1, PANEL, 40000, 2),
+            (PANEL, 1, 5, 1),
+            PANEL,
+            "199980 rows times kernel rows are more than it lists",
+        ),
+        (
+            "depthwise",
+            (1, PANEL, 4, 20000),
+            (PANEL, 1, 1, 13000),
+            PANEL,
+            "rows of 13000 taps are more than the kernel's table",
+        ),
+        (
+            "depthwise",
+            (1, PANEL, 300, 300),
+            (PANEL, 1, 300, 300),
+            PANEL,
+            f"{90000 * PANEL} weights are more than it packs at a time",
+        ),
     ],
 )
 def test_refusals(algorithm, shape, weight_shape, groups, reason):
@@ -277,11 +304,11 @@ def test_refusals(algorithm, shape, weight_shape, groups, reason):
 )
 def test_tables_are_bounded(monkeypatch, module, limit, direction, reason):
     monkeypatch.setattr(module, limit, 3)
-    shape, kernel = ((16, 9, 9), (3, 3)) if limit != "TABLE_ROWS" else ((16, 9, 9, 9), (3, 3, 3))
+    size, kernel = ((9, 9), (3, 3)) if limit != "TABLE_ROWS" else ((9, 9, 9), (3, 3, 3))
     padding = [[1, 1]] * (len(kernel) - 1) + [[2, 2]]
     mode = "circular" if limit in ("MOST_PICKS", "TABLE_TAPS") else "zeros"
     padding = padding if limit == "MOST_ZONES" else 1
-    geometry = conv_geometry((1, *shape), (16, 1, *kernel), 1, padding, 1, 16, mode)
+    geometry = conv_geometry((1, PANEL, *size), (PANEL, 1, *kernel), 1, padding, 1, PANEL, mode)
     assert reason in str(depthwise.accepts(direction, geometry))
 
 
