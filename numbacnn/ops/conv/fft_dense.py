@@ -110,11 +110,14 @@ def _portion(
         run = min(run, (most_vectors - 1) * lanes)
         vectors = min(most_vectors, (run - 1) // lanes + 2)
     spectrum = block_bytes // 2 if gradient else block_bytes  # of one channel and panel
-    run = min(run, max(2, SPECTRA_BYTES // spectrum // 2 * 2))
     product = share * block_bytes * (2 if gradient else 1)  # of one unit and panel
     units = min(VALUES_BYTES // (vectors * block_bytes), PRODUCTS_BYTES // product, MOST_PAIRS // share)
     units = max(1, units)
-    return units, run, max(1, min(panels, PRODUCTS_BYTES // (units * product), SPECTRA_BYTES // (run * spectrum)))
+    # What a unit of the longest blocks takes too much, there are fewer spectra for.
+    left = VALUES_BYTES + PRODUCTS_BYTES + SPECTRA_BYTES - units * (vectors * block_bytes + product)
+    spectra_bytes = min(SPECTRA_BYTES, left)
+    run = min(run, max(2, spectra_bytes // spectrum // 2 * 2))
+    return units, run, max(1, min(panels, PRODUCTS_BYTES // (units * product), spectra_bytes // (run * spectrum)))
 
 
 class _Portion(NamedTuple):
