@@ -51,8 +51,10 @@ GOOD_PATCH_BYTES = 24 * 1024
 GOOD_POINTS, FEW_POINTS = MAX_POINTS, 96
 # Blocks of a launch: enough that many cores finish together.
 MANY_BLOCKS = 32
-# Partial weight gradients: fewer, for they have to be added up, which takes as long as summing over some positions.
+# Partial weight gradients: fewer, for they have to be added up, which takes as long as summing over some positions; of
+# fewer positions where panels are so few that eight cores would not all have a block.
 MANY_SUMS, POINTS_PER_SUM = 16, 256
+WEIGHT_BLOCKS, LEAST_POINTS_PER_SUM = 8, 128
 
 
 class RowPlan(NamedTuple):
@@ -155,9 +157,8 @@ def plan(g: ConvGeometry, itemsize: int) -> RowPlan:
     in_n, in_d, in_h, _ = strides(g.input, g.in_channels)
     points = g.batch * math.prod(g.output)
     chunks = min(blocks, MANY_BLOCKS)
-    sums = min(
-        chunks, MANY_SUMS, points // POINTS_PER_SUM, blocking.PACKED_BYTES // (count * panels * width * itemsize)
-    )
+    sums = max(points // POINTS_PER_SUM, min(-(-WEIGHT_BLOCKS // panels), points // LEAST_POINTS_PER_SUM))
+    sums = min(sums, chunks, MANY_SUMS, blocking.PACKED_BYTES // (count * panels * width * itemsize))
     sums = max(sums, 1)
     record = RowsConv(
         channels=g.in_channels,
