@@ -36,6 +36,7 @@ from numbacnn.kernels.simd import (
     swapped_4,
     wide,
 )
+from tests.assembly import vector_register
 
 DTYPES = (np.float32, np.float64)
 MAX_LANES = 16
@@ -263,7 +264,7 @@ has_fma = pytest.mark.skipif(
 @pytest.mark.parametrize(("dtype", "suffix"), [("float32", "ps"), ("float64", "pd")])
 def test_the_hot_loop_has_full_width_multiply_adds_and_no_spill(dtype, suffix):
     assembly = multiply_add.assembly(dtype)
-    register = "zmm" if target().isa == "avx512" else "ymm"
+    register = vector_register()
     assert re.search(rf"vfmadd\d+{suffix}\s.*%{register}", assembly)
     assert not re.search(rf"mov[au]p\w\s+%{register}\d+, -?\d*\(%rsp\)", assembly), "a vector went to the stack"
 

@@ -26,6 +26,7 @@ from numbacnn.kernels.tile import (
     paired_outer_tile,
     tile_lanes,
 )
+from tests.assembly import vector_register
 
 DTYPES = ("float32", "float64")
 GUARD = 77.0
@@ -384,7 +385,7 @@ def hot_loops(assembly, multiply_adds):
 
 
 def assert_hot(body, dtype):
-    register = "zmm" if target().isa == "avx512" else "ymm"
+    register = vector_register()
     adds = [line for line in body.splitlines() if "vfmadd" in line]
     for line in adds:
         assert re.search(rf"vfmadd\d+{INSTRUCTIONS[dtype]}\s.*%{register}\d+$", line), line

@@ -207,7 +207,7 @@ def test_strips_take_weight_gradients_of_single_taps_for_few_channels(inputs, ou
         ((1, 16, 5, 5), (16, 8, 3, 3), {"groups": 2, "padding": 1, "padding_mode": "reflect"}, "is 'reflect'"),
         ((1, 32, 99, 99), (32, 16, 80, 80), {"groups": 2}, "3276800 weights are more than it packs at a time"),
         ((1, 16, 40000, 2), (16, 8, 5, 1), {"groups": 2}, "199980 rows times kernel rows are more than it lists"),
-        ((1, 12, 150, 150), (12, 6, 80, 80), {"groups": 2}, "do not fit into a thread's scratch memory"),
+        ((1, 12, 250, 150), (12, 6, 120, 45), {"groups": 2}, "do not fit into a thread's scratch memory"),
     ],
 )
 def test_refusals(shape, weight_shape, options, reason):

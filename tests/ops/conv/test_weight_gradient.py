@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from numbacnn.kernels import conv_weight
+from numbacnn.kernels._serial import SCRATCH_SLOTS
 from numbacnn.kernels.tile import tile_lanes
 from numbacnn.ops import conv_backward_weight
 from numbacnn.ops.conv import (
@@ -15,6 +16,7 @@ from numbacnn.ops.conv import (
 from numbacnn.ops.geometry import conv_geometry
 from tests.cases import ConvCase
 from tests.ops.conv import checks
+from tests.ops.conv.checks import PANEL
 
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
@@ -54,7 +56,7 @@ FAR = [
     ConvCase(1, 130, 60, (15, 14), (3, 2), (1, 3), 2, padding_mode="reflect", name="strides and reflection"),
     ConvCase(2, 264, 120, (11, 12), (2, 2), 2, 1, groups=2, name="groups of many channels"),
     ConvCase(1, 256, 48, (5, 6, 7), (2, 3, 2), padding=1, dilation=2, name="dilated 3-D"),
-    ConvCase(2, 72, 36, (19, 20), (1, 1), groups=2, name="groups of a single tap"),
+    ConvCase(2, 4 * PANEL + 8, 2 * PANEL + 4, (19, 20), (1, 1), groups=2, name="groups of a single tap"),
 ]
 
 
@@ -77,6 +79,9 @@ def test_few_channels(few, many, size, dtype):
         check(case)
 
 
+MOST = SCRATCH_SLOTS // 4 - PANEL  # channels whose sums with four others fit the scratch
+
+
 @pytest.mark.parametrize(
     ("shapes", "options", "few"),
     [
@@ -87,7 +92,8 @@ def test_few_channels(few, many, size, dtype):
         (((1, 64, 56, 56), (4, 64, 1, 1)), {"stride": 2}, False),
         (((1, 64, 56, 56), (4, 64, 1, 1)), {"padding": 1}, False),
         (((1, 64, 56, 56), (4, 64, 3, 3)), {}, False),
-        (((1, 9000, 5, 5), (4, 9000, 1, 1)), {}, False),
+        (((1, MOST, 5, 5), (4, MOST, 1, 1)), {}, True),
+        (((1, MOST + 1, 5, 5), (4, MOST + 1, 1, 1)), {}, False),
     ],
 )
 def test_which_channels_are_few(shapes, options, few):

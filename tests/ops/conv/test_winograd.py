@@ -255,14 +255,17 @@ def test_no_batch():
 )
 def test_float32_error(size, taps, channels, points, bound):
     """The documented bounds; a sum of products of float32 is about three times as exact as one of six points."""
-    case = ConvCase(1, channels, 16, size, (taps,) * len(size), padding=1)
-    assert winograd.plan(checks.geometry_of(case), "forward", 4).parts[0].record.points_w == points
-    operands, taken = checks.normal_operands(case), directions(case)
-    assert taken == list(plan.DIRECTIONS)
-    double = checks.Operands(*(array.astype(float) for array in operands))
-    exact = checks.results(case, double, taken, "indirect")
-    for got, want in zip(checks.results(case, operands, taken, ALGORITHM), exact, strict=True):
-        assert np.abs(got - want).max() <= bound * np.abs(want).max()
+    met = set()
+    for run in (channels, channels * 7 // 8):  # too wide a panel of weight gradients takes too much memory
+        case = ConvCase(1, run, 16, size, (taps,) * len(size), padding=1)
+        assert winograd.plan(checks.geometry_of(case), "forward", 4).parts[0].record.points_w == points
+        operands, taken = checks.normal_operands(case), directions(case)
+        met.update(taken)
+        double = checks.Operands(*(array.astype(float) for array in operands))
+        exact = checks.results(case, double, taken, "indirect")
+        for got, want in zip(checks.results(case, operands, taken, ALGORITHM), exact, strict=True):
+            assert np.abs(got - want).max() <= bound * np.abs(want).max()
+    assert met == set(plan.DIRECTIONS)
 
 
 @pytest.mark.parametrize("channels", [64, 1024])
