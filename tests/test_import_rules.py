@@ -112,7 +112,9 @@ def test_importing_compiles_and_defines_no_kernel():
 )
 def test_importing_loads_nothing_heavy(statement):
     loaded = run(f"import sys; {statement}; print(*{{name.split('.')[0] for name in sys.modules}})").split()
-    assert not OPTIONAL & set(loaded)
+    # LLVM says what vectors the machine has, which decides constants of kernels: those of layers and operations.
+    needed = {"llvmlite"} if "numbacnn.nn" in statement else set()
+    assert not (OPTIONAL - needed) & set(loaded)
 
 
 def test_tensors_have_operators_whatever_is_imported_first():
