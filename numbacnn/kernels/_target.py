@@ -10,6 +10,8 @@ import functools
 import os
 from typing import NamedTuple
 
+LINE_BYTES = 64  # a cache line of today's processors
+
 
 class Target(NamedTuple):
     """The machine kernels are compiled for.

@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 from ._build import device, intrinsic
+from ._target import LINE_BYTES
 from .emitter import Emitter, emitted
 from .pointer import offset
 from .simd import lanes
 from .value import Value
 
 PART_BYTES = 16
-LINE_BYTES = 64
 AHEAD_BYTES = 512
 DOT_ROWS = 8  # lines that one place of the first cache holds
 # What `pack_lanes` writes, other cores have read: it is asked for so many rows ahead, which halves the time.

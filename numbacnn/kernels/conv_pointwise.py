@@ -20,6 +20,7 @@ from .layout import copy_transposed
 from .pointer import as_integers, cast, offset, prefetch_read, prefetch_write
 from .runs import clear_run, copy_run, even_part
 from .simd import lanes as lanes_of
+from .simd import line as line_of
 from .simd import load, load_first, splat, store
 from .strided_tile import (
     COLUMNS_OF_TWO,
@@ -101,8 +102,8 @@ def _pack(weight, packed, run, lanes, width, packed_step, run_stride, lane_strid
         zero = splat(packed, 0.0)
         for k in range(run):
             row, place, left = offset(weight, k * run_stride), offset(packed, k * width), lanes
-            for line in range(0, lanes, 2 * vector):
-                prefetch_read(row, min(PACK_AHEAD, run - 1 - k) * run_stride + line)
+            for i in range(0, lanes, line_of(weight)):
+                prefetch_read(row, min(PACK_AHEAD, run - 1 - k) * run_stride + i)
             while left >= width:
                 for lane in range(0, width, vector):
                     store(place, lane, load(row, lane))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ._build import intrinsic, kernel
+from ._target import LINE_BYTES
 from .emitter import Emitter, emitted
 from .pointer import cast, offset
 from .runs import clear_run, even_part
@@ -20,7 +21,6 @@ from .tile_steps import add_products, load_rows, store_rows
 
 MOST_FEW = 4
 VECTORS = 4  # of columns, at most: with three rows of them, twelve chains and as many registers
-LINE_BYTES = 64
 
 
 class FewConv(NamedTuple):

@@ -40,7 +40,7 @@ class InPlaceConv(NamedTuple):
     group_run: int  # input channels from one group, or pair, to the next
     channels: int  # output channels of one group, or pair
     out_channels: int
-    width: int  # lanes of a full tile
+    width: int  # lanes of a tile: two vectors, or one if that is enough
     panels: int  # panels of output channels per group
     panel_block: int  # panels of a block, those of all groups numbered through
     panel_blocks: int
@@ -155,7 +155,7 @@ def _channels(panel, g):
 @device
 def _add_points(table, packed, sums, points, taps, run, channel, g):
     """Add what some positions contribute to one panel's sums, from channel `channel` of the listed rows on."""
-    tiles = (run + MAX_ROWS - 1) // MAX_ROWS
+    tiles, wide = (run + MAX_ROWS - 1) // MAX_ROWS, g.width > lanes(sums)
     for t in range(taps):
         pointers = offset(table, t * POINT_BLOCK)
         for tile in range(tiles):
@@ -165,7 +165,7 @@ def _add_points(table, packed, sums, points, taps, run, channel, g):
             if g.pair > 0:
                 paired_outer_tile(rows, pointers, points, channel + r, g.pair, packed, g.width, tile_sums, g.width)
             else:
-                outer_tile(rows, pointers, points, channel + r, packed, g.width, tile_sums, g.width)
+                outer_tile(rows, wide, pointers, points, channel + r, packed, g.width, tile_sums, g.width)
 
 
 @device

@@ -166,6 +166,7 @@ def _add_products(table, tiles, values, gradients, target, row, count, panels, g
             r = row_tile * count // row_tiles
             outer_tile(
                 (row_tile + 1) * count // row_tiles - r,
+                True,
                 table,
                 tiles,
                 values + r,

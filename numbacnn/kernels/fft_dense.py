@@ -310,6 +310,7 @@ def fft_outer(block, scratch, values: "T*", gradients: "T*", sums: "T*", accumul
                 r = tile * g.run // tiles
                 outer_tile(
                     (tile + 1) * g.run // tiles - r,
+                    True,
                     scratch,
                     4 * g.pairs,
                     i * 4 * g.values_row + group * g.run_group + r,

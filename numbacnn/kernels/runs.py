@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ._build import device
 from .pointer import prefetch_read
-from .simd import eighth, half, lanes, load, load_like, quarter, splat, store
+from .simd import eighth, half, lanes, line, load, load_like, quarter, splat, store
 
 
 @device
@@ -56,6 +56,6 @@ def clear_run(target, count):
 @device
 def ask_for(source, count):
     """Ask for ``source[i]``, ``i < count``, and the rest of the cache line where they end."""
-    step = 2 * lanes(source)  # cache lines of today's processors are of 64 bytes, most vectors of 32
+    step = line(source)
     for i in range(0, count + step - 1, step):
         prefetch_read(source, i)

@@ -6,7 +6,7 @@ A kernel that must not leave vectorisation to chance works on values of the type
         store(out, i, maximum(load(x, i) * scale, 0.0))
 
 ==============================================  ============================================================
-``lanes(like)``                                 elements per vector (a constant of the machine)
+``lanes(like)``, ``line(like)``                 elements per vector, and per cache line (constants of the machine)
 ``load(x, i)``, ``store(x, i, v)``              at element `i` of an array or pointer, any alignment
 ``stream(x, i, v)``                             past the caches, where elements are whole vectors from address 0 on
 ``load_first(x, i, n, fill)``                   the first `n` lanes; memory beyond them is not touched
@@ -41,7 +41,7 @@ import operator
 from typing import TYPE_CHECKING, Any
 
 from ._build import intrinsic
-from ._target import target
+from ._target import LINE_BYTES, target
 from .value import Value
 
 if TYPE_CHECKING:
@@ -225,6 +225,19 @@ def lanes(typingctx, like):
     from numba.core import types
 
     count = _natural_vector(like).lanes
+
+    def codegen(context, builder, signature, args):
+        return context.get_constant(types.int64, count)
+
+    return types.int64(like), codegen
+
+
+@intrinsic
+def line(typingctx, like):
+    """Elements of a cache line, for the elements of an array, pointer or vector."""
+    from numba.core import types
+
+    count = LINE_BYTES * 8 // _natural_vector(like).element.bitwidth
 
     def codegen(context, builder, signature, args):
         return context.get_constant(types.int64, count)

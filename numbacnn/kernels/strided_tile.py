@@ -21,7 +21,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ._build import intrinsic
-from .columns import LINE_BYTES, ColumnReader
+from ._target import LINE_BYTES
+from .columns import ColumnReader
 from .emitter import Emitter, emitted
 from .tile import GEMM_ROWS, MIN_GEMM_ROWS, UNROLL, VECTORS
 from .tile_steps import add_products, ask_for_panel, load_rows, row_numbers, store_rows

@@ -223,39 +223,40 @@ def dot_tile(rows, valid, lanes, table, taps, x_offset, run, w_offset, w_stride,
 
 
 @intrinsic
-def outer_tile(typingctx, rows, pointers, count, x_offset, y, y_stride, out, out_stride):
+def outer_tile(typingctx, rows, wide, pointers, count, x_offset, y, y_stride, out, out_stride):
     """Add ``x[p][i] * y[p][j]`` over `count` positions to a tile of `out`.
 
     rows : number of rows, one of `OUTER_ROWS`
+    wide : two vectors of columns (true) or one
     pointers : slots with one pointer to an x row per position
     x_offset : elements added to every such pointer
-    y, out : full-width rows (two vectors), `y_stride` and `out_stride` elements apart
+    y, out : rows of so many vectors, `y_stride` and `out_stride` elements apart
     """
 
-    def emit(e, rows, *rest):
-        e.choose(rows, OUTER_ROWS, lambda rows: _outer(e, rows, *rest))
+    def emit(e, rows, wide, *rest):
+        e.choose(wide, (1, 0), lambda wide: e.choose(rows, OUTER_ROWS, lambda rows: _outer(e, rows, wide + 1, *rest)))
 
-    return emitted(emit, y, rows, pointers, count, x_offset, y, y_stride, out, out_stride)
+    return emitted(emit, y, rows, wide, pointers, count, x_offset, y, y_stride, out, out_stride)
 
 
 @intrinsic
 def paired_outer_tile(typingctx, rows, pointers, count, x_offset, pair, y, y_stride, out, out_stride):
-    """As `outer_tile`, but the second vector's x rows lie `pair` elements behind the first's.
+    """As an `outer_tile` of two vectors, but the second's x rows lie `pair` elements behind the first's.
 
     rows : `MIN_PAIRED_ROWS` to `MAX_ROWS`
     """
 
     def emit(e, rows, pointers, count, x_offset, pair, *rest):
-        e.choose(rows, PAIRED_ROWS, lambda rows: _outer(e, rows, pointers, count, x_offset, *rest, pair))
+        e.choose(rows, PAIRED_ROWS, lambda rows: _outer(e, rows, VECTORS, pointers, count, x_offset, *rest, pair))
 
     return emitted(emit, y, rows, pointers, count, x_offset, pair, y, y_stride, out, out_stride)
 
 
 def _outer(
-    e: Emitter, rows: int, pointers: Any, count: Any, x_offset: Any, y: Any, y_stride: Any, out: Any, out_stride: Any,
-    pair: Any = None,
+    e: Emitter, rows: int, vectors: int, pointers: Any, count: Any, x_offset: Any, y: Any, y_stride: Any, out: Any,
+    out_stride: Any, pair: Any = None,
 ) -> None:  # fmt: skip
-    """Emit the outer-product tile for some rows."""
+    """Emit the outer-product tile for some rows and vectors."""
     builder = e.builder
     out_rows = [e.at(out, builder.mul(out_stride, e.i64(i))) for i in range(rows)]
 
@@ -267,13 +268,13 @@ def _outer(
         return add_products(e, lefts, e.at(y, builder.mul(p, y_stride)), sums)
 
     # Twice the broadcasts of a pair leave no register free for what comes next.
-    sums = e.carry(count, load_rows(e, out_rows, VECTORS), position, UNROLL if pair is None else 1)
+    sums = e.carry(count, load_rows(e, out_rows, vectors), position, UNROLL if pair is None else 1)
     store_rows(e, sums, out_rows)
 
 
 @intrinsic
 def listed_outer_tile(typingctx, rows, x, pitch, pointers, y_offset, packed, count, fresh, out, out_stride):
-    """As `outer_tile`, but the x rows lie one after the other, and it is the y rows that are listed.
+    """As an `outer_tile` of two vectors, but the x rows lie one after the other, and it is the y rows that are listed.
 
     rows : number of rows, one of `OUTER_ROWS`
     x, pitch : the first x row; elements between them

@@ -65,10 +65,10 @@ def run_dot_tile(
 
 @kernel
 def run_outer_tile(
-    block, pointers: "int64*", y: "T*", out: "T*", rows: "int64", count: "int64", x_offset: "int64",
+    block, pointers: "int64*", y: "T*", out: "T*", rows: "int64", wide: "int64", count: "int64", x_offset: "int64",
     y_stride: "int64", out_stride: "int64",
 ):  # fmt: skip
-    outer_tile(rows, pointers, count, x_offset, y, y_stride, out, out_stride)
+    outer_tile(rows, wide, pointers, count, x_offset, y, y_stride, out, out_stride)
 
 
 @kernel
@@ -121,7 +121,7 @@ def run_full_packed_tile(
 def run_full_outer_tile(
     block, pointers: "int64*", y: "T*", out: "T*", count: "int64", y_stride: "int64", out_stride: "int64"
 ):
-    outer_tile(MAX_ROWS, pointers, count, 0, y, y_stride, out, out_stride)
+    outer_tile(MAX_ROWS, True, pointers, count, 0, y, y_stride, out, out_stride)
 
 
 def integers(rng, shape, dtype):
@@ -282,16 +282,17 @@ def test_dot_tile(valid, lanes, dtype):
 
 
 @dtypes
+@pytest.mark.parametrize("wide", [0, 1])
 @pytest.mark.parametrize("rows", range(1, MAX_ROWS + 1))
-def test_outer_tile(rows, dtype):
+def test_outer_tile(rows, wide, dtype):
     rng = np.random.default_rng(rows)
-    width = tile_lanes(np.dtype(dtype).itemsize)
+    width = tile_lanes(np.dtype(dtype).itemsize) * (1 + wide) // 2
     for count in (0, 1, 2, 3, 9):
         x, y = integers(rng, (max(count, 1), 4 + rows), dtype), integers(rng, (max(count, 1), width + 3), dtype)
         out = np.full((rows + 1, width + 5), GUARD, dtype)
         before = integers(rng, (rows, width), dtype)
         out[:rows, :width] = before
-        run_outer_tile(1, addresses(x), y, out, rows, count, 4, width + 3, width + 5)
+        run_outer_tile(1, addresses(x), y, out, rows, wide, count, 4, width + 3, width + 5)
         products = x[:count, 4:].astype(float).T @ y[:count, :width].astype(float)
         np.testing.assert_array_equal(out[:rows, :width], before + products)
         assert (out[:, width:] == GUARD).all()

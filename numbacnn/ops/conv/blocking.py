@@ -9,22 +9,27 @@ from __future__ import annotations
 
 import math
 
+from ...kernels._serial import SCRATCH_SLOTS
+from ...kernels._target import LINE_BYTES
 from ...kernels.conv_gemm import FIRST_TABLE, MAX_TAPS, MAX_TILES, TABLE_SLOTS
 from ...kernels.tile import MAX_ROWS
 from .._split import split_evenly
+
+# The cache of which a thread's scratch is half: 512 KiB, or 1 MiB where vectors are of 64 bytes.
+L2_BYTES = 2 * 8 * SCRATCH_SLOTS
 
 # A panel's weights for one block of the reduction stream from L2 once per row tile; a larger block amortises loading
 # and storing the accumulators, a smaller one leaves L2 to the source rows. See `reduction_blocks`.
 RUN_BYTES = 64 * 1024
 
-# Taps whose pointers are tabulated at a time: POINT_BLOCK / 6 tiles x (6 + 7 x taps) pointers fill conv_gemm's table.
+# Taps whose pointers are tabulated at a time: tables of a block of points for so many fit conv_gemm's scratch.
 TAP_BLOCK = MAX_TAPS
 # Points whose tables a block can hold, and the slots that there are for them.
 MAX_POINTS, TABLES = MAX_TILES * MAX_ROWS, TABLE_SLOTS - FIRST_TABLE
 
-# Lattice points per block: with the 3x3 neighbourhood of 64 channels the source rows take about 100 KiB of L2, and
-# 96 / 6 = 16 tiles reuse each weight panel.
-POINT_BLOCK = 96
+# Lattice points per block: 16 tiles reuse each weight panel. With tiles of 6 rows and the 3x3 neighbourhood of 64
+# channels the source rows take about 100 KiB of L2.
+POINT_BLOCK = 16 * MAX_ROWS
 
 # Points that are worth a block of their own where there is but one panel.
 FEW_POINTS = 6 * MAX_ROWS
@@ -34,8 +39,6 @@ WORTH_ALIGNING = 0.97
 # Taps times points of a line of which planning looks at each: some milliseconds.
 MANY_READS = 4096
 
-# A cache line: rows that are so much longer than a power of two begin in different sets of the caches.
-LINE_BYTES = 64
 # Places for lines in L1.
 L1_SETS, L1_WAYS = 64, 8
 
@@ -58,7 +61,7 @@ FLOPS_PER_NS = 60.0
 # these weights pass, one stream that the hardware foresees, and whole stretches of a result are written at once. (All
 # rows of a block times one panel after the other took up to 1.2 times as long where sums are short. It took up to a
 # tenth less where a panel's weights are more than `PANEL_BYTES`, which L1 does not hold.)
-PANEL_BYTES = 32 * 1024
+PANEL_BYTES = L2_BYTES // 16
 PANELS_BYTES = 192 * 1024
 
 # Up to so many destination channels per group are computed as dot products: a vector of eight lanes would idle.
@@ -66,7 +69,7 @@ DOT_LANES = 4
 
 
 # What the planes under a depthwise kernel take of L2.
-BAND_BYTES = 320 * 1024
+BAND_BYTES = L2_BYTES * 5 // 8
 
 
 def reduction_blocks(taps: int, line: int, run: int, steps: int) -> tuple[int, int]:

@@ -34,14 +34,15 @@ def plan(g: ConvGeometry, itemsize: int) -> SumsPlan:
     Blocks first divide the gradient itself (taps, channels): each sums over all positions and nothing needs adding
     afterwards. Only where that gives too few are the positions cut into chunks with a partial gradient each.
     """
-    width = tile_lanes(itemsize)
+    full = tile_lanes(itemsize)
     run, taps = g.in_per_group, g.taps
     points = g.batch * math.prod(g.output)
     tap_block = blocking.split_evenly(taps, conv_weight_in_place.MAX_TAPS)
     tap_blocks = -(-taps // tap_block)
-    fit = conv_weight_in_place.SUM_SLOTS * 8 // (tap_block * width * itemsize)
-    paired = 2 * g.out_per_group == width and g.groups % 2 == 0 and MIN_PAIRED_ROWS <= run <= fit
+    fit = conv_weight_in_place.SUM_SLOTS * 8 // (tap_block * full * itemsize)
+    paired = 2 * g.out_per_group == full and g.groups % 2 == 0 and MIN_PAIRED_ROWS <= run <= fit
     together = 2 if paired else 1
+    width = full if paired or g.out_per_group > full // 2 else full // 2
     groups, channels = g.groups // together, g.out_per_group * together
     panels = -(-channels // width)
     most_chunks = min(
