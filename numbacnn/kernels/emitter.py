@@ -67,6 +67,15 @@ class Emitter:
         order = ir.Constant(ir.VectorType(self.i32, self.lanes), [self.i32(i % count) for i in range(self.lanes)])
         return Value(builder, builder.shuffle_vector(few, few, order))
 
+    def in_turn(self, value: Value, parts: int) -> Value:
+        """The lanes of a vector's `parts` equal parts in turn; with as many as it has lanes in a part, the way back."""
+        if parts in (1, self.lanes):
+            return value
+        size = self.lanes // parts
+        order = [self.i32(i % parts * size + i // parts) for i in range(self.lanes)]
+        mask = self.ir.Constant(self.ir.VectorType(self.i32, self.lanes), order)
+        return Value(self.builder, self.builder.shuffle_vector(value.llvm, value.llvm, mask))
+
     def store_element(self, value: Value, pointer: Any) -> None:
         self.builder.store(value.llvm, pointer, align=self.itemsize)
 

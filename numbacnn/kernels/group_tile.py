@@ -5,6 +5,9 @@
 A group of eight channels is one vector, and a tile of six rows and two vectors would need a broadcast for every
 multiply-add. But neighbouring taps multiply the same output gradients: three of them share each broadcast, so that
 seven loads serve twelve multiply-adds. Twelve sums, three vectors of x and a broadcast are the 16 registers of AVX2.
+
+Where there are 32 and a vector holds the channels of a *pair* of groups, these take turns in its lanes, and each is
+multiplied by one of a pair of output gradients side by side. Eight such pairs at once pay for putting x in order.
 """
 
 from __future__ import annotations
@@ -12,10 +15,17 @@ from __future__ import annotations
 from typing import Any
 
 from ._build import intrinsic
+from ._target import target
 from .emitter import Emitter, emitted
 
 GROUP_ROWS = 4  # output channels of a tile
 GROUP_TAPS = 3  # taps of a tile, at most
+PAIR_ROWS = 8  # output channels, of each group, of a tile of pairs; or `GROUP_ROWS`
+
+
+def pairs_fit(lanes: int) -> bool:
+    """Whether there are tiles of pairs of groups whose input channels are half the lanes of a vector."""
+    return target().registers >= 32 and lanes // 2 >= GROUP_ROWS
 
 
 @intrinsic
@@ -30,34 +40,52 @@ def group_outer_tile(typingctx, taps, pointers, step, count, x_offset, y, y_stri
     """
 
     def emit(e, taps, *rest):
-        e.choose(taps, tuple(range(GROUP_TAPS, 0, -1)), lambda taps: _outer(e, taps, *rest))
+        e.choose(taps, tuple(range(GROUP_TAPS, 0, -1)), lambda taps: _outer(e, 1, GROUP_ROWS, taps, *rest))
 
     return emitted(emit, y, taps, pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row)
 
 
+@intrinsic
+def pair_outer_tile(typingctx, rows, taps, pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row):
+    """As `group_outer_tile` for two groups at once, where `pairs_fit`; half of each vector of x and `out` is of either.
+
+    rows : `PAIR_ROWS` or `GROUP_ROWS`
+    y : output channels of both groups in turn
+    """
+
+    def emit(e, rows, taps, *rest):
+        if pairs_fit(e.lanes):
+            e.choose(rows, (PAIR_ROWS, GROUP_ROWS), lambda rows: choose_taps(e, rows, taps, *rest))
+
+    def choose_taps(e, rows, taps, *rest):
+        e.choose(taps, tuple(range(GROUP_TAPS, 0, -1)), lambda taps: _outer(e, 2, rows, taps, *rest))
+
+    return emitted(emit, y, rows, taps, pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row)
+
+
 def _outer(
-    e: Emitter, taps: int, pointers: Any, step: Any, count: Any, x_offset: Any, y: Any, y_stride: Any, out: Any,
-    out_tap: Any, out_row: Any,
+    e: Emitter, pair: int, rows: int, taps: int, pointers: Any, step: Any, count: Any, x_offset: Any, y: Any,
+    y_stride: Any, out: Any, out_tap: Any, out_row: Any,
 ) -> None:  # fmt: skip
-    """Emit the tile for a number of taps."""
+    """Emit the tile for a number of output channels and of taps."""
     builder = e.builder
     tables = [e.at(pointers, builder.mul(step, e.i64(t))) for t in range(taps)]
     places = []
     for t in range(taps):
-        for c in range(GROUP_ROWS):
+        for c in range(rows):
             row = builder.mul(out_row, e.i64(c))
             places.append(e.at(out, builder.add(builder.mul(out_tap, e.i64(t)), row)))
 
     def position(p, sums):
-        x = [e.load(e.at(e.slot(table, p, e.pointer), x_offset)) for table in tables]
+        x = [e.in_turn(e.load(e.at(e.slot(table, p, e.pointer), x_offset)), pair) for table in tables]
         y_row = e.at(y, builder.mul(p, y_stride))
         new = list(sums)
-        for c in range(GROUP_ROWS):
-            gradient = e.broadcast(e.at(y_row, c))
+        for c in range(rows):
+            gradient = e.broadcast(e.at(y_row, pair * c), pair)
             for t in range(taps):
-                new[t * GROUP_ROWS + c] = gradient.fma(x[t], sums[t * GROUP_ROWS + c])
+                new[t * rows + c] = gradient.fma(x[t], sums[t * rows + c])
         return new
 
-    sums = e.carry(count, [e.load(place) for place in places], position)
+    sums = e.carry(count, [e.in_turn(e.load(place), pair) for place in places], position)
     for total, place in zip(sums, places, strict=True):
-        e.store(total, place)
+        e.store(e.in_turn(total, e.lanes // pair), place)

@@ -107,7 +107,7 @@ def _group_points(
 ) -> None:  # fmt: skip
     """Emit the tile of `points` points."""
     builder = e.builder
-    first = _in_turn(e, e.load(start), pair)
+    first = e.in_turn(e.load(start), pair)
     sums = [e.variable(first) for _ in range(points)]
     position = e.times(run, pair)
     entry = e.i64(0)
@@ -126,15 +126,7 @@ def _group_points(
                     _add_channel(e, sums, 1 if alone else taps, leap, pair, x_here, position, w_here, w_step)
         entry = builder.add(entry, e.times(count, 2))
     for i, place in enumerate(sums):
-        e.store(_in_turn(e, e.value(place), e.lanes // pair), e.at(out, e.times(out_step, i)))
-
-
-def _in_turn(e: Emitter, value: Value, parts: int) -> Value:
-    """The lanes of a vector's `parts` equal parts in turn."""
-    if parts in (1, e.lanes):
-        return value
-    order = _order(i % parts * (e.lanes // parts) + i // parts for i in range(e.lanes))
-    return Value(e.builder, e.builder.shuffle_vector(value.llvm, value.llvm, order))
+        e.store(e.in_turn(e.value(place), e.lanes // pair), e.at(out, e.times(out_step, i)))
 
 
 def _add_channel(

@@ -10,7 +10,7 @@ import pytest
 from numbacnn.kernels import conv_gemm, conv_weight, conv_weight_groups, conv_weight_in_place
 from numbacnn.kernels._build import kernel
 from numbacnn.kernels._target import target
-from numbacnn.kernels.group_tile import GROUP_ROWS, GROUP_TAPS, group_outer_tile
+from numbacnn.kernels.group_tile import GROUP_ROWS, GROUP_TAPS, PAIR_ROWS, group_outer_tile, pair_outer_tile, pairs_fit
 from numbacnn.kernels.tile import (
     MAX_LANES,
     MAX_ROWS,
@@ -93,6 +93,14 @@ def run_group_outer_tile(
     y_stride: "int64", out_tap: "int64", out_row: "int64",
 ):  # fmt: skip
     group_outer_tile(taps, pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row)
+
+
+@kernel
+def run_pair_outer_tile(
+    block, pointers: "int64*", y: "T*", out: "T*", rows: "int64", taps: "int64", step: "int64", count: "int64",
+    x_offset: "int64", y_stride: "int64", out_tap: "int64", out_row: "int64",
+):  # fmt: skip
+    pair_outer_tile(rows, taps, pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row)
 
 
 @kernel
@@ -359,6 +367,29 @@ def test_group_outer_tile(taps, dtype):
         assert (out[:, GROUP_ROWS:] == GUARD).all()
 
 
+@dtypes
+@pytest.mark.parametrize("rows", [GROUP_ROWS, PAIR_ROWS])
+@pytest.mark.parametrize("taps", range(1, GROUP_TAPS + 1))
+def test_pair_outer_tile(taps, rows, dtype):
+    rng = np.random.default_rng(taps)
+    lanes = target().lanes(np.dtype(dtype).itemsize)
+    if not pairs_fit(lanes):
+        pytest.skip("too few registers, or too short vectors")
+    for count in (0, 1, 2, 9):
+        x, y = integers(rng, (taps, count + 1, 3 + lanes), dtype), integers(rng, (count + 1, rows + 2, 2), dtype)
+        out = np.full((taps, rows + 1, lanes + 1), GUARD, dtype)
+        before = integers(rng, (taps, rows, lanes), dtype)
+        out[:, :rows, :lanes] = before
+        pointers = np.concatenate([addresses(of_tap) for of_tap in x])
+        strides = 2 * (rows + 2), (rows + 1) * (lanes + 1), lanes + 1
+        run_pair_outer_tile(1, pointers, y, out, rows, taps, count + 1, count, 3, *strides)
+        halves = x[:, :count, 3:].reshape(taps, count, 2, lanes // 2)
+        products = np.einsum("tpki,pck->tcki", halves.astype(float), y[:count, :rows].astype(float))
+        np.testing.assert_array_equal(out[:, :rows, :lanes], before + products.reshape(before.shape))
+        assert (out[:, :, lanes:] == GUARD).all()
+        assert (out[:, rows:] == GUARD).all()
+
+
 def test_width_of_tiles():
     assert tile_lanes(4) == 2 * tile_lanes(8) == VECTORS * target().vector_bytes // 4 <= MAX_LANES
 
@@ -424,7 +455,12 @@ def test_so_does_the_tile_in_the_real_kernels(real, dtype):
 
 @has_fma
 @dtypes
-def test_and_the_tile_of_small_groups(dtype):
-    (full,) = hot_loops(conv_weight_groups.conv_weight_groups.assembly(dtype), GROUP_ROWS * GROUP_TAPS)
-    assert_hot(full, dtype)
-    assert len(re.findall("vfmadd", full)) == GROUP_ROWS * GROUP_TAPS
+def test_and_the_tiles_of_small_groups(dtype):
+    loops = hot_loops(conv_weight_groups.conv_weight_groups.assembly(dtype), GROUP_ROWS * GROUP_TAPS)
+    for full in loops:
+        assert_hot(full, dtype)
+    rows = [GROUP_ROWS]
+    if pairs_fit(target().lanes(np.dtype(dtype).itemsize)):
+        rows += [GROUP_ROWS, PAIR_ROWS]
+    full = sorted(n for n in (len(re.findall("vfmadd", body)) for body in loops) if n % GROUP_TAPS == 0)
+    assert full == [n * GROUP_TAPS for n in rows]

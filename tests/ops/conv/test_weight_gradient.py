@@ -5,6 +5,8 @@ import pytest
 
 from numbacnn.kernels import conv_weight
 from numbacnn.kernels._serial import SCRATCH_SLOTS
+from numbacnn.kernels._target import target
+from numbacnn.kernels.group_tile import pairs_fit
 from numbacnn.kernels.tile import tile_lanes
 from numbacnn.ops import conv_backward_weight
 from numbacnn.ops.conv import (
@@ -134,6 +136,21 @@ def test_small_groups(case, dtype):
     g = checks.geometry_of(case)
     if tile_lanes(4) == 16:
         assert weight_gradient_groups.accepts(g, np.dtype(dtype).itemsize)
+    check(case)
+
+
+@dtypes
+@pytest.mark.parametrize("outputs", [4, 8])
+@pytest.mark.parametrize("groups", [2, 3, 19])
+def test_groups_of_half_a_vector(groups, outputs, dtype):
+    """Where there are registers enough, they go through in pairs; the last one of an odd number alone."""
+    lanes = target().lanes(np.dtype(dtype).itemsize)
+    inputs = max(1, lanes // 2)
+    case = ConvCase(2, groups * inputs, groups * outputs, (13, 12), (3, 3), padding=1, groups=groups, dtype=dtype)
+    g = checks.geometry_of(case)
+    if pairs_fit(lanes):
+        assert weight_gradient_groups.accepts(g, np.dtype(dtype).itemsize)
+        assert weight_gradient_groups.plan(g, np.dtype(dtype).itemsize).record.pair == 2
     check(case)
 
 
