@@ -165,7 +165,7 @@ def _plan(
     paired = 2 * lanes == full and groups % 2 == 0
     if paired:
         groups, lanes, group_run = groups // 2, full, 2 * run
-    dots = not packed_before and lanes <= blocking.DOT_LANES and run >= full // 2
+    dots = not (paired or packed_before) and lanes <= blocking.DOT_LANES and run >= full // 2
     width = 2 if dots else full if lanes > full // 2 else full // 2
     panels = -(-lanes // width)
     run_stride, lane_stride = strides_of_weight
