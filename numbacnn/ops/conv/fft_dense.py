@@ -64,7 +64,8 @@ def plan(g: ConvGeometry, direction: str, dtype: np.dtype[Any]) -> Plan:
     block_bytes = cut.rows * fft_plan.row_bytes()
     share, vectors = fft_plan.lanes_of(side.source_channels, dtype.itemsize)
     share = min(share, cut.pairs, max(1, PRODUCTS_BYTES // (2 * block_bytes)))
-    portion = _portion(run, panels * g.groups, vectors, share, block_bytes, direction == "backward_weight", lanes)
+    gradient, aligned = direction == "backward_weight", g.groups == 1 or run % lanes == 0
+    portion = _portion(run, panels * g.groups, vectors, share, block_bytes, gradient, lanes, aligned)
     dense = kernels.Dense(
         harmonics=fft_tables.harmonics(cut.sizes),
         values_row=0,
@@ -96,28 +97,35 @@ def plan(g: ConvGeometry, direction: str, dtype: np.dtype[Any]) -> Plan:
         units=portion[0],
         run=portion[1],
         panels=portion[2],
-        keeps_values=vectors <= max(2, VALUES_BYTES // block_bytes),
+        keeps_values=portion[3],
         cost=fft_plan.transform_cost(cut, True),
     )
 
 
 def _portion(
-    run: int, panels: int, vectors: int, share: int, block_bytes: int, gradient: bool, lanes: int
-) -> tuple[int, int, int]:
-    """Units, channels of the sum, and panels of a portion; the channels depend on the geometry of a sample only."""
+    run: int, panels: int, vectors: int, share: int, block_bytes: int, gradient: bool, lanes: int, aligned: bool
+) -> tuple[int, int, int, bool]:
+    """Units, channels of the sum, and panels of a portion, and whether it has the values of all channels.
+
+    The channels depend on the geometry of a sample only. They are `aligned` if their groups begin with vectors.
+    """
     most_vectors = max(2, VALUES_BYTES // block_bytes)
-    if vectors > most_vectors:  # a run need not begin with a vector
+    keeps_values = vectors <= most_vectors
+    if not keeps_values:  # a run need not begin with a vector
         run = min(run, (most_vectors - 1) * lanes)
         vectors = min(most_vectors, (run - 1) // lanes + 2)
     spectrum = block_bytes // 2 if gradient else block_bytes  # of one channel and panel
+    run = min(run, max(2, SPECTRA_BYTES // spectrum // 2 * 2))
     product = share * block_bytes * (2 if gradient else 1)  # of one unit and panel
+    left = VALUES_BYTES + PRODUCTS_BYTES + SPECTRA_BYTES - product
+    if product > PRODUCTS_BYTES and vectors * block_bytes + run * spectrum > left:  # longest blocks: a unit, a panel
+        keeps_values = False
+        vectors = -(-run // lanes) if aligned and (lanes % run == 0 or run % lanes == 0) else (run - 1) // lanes + 2
+        run = min(run, max(2, (left - vectors * block_bytes) // spectrum // 2 * 2))
     units = min(VALUES_BYTES // (vectors * block_bytes), PRODUCTS_BYTES // product, MOST_PAIRS // share)
     units = max(1, units)
-    # What a unit of the longest blocks takes too much, there are fewer spectra for.
-    left = VALUES_BYTES + PRODUCTS_BYTES + SPECTRA_BYTES - units * (vectors * block_bytes + product)
-    spectra_bytes = min(SPECTRA_BYTES, left)
-    run = min(run, max(2, spectra_bytes // spectrum // 2 * 2))
-    return units, run, max(1, min(panels, PRODUCTS_BYTES // (units * product), spectra_bytes // (run * spectrum)))
+    panels = max(1, min(panels, PRODUCTS_BYTES // (units * product), SPECTRA_BYTES // (run * spectrum)))
+    return units, run, panels, keeps_values
 
 
 class _Portion(NamedTuple):
