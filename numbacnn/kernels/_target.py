@@ -1,7 +1,8 @@
 """What the code generator may emit on this machine: CPU, features, vector width.
 
 Read without importing Numba (a warm cache never needs it), from the same source Numba reads: LLVM's host
-description, unless `NUMBA_CPU_NAME` / `NUMBA_CPU_FEATURES` override it.
+description, unless `NUMBA_CPU_NAME` / `NUMBA_CPU_FEATURES` override it. `NUMBACNN_VECTOR_BYTES` overrides the width of
+a vector, so that what is made for other machines can be tested: LLVM makes several vectors of one that is too wide.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 from typing import NamedTuple
 
 LINE_BYTES = 64  # a cache line of today's processors
+_WIDTHS = (16, 32, 64)
 
 
 class Target(NamedTuple):
@@ -44,7 +46,18 @@ def target() -> Target:
     if features is None:
         # "generic" promises nothing beyond the architecture's baseline, whatever the host has.
         features = "" if cpu == "generic" else llvm.get_host_cpu_features().flatten()
-    return Target(triple, cpu, features, *_classify(triple, frozenset(features.split(","))))
+    machine = Target(triple, cpu, features, *_classify(triple, frozenset(features.split(","))))
+    wanted = os.environ.get("NUMBACNN_VECTOR_BYTES", "")
+    return _of_width(machine, wanted) if wanted else machine
+
+
+def _of_width(machine: Target, wanted: str) -> Target:
+    """A machine with vectors of `wanted` bytes, and as many of them as machines with such vectors have."""
+    if wanted not in map(str, _WIDTHS):
+        raise ValueError(f"NUMBACNN_VECTOR_BYTES must be one of {', '.join(map(str, _WIDTHS))}; got {wanted!r}")
+    width = int(wanted)
+    on_x86 = machine.isa in ("avx512", "avx2", "sse2")
+    return machine._replace(vector_bytes=width, registers=(32 if width == 64 else 16) if on_x86 else machine.registers)
 
 
 def _classify(triple: str, features: frozenset[str]) -> tuple[str, int, int, bool]:

@@ -52,8 +52,14 @@ def environment(changes: dict[str, object]) -> dict[str, str]:
 
 def start_python(code: str, **changes: object) -> subprocess.Popen:
     """Start a process that runs `code`."""
+    return start([sys.executable, "-c", code], **changes)
+
+
+def start(command: list[str], cwd: Path | None = None, **changes: object) -> subprocess.Popen:
+    """Start a process, with some environment variables changed."""
     return subprocess.Popen(
-        [sys.executable, "-c", code],
+        command,
+        cwd=cwd,
         env=environment(changes),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -281,10 +281,10 @@ def test_choice():
         ),
         (
             "depthwise",
-            (1, PANEL, 300, 300),
-            (PANEL, 1, 300, 300),
+            (1, PANEL, 400, 400),
+            (PANEL, 1, 400, 400),
             PANEL,
-            f"{90000 * PANEL} weights are more than it packs at a time",
+            f"{160000 * PANEL} weights are more than it packs at a time",
         ),
     ],
 )
