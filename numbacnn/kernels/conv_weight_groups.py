@@ -14,13 +14,15 @@ from typing import NamedTuple
 
 from ._build import device, kernel
 from .conv_weight_in_place import MAX_TAPS, PACK_SLOTS, POINT_BLOCK, SUM_SLOTS, TABLE_SLOTS, put_inputs
-from .group_tile import GROUP_ROWS, GROUP_TAPS, PAIR_ROWS, group_outer_tile, pair_outer_tile
+from .group_tile import GROUP_ROWS, GROUP_TAPS, ROWS, group_outer_tile, pair_outer_tile
 from .layout import copy_transposed
 from .pointer import as_integers, cast, offset
 from .simd import half, interleaved, lanes, load_like, quarter, splat, store
 from .sources import Sources
 
 __all__ = ["GROUP_ROWS", "MAX_TAPS", "PACK_SLOTS", "POINT_BLOCK", "SUM_SLOTS", "GroupsConv", "conv_weight_groups"]
+
+MOST_ROWS = max(ROWS)
 
 
 class GroupsConv(NamedTuple):
@@ -101,6 +103,12 @@ def _pack_pair(packed, y, y_stride, points, channels):
 
 
 @device
+def _rows(left):
+    """Output channels of the next tile when `left` are left."""
+    return MOST_ROWS if left >= MOST_ROWS else GROUP_ROWS
+
+
+@device
 def _add_pair(table, y, points, channel, sums, taps, g):
     """Add what some positions contribute to the sums of a pair of groups, whose first input channel is `channel`."""
     row = 2 * g.in_channels
@@ -108,7 +116,7 @@ def _add_pair(table, y, points, channel, sums, taps, g):
     for tap in range(0, taps, GROUP_TAPS):
         co = 0
         while co < g.out_channels:
-            rows = PAIR_ROWS if co + PAIR_ROWS <= g.out_channels else GROUP_ROWS
+            rows = _rows(g.out_channels - co)
             pair_outer_tile(
                 rows, min(GROUP_TAPS, taps - tap), offset(table, tap * POINT_BLOCK), POINT_BLOCK, points, channel,
                 offset(y, 2 * co), 2 * g.out_channels, offset(sums, tap * tap_sums + co * row), tap_sums, row,
@@ -122,9 +130,12 @@ def _add_group(table, y, y_stride, points, group, sums, taps, g):
     tap_sums = g.out_channels * g.in_channels
     for tap in range(0, taps, GROUP_TAPS):
         count = min(GROUP_TAPS, taps - tap)
-        for co in range(0, g.out_channels, GROUP_ROWS):
+        co = 0
+        while co < g.out_channels:
+            rows = _rows(g.out_channels - co)
             for ci in range(0, g.in_channels, lanes(sums)):
                 group_outer_tile(
+                    rows,
                     count,
                     offset(table, tap * POINT_BLOCK),
                     POINT_BLOCK,
@@ -136,6 +147,7 @@ def _add_group(table, y, y_stride, points, group, sums, taps, g):
                     tap_sums,
                     g.in_channels,
                 )
+            co += rows
 
 
 @device

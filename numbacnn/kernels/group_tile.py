@@ -6,8 +6,8 @@ A group of eight channels is one vector, and a tile of six rows and two vectors 
 multiply-add. But neighbouring taps multiply the same output gradients: three of them share each broadcast, so that
 seven loads serve twelve multiply-adds. Twelve sums, three vectors of x and a broadcast are the 16 registers of AVX2.
 
-Where there are 32 and a vector holds the channels of a *pair* of groups, these take turns in its lanes, and each is
-multiplied by one of a pair of output gradients side by side. Eight such pairs at once pay for putting x in order.
+Where there are 32, eight output channels go through at once. And if a vector holds the channels of a *pair* of groups,
+these take turns in its lanes, and each is multiplied by one of a pair of output gradients side by side.
 """
 
 from __future__ import annotations
@@ -18,49 +18,53 @@ from ._build import intrinsic
 from ._target import target
 from .emitter import Emitter, emitted
 
-GROUP_ROWS = 4  # output channels of a tile
+GROUP_ROWS = 4  # output channels of a tile, at least
 GROUP_TAPS = 3  # taps of a tile, at most
-PAIR_ROWS = 8  # output channels, of each group, of a tile of pairs; or `GROUP_ROWS`
+# Output channels of a tile: twice as many where there are registers for their sums.
+ROWS = (2 * GROUP_ROWS, GROUP_ROWS) if target().registers >= 32 else (GROUP_ROWS,)
 
 
 def pairs_fit(lanes: int) -> bool:
     """Whether there are tiles of pairs of groups whose input channels are half the lanes of a vector."""
-    return target().registers >= 32 and lanes // 2 >= GROUP_ROWS
+    return len(ROWS) > 1 and lanes // 2 >= GROUP_ROWS
 
 
 @intrinsic
-def group_outer_tile(typingctx, taps, pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row):
+def group_outer_tile(typingctx, rows, taps, pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row):
     """Add ``x[t][p][i] * y[p][c]`` over `count` positions to a tile of `out`.
 
+    rows : of `ROWS`
     taps : number of taps, 1 to `GROUP_TAPS`
     pointers : slots with one pointer to an x row per position; those of the next tap `step` slots further on
     x_offset : elements added to every such pointer
-    y, y_stride : the first of four output channels; elements between positions
+    y, y_stride : the first of those output channels; elements between positions
     out, out_tap, out_row : the sums; elements between those of taps and of output channels
     """
 
-    def emit(e, taps, *rest):
-        e.choose(taps, tuple(range(GROUP_TAPS, 0, -1)), lambda taps: _outer(e, 1, GROUP_ROWS, taps, *rest))
+    def emit(e, *rest):
+        _choose(e, 1, *rest)
 
-    return emitted(emit, y, taps, pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row)
+    return emitted(emit, y, rows, taps, pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row)
 
 
 @intrinsic
 def pair_outer_tile(typingctx, rows, taps, pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row):
     """As `group_outer_tile` for two groups at once, where `pairs_fit`; half of each vector of x and `out` is of either.
 
-    rows : `PAIR_ROWS` or `GROUP_ROWS`
     y : output channels of both groups in turn
     """
 
-    def emit(e, rows, taps, *rest):
+    def emit(e, *rest):
         if pairs_fit(e.lanes):
-            e.choose(rows, (PAIR_ROWS, GROUP_ROWS), lambda rows: choose_taps(e, rows, taps, *rest))
-
-    def choose_taps(e, rows, taps, *rest):
-        e.choose(taps, tuple(range(GROUP_TAPS, 0, -1)), lambda taps: _outer(e, 2, rows, taps, *rest))
+            _choose(e, 2, *rest)
 
     return emitted(emit, y, rows, taps, pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row)
+
+
+def _choose(e: Emitter, pair: int, rows: Any, taps: Any, *rest: Any) -> None:
+    """Emit the tiles for each number of output channels and of taps."""
+    for_taps = tuple(range(GROUP_TAPS, 0, -1))
+    e.choose(rows, ROWS, lambda rows: e.choose(taps, for_taps, lambda taps: _outer(e, pair, rows, taps, *rest)))
 
 
 def _outer(

@@ -10,7 +10,7 @@ import pytest
 from numbacnn.kernels import conv_gemm, conv_weight, conv_weight_groups, conv_weight_in_place
 from numbacnn.kernels._build import kernel
 from numbacnn.kernels._target import target
-from numbacnn.kernels.group_tile import GROUP_ROWS, GROUP_TAPS, PAIR_ROWS, group_outer_tile, pair_outer_tile, pairs_fit
+from numbacnn.kernels.group_tile import GROUP_ROWS, GROUP_TAPS, ROWS, group_outer_tile, pair_outer_tile, pairs_fit
 from numbacnn.kernels.tile import (
     MAX_LANES,
     MAX_ROWS,
@@ -89,10 +89,10 @@ def run_packed_outer_tile(
 
 @kernel
 def run_group_outer_tile(
-    block, pointers: "int64*", y: "T*", out: "T*", taps: "int64", step: "int64", count: "int64", x_offset: "int64",
-    y_stride: "int64", out_tap: "int64", out_row: "int64",
+    block, pointers: "int64*", y: "T*", out: "T*", rows: "int64", taps: "int64", step: "int64", count: "int64",
+    x_offset: "int64", y_stride: "int64", out_tap: "int64", out_row: "int64",
 ):  # fmt: skip
-    group_outer_tile(taps, pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row)
+    group_outer_tile(rows, taps, pointers, step, count, x_offset, y, y_stride, out, out_tap, out_row)
 
 
 @kernel
@@ -349,26 +349,27 @@ def test_paired_outer_tile(rows, dtype):
 
 
 @dtypes
+@pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("taps", range(1, GROUP_TAPS + 1))
-def test_group_outer_tile(taps, dtype):
+def test_group_outer_tile(taps, rows, dtype):
     rng = np.random.default_rng(taps)
     lanes = tile_lanes(np.dtype(dtype).itemsize) // VECTORS
     for count in (0, 1, 2, 9):
-        x, y = integers(rng, (taps, count + 1, 3 + lanes), dtype), integers(rng, (count + 1, GROUP_ROWS + 2), dtype)
-        out = np.full((taps, GROUP_ROWS + 1, lanes + 1), GUARD, dtype)
-        before = integers(rng, (taps, GROUP_ROWS, lanes), dtype)
-        out[:, :GROUP_ROWS, :lanes] = before
+        x, y = integers(rng, (taps, count + 1, 3 + lanes), dtype), integers(rng, (count + 1, rows + 2), dtype)
+        out = np.full((taps, rows + 1, lanes + 1), GUARD, dtype)
+        before = integers(rng, (taps, rows, lanes), dtype)
+        out[:, :rows, :lanes] = before
         pointers = np.concatenate([addresses(of_tap) for of_tap in x])
-        strides = GROUP_ROWS + 2, (GROUP_ROWS + 1) * (lanes + 1), lanes + 1
-        run_group_outer_tile(1, pointers, y, out, taps, count + 1, count, 3, *strides)
-        products = np.einsum("tpi,pc->tci", x[:, :count, 3:].astype(float), y[:count, :GROUP_ROWS].astype(float))
-        np.testing.assert_array_equal(out[:, :GROUP_ROWS, :lanes], before + products)
+        strides = rows + 2, (rows + 1) * (lanes + 1), lanes + 1
+        run_group_outer_tile(1, pointers, y, out, rows, taps, count + 1, count, 3, *strides)
+        products = np.einsum("tpi,pc->tci", x[:, :count, 3:].astype(float), y[:count, :rows].astype(float))
+        np.testing.assert_array_equal(out[:, :rows, :lanes], before + products)
         assert (out[:, :, lanes:] == GUARD).all()
-        assert (out[:, GROUP_ROWS:] == GUARD).all()
+        assert (out[:, rows:] == GUARD).all()
 
 
 @dtypes
-@pytest.mark.parametrize("rows", [GROUP_ROWS, PAIR_ROWS])
+@pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("taps", range(1, GROUP_TAPS + 1))
 def test_pair_outer_tile(taps, rows, dtype):
     rng = np.random.default_rng(taps)
@@ -459,8 +460,6 @@ def test_and_the_tiles_of_small_groups(dtype):
     loops = hot_loops(conv_weight_groups.conv_weight_groups.assembly(dtype), GROUP_ROWS * GROUP_TAPS)
     for full in loops:
         assert_hot(full, dtype)
-    rows = [GROUP_ROWS]
-    if pairs_fit(target().lanes(np.dtype(dtype).itemsize)):
-        rows += [GROUP_ROWS, PAIR_ROWS]
+    rows = sorted(ROWS * (2 if pairs_fit(target().lanes(np.dtype(dtype).itemsize)) else 1))
     full = sorted(n for n in (len(re.findall("vfmadd", body)) for body in loops) if n % GROUP_TAPS == 0)
     assert full == [n * GROUP_TAPS for n in rows]
