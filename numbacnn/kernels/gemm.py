@@ -22,9 +22,10 @@ from .tile import MAX_ROWS, MIN_GEMM_ROWS, gemm_tile
 
 # The scratch: a table per row tile; the initial values of a block's columns; copies of some rows of `a`, of which
 # `ROW_GROUP` at a time stay in L1; copies of columns of `b`, which stay in L2.
-ROW_GROUP, ROW_COPIES = 2 * MAX_ROWS, 48
+ROW_GROUP = 2 * MAX_ROWS
+ROW_COPIES = 48 // ROW_GROUP * ROW_GROUP
 PREFETCH_ROWS = 4  # of `b`, asked for ahead of being copied: each ends where hardware stops foreseeing
-ROW_SLOTS = 128  # a row's stretch of one block of the depth: 1 KiB
+ROW_SLOTS = SCRATCH_SLOTS // 256  # a row's stretch of one block of the depth: 1 KiB, or 2 beside vectors of 64 bytes
 # Slots of a row tile's table, and the one that says how many rows it has.
 TABLE_STEP, TILE_ROWS = 2 * MAX_ROWS + 4, 2 * MAX_ROWS + 3
 START = TABLE_STEP * ROW_GROUP // MAX_ROWS
