@@ -24,7 +24,7 @@ from ...kernels.conv_rows import (
 )
 from ...kernels.sources import MODES
 from ...kernels.tile import tile_lanes
-from . import blocking, row_runs_data
+from . import blocking, row_runs_data, weight_gradient_groups
 from .bias import zero_row
 from .finish import NOTHING, Finish
 from .lattice import by_axis, strides
@@ -83,9 +83,16 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
 
 
 def declines(direction: str, geometry: ConvGeometry) -> str | None:
-    """None, or why a strided weight gradient is not worth its patches: few products share what is copied into them."""
+    """None, or why a weight gradient is not worth its patches.
+
+    Under strides few products share what is copied into them; and a single vector of channels has a tile of its own.
+    """
     g = geometry
-    if direction != "backward_weight" or g.stride == (1, 1, 1):
+    if direction != "backward_weight":
+        return None
+    if weight_gradient_groups.accepts(g, 4):
+        return f"the general algorithm has a tile for {g.in_channels} and {g.out_channels} channels"
+    if g.stride == (1, 1, 1):
         return None
     most = MANY_STRIDED if g.taps > math.prod(g.stride) else FEW_STRIDED
     if g.in_channels > most:

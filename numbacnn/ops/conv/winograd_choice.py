@@ -16,7 +16,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...kernels.tile import MAX_ROWS, tile_lanes
-from . import row_runs
+from . import row_runs, weight_gradient_groups
 from .winograd_tiles import side_of, tiles_of
 
 if TYPE_CHECKING:
@@ -96,11 +96,18 @@ def declines(direction: str, judged: list[tuple[ConvGeometry, Passes]]) -> str |
     side = side_of(judged[0][0], direction)
     if side.run < MIN_CHANNELS or side.lanes < MIN_CHANNELS:
         return f"{side.run} and {side.lanes} channels per group are few"
+    if direction == "backward_weight" and _fills_vectors(judged[0][0], side):
+        return f"{side.run} and {side.lanes} channels per group leave half of its tiles idle"
     ratio = 1.0
     for g, passes in judged:
         other, winograd = times(direction, g, passes)
         ratio *= (winograd / other) ** (1 / len(judged))
     return None if ratio < 1 else f"it is expected to take {ratio:.2f} times as long as the general algorithm"
+
+
+def _fills_vectors(g: ConvGeometry, side: Side) -> bool:
+    """Whether the general algorithm has a tile for channels that fill but one of the two vectors of Winograd's."""
+    return min(side.run, side.lanes) <= tile_lanes(4) // 2 and weight_gradient_groups.accepts(g, 4)
 
 
 def times(direction: str, g: ConvGeometry, passes: Passes) -> tuple[float, float]:

@@ -154,6 +154,17 @@ def test_groups_of_half_a_vector(groups, outputs, dtype):
     check(case)
 
 
+@dtypes
+@pytest.mark.parametrize("outputs", [4, 12, 16])
+def test_a_single_vector_of_channels(outputs, dtype):
+    itemsize = np.dtype(dtype).itemsize
+    inputs = target().lanes(itemsize)
+    case = ConvCase(2, inputs, outputs, (9, 8, 7), (3, 2, 3), padding=1, dtype=dtype)
+    fits = outputs <= 2 * inputs and pairs_fit(inputs)
+    assert weight_gradient_groups.accepts(checks.geometry_of(case), itemsize) is fits
+    check(case)
+
+
 def test_groups_of_an_odd_number_of_vectors():
     case = ConvCase(2, 72, 120, (11, 12), (3, 3), padding=1, groups=3)
     if tile_lanes(4) == 16:

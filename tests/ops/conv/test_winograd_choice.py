@@ -6,6 +6,7 @@ import pytest
 
 from numbacnn.errors import OptionError
 from numbacnn.kernels._target import target
+from numbacnn.kernels.tile import tile_lanes
 from numbacnn.ops import explain
 from numbacnn.ops.conv import plan
 from tests.ops.conv.winograd_checks import ALGORITHM
@@ -69,6 +70,14 @@ def test_few_channels_to_sum_over_do_not_pay(batch):
     assert choice.algorithm == "row_runs"
     few, fewer = "8 and 64 channels per group are few", "8 channels to sum over do not fill a vector"
     assert dict(choice.refused)[ALGORITHM] == (few if target().lanes(4) <= 8 else fewer)
+
+
+@pytest.mark.skipif(tile_lanes(4) // 2 < 16, reason="16 channels fill Winograd's tiles")
+@pytest.mark.parametrize("groups", [1, 4])
+def test_half_empty_tiles_do_not_pay(groups):
+    shapes, options = ((4, 16 * groups, 56, 56), (16 * groups, 16, 3, 3)), {"padding": 1, "groups": groups}
+    refused = dict(explain(*shapes, **options, direction="backward_weight").refused)
+    assert refused[ALGORITHM] == "16 and 16 channels per group leave half of its tiles idle"
 
 
 @pytest.mark.parametrize(
