@@ -1,4 +1,4 @@
-"""Write docs/performance.md and its plot: `python bench/performance.py REPORT.json [MORE.json ...]`.
+"""Write docs/performance.md, or another page, and its plot: `python bench/performance.py REPORT.json [MORE.json ...]`.
 
 The reports are what `compare.py` writes; how time and memory grow, and what threads gain, is measured now.
 """
@@ -17,7 +17,6 @@ if __package__ in (None, ""):  # run as a script: make `bench` importable, and n
 from bench import cases, growth, peak, report, roofline, scaling, streams
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PLOT = "performance.png"
 LEAST_GAINS = 12  # rows of the table of threads
 
 
@@ -25,14 +24,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("reports", nargs="+", type=Path, help="what compare.py wrote as JSON")
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder to write to (default: %(default)s)")
+    parser.add_argument("--name", default="performance", help="of the page and its plot (default: %(default)s)")
     options = parser.parse_args(arguments)
     reports = [json.loads(path.read_text()) for path in options.reports]
     gigabytes = peak.bandwidth(reports[0]["threads"])
     points = [point for results in reports for point in roofline.points(results, gigabytes)]
     peaks = {dtype: max(rates) for results in reports for dtype, rates in results["peak"].items() if rates}
-    roofline.plot(options.docs / PLOT, points, peaks, gigabytes)
+    plot = f"{options.name}.png"
+    roofline.plot(options.docs / plot, points, peaks, gigabytes)
     gains = scaling.rows(cases.load("layers"), reports[0]["threads"])
-    (options.docs / "performance.md").write_text(page(reports, points, gigabytes, growth.rows(), gains))
+    text = page(reports, points, gigabytes, growth.rows(), gains, plot)
+    (options.docs / f"{options.name}.md").write_text(text)
 
 
 def page(
@@ -41,12 +43,13 @@ def page(
     gigabytes: float,
     growing: list[list[str]],
     gains: tuple[list[list[str]], str],
+    plot: str,
 ) -> str:
     """The whole page."""
     moving = streams.rows(reports)
     short = sorted((point for point in points if point.limit), key=lambda point: point.share)
     sections = [
-        "# Performance",
+        f"# Performance: {reports[0]['machine']['cpu']}",
         "Written by `python bench/performance.py REPORT.json ...` from the reports of `bench/compare.py`.",
         "## Against other libraries",
         report.METHOD,
@@ -57,7 +60,7 @@ def page(
         f"{reports[0]['threads']} threads copy memory at {gigabytes:.1f} GB/s, read and written. Each mark is a "
         "convolution, the line what the machine allows it. Winograd's and Fourier's algorithms need fewer operations "
         "than are counted and may lie above it.",
-        f"![Roofline: rate over operations per byte]({PLOT})",
+        f"![Roofline: rate over operations per byte]({plot})",
         "## What limits those that fall short",
         f"{len(short)} of {len(points)} convolutions reach less than {roofline.GOOD:.0%} of what the machine allows. "
         "Those that the call limits would take less than 20 microseconds at the machine's own speed.",

@@ -94,12 +94,14 @@ def test_performance_page(results, tmp_path, monkeypatch):
     for entry in results["entries"]:
         entry["case"] = "resnet_64_56"
     source.write_text(json.dumps(results))
-    performance.main([str(source), "--docs", str(tmp_path)])
-    text = (tmp_path / "performance.md").read_text()
+    performance.main([str(source), "--docs", str(tmp_path), "--name", "here"])
+    text = (tmp_path / "here.md").read_text()
+    assert text.startswith(f"# Performance: {results['machine']['cpu']}\n")
+    assert "](here.png)" in text
     assert text.index("| case") < text.index("Measured on 2024-02-03 04:05") < text.index("copy memory at 20.0 GB/s")
     assert "of 4 convolutions reach less than 70%" in text
     assert "| N | 1 | indirect | 1 | 1 | 1 | 0.0 |" in text
     assert "Of 0 cases that move 48 MB" in text
     assert "Twice." in text
     assert "| wide | forward | 2 | 1 | 2.00 |" in text
-    assert (tmp_path / "performance.png").stat().st_size > 1000
+    assert (tmp_path / "here.png").stat().st_size > 1000
