@@ -24,7 +24,7 @@ from .tile import MAX_ROWS, MIN_GEMM_ROWS, gemm_tile
 # where in the patch each position begins; the products of some positions; the patch.
 MAX_POINTS = 96  # positions that go through together
 TABLE_STEP, TILE_ROWS = 2 * MAX_ROWS + 4, 2 * MAX_ROWS + 3
-PLACES = TABLE_STEP * MAX_POINTS // MAX_ROWS
+PLACES = TABLE_STEP * -(-MAX_POINTS // MAX_ROWS)
 PRODUCTS = PLACES + MAX_POINTS
 PRODUCT_SLOTS = 6144  # 48 KiB
 PATCH = PRODUCTS + PRODUCT_SLOTS
