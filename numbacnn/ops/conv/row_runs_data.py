@@ -131,7 +131,9 @@ def plan(g: ConvGeometry, itemsize: int, biased: bool) -> tuple[RowsData, np.nda
     in_n, in_d, in_h, _ = strides(g.input, g.in_channels)
     product_pitch = panels * width
     good, most = (size // (product_pitch * itemsize) for size in (PRODUCT_BYTES, PRODUCT_SLOTS * 8))
-    points = min(MAX_POINTS, max(good, min(most, 2 * MAX_ROWS))) // MAX_ROWS * MAX_ROWS
+    points = min(MAX_POINTS, max(good, min(most, 2 * MAX_ROWS)))
+    if points > MAX_ROWS:  # fewer have room where a position has very many products
+        points -= points % MAX_ROWS
     record = RowsData(
         channels=g.in_channels,
         in_n=in_n,

@@ -40,10 +40,14 @@ def test_number_of_positions(columns):
     check(ConvCase(1, 2, 3, (columns + 2,), (3,)))
 
 
-@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 15, 16, 17, 25, 33, 300, 700])
-def test_number_of_products(count):
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 15, 16, 17, 25, 33, 300, 700, 768])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_number_of_products(count, dtype):
     """Every way that panels, and vectors of a line of taps, may be filled."""
-    check(ConvCase(2, 1, 5, (count + 12,), (count,)))
+    case = ConvCase(2, 1, 5, (count + 12,), (count,), dtype=dtype)
+    item = np.dtype(dtype).itemsize
+    assert row_runs_data.plan(checks.geometry_of(case), item, False)[0].points > 0  # however few have room
+    check(case)
 
 
 @pytest.mark.parametrize(
