@@ -10,9 +10,12 @@ gradient in its thread's scratch (L2) while it walks over the positions, some hu
 - every tap and panel comes in turn: all left channels run the outer-product tile over it, of which the first copies it
   into L1 for the others.
 
+Where much of what taps read is padding by zeros, each tap walks by itself over the box of positions for which it reads
+the image, so that the products with zeros are left out; otherwise all taps of a block share the steps.
+
 So the tile meets neither strides that fall into few sets of the caches nor rows on many pages, and what is copied is
-used many times over. Meanwhile the tiles ask for what comes next, a line per four positions: of the rows that the next
-panel and step read, and in the last step of the gradient's.
+used many times over. Meanwhile the tiles ask for what comes next, a line or two per four positions: of the rows that
+the next panel and step read, and in the last step of the gradient's.
 
 Vectors run along the input channels as a rule, and are written to the gradient as they are. Where a single tap has few
 or odd ones, they run along the output channels (`WeightConv.swapped`).
@@ -27,8 +30,8 @@ from ._serial import SCRATCH_SLOTS
 from .layout import copy_transposed
 from .pointer import as_integers, cast, load_pointer, offset, prefetch_read, prefetch_write, store_pointer
 from .simd import lanes, load, load_first, splat, store, store_first
-from .sources import Sources, following_row, locate, put_sources
-from .tile import MAX_LANES, MAX_ROWS, UNROLL, listed_outer_tile, packed_outer_tile
+from .sources import Sources, box_of_taps, following_row, in_box, locate, points_themselves, put_sources
+from .tile import ASKED_LINES, MAX_LANES, MAX_ROWS, UNROLL, listed_outer_tile, packed_outer_tile
 
 # Positions per step, at most: the copies of a panel and of six left channels then fill some half of a 32 KiB L1.
 # Loading and storing a tile's twelve sums is spread over so many multiply-adds.
@@ -43,7 +46,7 @@ ROWS_TOGETHER = 8  # rows of which left channels are copied at a time: the ways 
 class WeightConv(NamedTuple):
     """Extents, strides (in elements) and block sizes of one launch."""
 
-    points: int  # output positions of the whole batch
+    samples: int
     step: int  # positions per step
     asks: int  # whether what is needed next is worth asking for
     ahead: int  # elements of x from what one step reads to what the next one does, roughly
@@ -60,11 +63,12 @@ class WeightConv(NamedTuple):
     panel_blocks: int
     tap_block: int  # taps of a block
     tap_blocks: int
+    together: int  # taps that share steps, over the positions for which any of them reads more than zeros
     chunks: int  # parts of the positions, each with a partial sum
 
 
 class Asks(NamedTuple):
-    """What is asked for during a panel: a tile asks for one line of some rows, of the right side's or the left one's.
+    """What is asked for during a panel: a tile asks for `ASKED_LINES` of some rows, of the right side's or the left's.
 
     Places are elements from the beginning of the rows that are listed.
     """
@@ -73,7 +77,7 @@ class Asks(NamedTuple):
     right: int
     right_tiles: int
     left: int
-    left_parts: int  # tiles that it takes to ask for one line of all left rows
+    left_parts: int  # tiles that it takes to ask for so many lines of all left rows
     left_begin: int
     left_end: int
 
@@ -115,8 +119,8 @@ def _part(block, taps, g):
 
 
 @device
-def _list_inputs(table, first, points, tap, source, zeros, s):
-    """``table[p]``: the row of x that a tap reads for each position of a step."""
+def _list_sources(table, first, points, tap, source, zeros, s):
+    """``table[p]``: the row of a source that a tap reads for each position of a step."""
     n, d, h, w = locate(first, s)
     p = 0
     while p < points:
@@ -177,34 +181,38 @@ def conv_weight(
     if g.swapped:
         gradients, inputs = inputs, gradients
 
-    point, end = chunk * g.points // g.chunks, (chunk + 1) * g.points // g.chunks
     straight = taps == 1 and g.swapped == 0  # sums lie as they do in the gradient
-    fresh = 1
-    while point < end or fresh:  # 3rd loop: steps over the positions
-        steps = max(1, (end - point + g.step - 1) // g.step)
-        points = (end - point + steps - 1) // steps
-        _list_rows(gradients, offset(channels, point * row), points, row)
-        if g.swapped:
-            _list_inputs(inputs, point, points, 0, source, zeros, s)
-        _copy_left(scratch, copies, points, tiles, part, g)
-        if point + points == end and g.swapped == 0 and taps > 1:  # what these rows' list is for from here on
-            place = (part.first_left * g.in_channels + part.first_panel * g.width) * taps + part.tap
-            _list_rows(scratch, offset(out, place), part.left, g.in_channels * taps)
-        for tap in range(part.tap, part.last_tap):  # 2nd loop: taps
-            if g.swapped == 0:
-                _list_inputs(inputs, point, points, tap, source, zeros, s)
-            for panel in range(part.panels):  # 1st loop: panels
-                turn = (tap - part.tap) * part.panels + panel
-                into, stride = offset(sums, (tap - part.tap) * _tap_sums(part, g) + panel * g.width), sums_row
-                if straight:
-                    into, stride = sums, g.width  # of a last panel that is not whole
-                    if (part.first_panel + panel + 1) * g.width <= g.in_channels:
-                        place = part.first_left * g.in_channels + (part.first_panel + panel) * g.width
-                        into, stride = offset(out, place), g.in_channels
-                asks = _asks(turn, points, taps, tap, panel, point + points == end, part, g)
-                _add_panel(scratch, copies, fresh, into, stride, points, tiles, panel, asks, part, g)
-        point += points
-        fresh = 0
+    for first in range(part.tap, part.last_tap, g.together):  # 4th loop: taps that share steps
+        last = min(first + g.together, part.last_tap)
+        box = box_of_taps(first, last, g.samples, s)
+        x_box, y_box = in_box(box, s), in_box(box, points_themselves(s, row))
+        point, end = chunk * box.points // g.chunks, (chunk + 1) * box.points // g.chunks
+        fresh = 1
+        while point < end or fresh:  # 3rd loop: steps over the positions
+            steps = max(1, (end - point + g.step - 1) // g.step)
+            points = (end - point + steps - 1) // steps
+            ends = point + points == end and last == part.last_tap
+            _list_sources(gradients, point, points, 0, channels, zeros, y_box)
+            if g.swapped:
+                _list_sources(inputs, point, points, 0, source, zeros, x_box)
+            _copy_left(scratch, copies, points, tiles, part, g)
+            if ends and g.swapped == 0 and taps > 1:  # what these rows' list is for from here on
+                place = (part.first_left * g.in_channels + part.first_panel * g.width) * taps + part.tap
+                _list_rows(scratch, offset(out, place), part.left, g.in_channels * taps)
+            for tap in range(first, last):  # 2nd loop: taps
+                if g.swapped == 0:
+                    _list_sources(inputs, point, points, tap, source, zeros, x_box)
+                for panel in range(part.panels):  # 1st loop: panels
+                    into, stride = offset(sums, (tap - part.tap) * _tap_sums(part, g) + panel * g.width), sums_row
+                    if straight:
+                        into, stride = sums, g.width  # of a last panel that is not whole
+                        if (part.first_panel + panel + 1) * g.width <= g.in_channels:
+                            place = part.first_left * g.in_channels + (part.first_panel + panel) * g.width
+                            into, stride = offset(out, place), g.in_channels
+                    asks = _asks(tap - first, last - first, panel, points, ends, taps, part, g)
+                    _add_panel(scratch, copies, fresh, into, stride, points, tiles, panel, asks, part, g)
+            point += points
+            fresh = 0
     if g.swapped:
         _put_columns(out, sums, part, g)
     elif straight:
@@ -259,27 +267,28 @@ def _copy_left(table, copies, points, tiles, part, g):
 
 
 @device
-def _asks(turn, points, taps, tap, panel, last_step, part, g):
-    """What the tiles of a panel ask for. `turn` counts the panels of a block's step, the taps included.
+def _asks(tap, together, panel, points, ends, taps, part, g):
+    """What the tiles of a panel ask for. `tap` counts the taps that share the step, `together` of them.
 
     Of the right rows, the next panel of this step; after the last one, or with the last tap, that of the next step.
-    Of the left rows, a share of the next step's: each turn has its own. In the last step, their list names the rows
-    of the gradient.
+    Of the left rows, a share of the next step's: each tap and panel has its own. In the last step, their list names
+    the rows of the gradient.
     """
     right = (part.first_panel + panel) * g.width + (0 if g.swapped else part.group * g.in_channels) + g.width
-    if panel + 1 == part.panels or (tap > 0 and tap + 1 == part.last_tap):
+    if panel + 1 == part.panels or (tap > 0 and tap + 1 == together):
         right += g.step * g.groups * g.out_channels if g.swapped else g.ahead
         right -= (panel + 1 if tap == 0 else 1) * g.width
     left = _left_channel(part, g) + (g.ahead if g.swapped else g.step * g.groups * g.out_channels)
-    turns = (part.last_tap - part.tap) * part.panels
+    turn, turns = tap * part.panels + panel, together * part.panels
     rows = max(1, points // UNROLL)
-    parts, lines = UNROLL, (part.left + g.line - 1) // g.line
-    if last_step:
+    line = ASKED_LINES * g.line
+    parts, lines = UNROLL, (part.left + line - 1) // line
+    if ends:
         left, parts = 0, (part.left + rows - 1) // rows
-        lines = 0 if g.swapped or taps == 1 else (part.panels * g.width * taps + g.line - 1) // g.line
-    wanted = parts * lines if g.asks or last_step else 0
+        lines = 0 if g.swapped or taps == 1 else (part.panels * g.width * taps + line - 1) // line
+    wanted = parts * lines if g.asks or ends else 0
     return Asks(
-        rows, right + g.line - 1, g.asks * UNROLL * g.width // g.line,
+        rows, right + g.line - 1, g.asks * UNROLL * g.width // line,
         left, parts, turn * wanted // turns, (turn + 1) * wanted // turns,
     )  # fmt: skip
 
@@ -288,10 +297,10 @@ def _asks(turn, points, taps, tap, panel, last_step, part, g):
 def _asked(asks, tile, g):
     """Slots of the first row that a tile asks for and between one row and the next, and the place in these rows."""
     if tile < asks.right_tiles:
-        return MAX_POINTS + tile % UNROLL * asks.rows, 1, asks.right + tile // UNROLL * g.line
+        return MAX_POINTS + tile % UNROLL * asks.rows, 1, asks.right + tile // UNROLL * ASKED_LINES * g.line
     tile += asks.left_begin - asks.right_tiles
     if tile < asks.left_end:
-        return tile % asks.left_parts * asks.rows, 1, asks.left + tile // asks.left_parts * g.line
+        return tile % asks.left_parts * asks.rows, 1, asks.left + tile // asks.left_parts * ASKED_LINES * g.line
     return 0, 0, 0  # nothing: the same line all the time
 
 

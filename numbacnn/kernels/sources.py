@@ -83,6 +83,74 @@ def following_row(n, d, h, s):
     return n, d, h
 
 
+class Box(NamedTuple):
+    """Lattice points of every sample that lie in a box: its first point and extents, by axis, and how many they are."""
+
+    first_d: int
+    first_h: int
+    first_w: int
+    points_d: int  # one at least, though there may be no points
+    points_h: int
+    points_w: int
+    points: int
+
+
+@device
+def _first_inside(coordinate, slope, points):
+    """The first of the points, `slope` coordinates apart, that lies at `coordinate` or beyond."""
+    return min(max((coordinate + slope - 1) // slope, 0), points)
+
+
+@device
+def box_of_taps(tap, last, samples, s):
+    """The points of a forward lattice for which any tap from `tap` to `last` can read more than padding by zeros.
+
+    What a group of taps reads along an axis is taken for all that lies between the first and the last of them.
+    """
+    first_row, last_row = tap // s.taps_w, (last - 1) // s.taps_w
+    first_kw, last_kw = tap - first_row * s.taps_w, last - 1 - last_row * s.taps_w
+    first_kd, last_kd = first_row // s.taps_h, last_row // s.taps_h
+    first_kh, last_kh = first_row - first_kd * s.taps_h, last_row - last_kd * s.taps_h
+    if first_kd < last_kd:
+        first_kh, last_kh = 0, s.taps_h - 1
+    if first_row < last_row:
+        first_kw, last_kw = 0, s.taps_w - 1
+    first_d, end_d, first_h, end_h, first_w, end_w = 0, s.points_d, 0, s.points_h, 0, s.points_w
+    if s.mode_d == ZEROS:
+        first_d = _first_inside(-s.first_d - last_kd * s.spread_d, s.slope_d, s.points_d)
+        end_d = _first_inside(s.size_d - s.first_d - first_kd * s.spread_d, s.slope_d, s.points_d)
+    if s.mode_h == ZEROS:
+        first_h = _first_inside(-s.first_h - last_kh * s.spread_h, s.slope_h, s.points_h)
+        end_h = _first_inside(s.size_h - s.first_h - first_kh * s.spread_h, s.slope_h, s.points_h)
+    if s.mode_w == ZEROS:
+        first_w = _first_inside(-s.first_w - last_kw * s.spread_w, s.slope_w, s.points_w)
+        end_w = _first_inside(s.size_w - s.first_w - first_kw * s.spread_w, s.slope_w, s.points_w)
+    points_d, points_h, points_w = max(end_d - first_d, 0), max(end_h - first_h, 0), max(end_w - first_w, 0)
+    points = samples * points_d * points_h * points_w
+    return Box(first_d, first_h, first_w, max(points_d, 1), max(points_h, 1), max(points_w, 1), points)
+
+
+@device
+def in_box(box, s):
+    """The lattice of a box alone."""
+    return Sources(
+        box.points_d, box.points_h, box.points_w, s.taps_d, s.taps_h, s.taps_w,
+        s.first_d + box.first_d * s.slope_d, s.first_h + box.first_h * s.slope_h, s.first_w + box.first_w * s.slope_w,
+        s.slope_d, s.slope_h, s.slope_w, s.spread_d, s.spread_h, s.spread_w, s.size_d, s.size_h, s.size_w,
+        s.mode_d, s.mode_h, s.mode_w, s.stride_n, s.stride_d, s.stride_h, s.stride_w,
+    )  # fmt: skip
+
+
+@device
+def points_themselves(s, row):
+    """A lattice of the same points, which read themselves, as a single tap, where each has a row of `row` elements."""
+    return Sources(
+        s.points_d, s.points_h, s.points_w, 1, 1, 1, 0, 0, 0, 1, 1, 1, 0, 0, 0, s.points_d, s.points_h, s.points_w,
+        ZEROS, ZEROS, ZEROS, s.points_d * s.points_h * s.points_w * row, s.points_h * s.points_w * row,
+        s.points_w * row, row,
+    )  # fmt: skip
+
+
 @device
 def put_steps(table, slot, tap, last, step_d, step_h, step_w, s):
     """Put ``step_d * kd + step_h * kh + step_w * kw`` of the taps from `tap` to `last` into successive slots."""
@@ -114,11 +182,18 @@ def _put_line(table, slot, count, step, line, zeros, at, s):
             store_pointer(table, slot + i, offset(first, i * step * s.stride_w))
         return 0
     if s.mode_w == ZEROS:
-        for i in range(count):
-            place = at + i * step
-            inside = place >= 0 and place < s.size_w
-            store_pointer(table, slot + i, offset(line, place * s.stride_w) if inside else zeros)
-        return 1 if high < 0 or low >= s.size_w else 0
+        # Compares at the ends alone: one for every pointer took several times as long as the pointers.
+        begin, end = 0, count
+        while begin < count and (at + begin * step < 0 or at + begin * step >= s.size_w):
+            store_pointer(table, slot + begin, zeros)
+            begin += 1
+        while end > begin and (at + (end - 1) * step < 0 or at + (end - 1) * step >= s.size_w):
+            end -= 1
+            store_pointer(table, slot + end, zeros)
+        first = offset(line, at * s.stride_w)
+        for i in range(begin, end):
+            store_pointer(table, slot + i, offset(first, i * step * s.stride_w))
+        return 1 if begin == end else 0
     for i in range(count):
         place = source_at(at + i * step, s.size_w, s.mode_w)
         store_pointer(table, slot + i, offset(line, place * s.stride_w))

@@ -25,12 +25,14 @@ import operator
 from typing import Any
 
 from ._build import inlined, intrinsic
-from ._target import target
+from ._target import LINE_BYTES, target
 from .emitter import Emitter, emitted
 from .tile_steps import add_products, ask_for_panel, load_rows, store_rows
 
 VECTORS = 2
 MAX_ROWS = 10 if target().registers == 32 else 6
+# Cache lines that a panel is wide, whole ones; as many are asked for at a time.
+ASKED_LINES = max(1, VECTORS * target().vector_bytes // LINE_BYTES)
 UNROLL = 4  # times that hot loops are written out: one test and jump per so many steps
 MIN_GEMM_ROWS = 4
 MIN_PAIRED_ROWS = 3  # of an outer-product tile for a pair of groups
@@ -296,7 +298,8 @@ def packed_outer_tile(typingctx, rows, x, pitch, packed, count, fresh, out, out_
     """As `listed_outer_tile` over the rows that it has packed.
 
     soon, soon_step, soon_offset : slots with pointers, slots between those used, elements added to each: for every
-        `UNROLL` positions one cache line is asked for. Many at a time would keep what the tile itself reads waiting.
+        `UNROLL` positions a panel's `ASKED_LINES` are asked for. Many at a time would keep what the tile itself reads
+        waiting.
     """
 
     def emit(e, rows, x, pitch, packed, count, fresh, out, out_stride, *soon):
@@ -337,7 +340,9 @@ def _copied_outer(
         return
 
     def some(q, sums):
-        e.prefetch(e.at(e.slot(soon[0], builder.mul(q, soon[1]), e.pointer), soon[2]))
+        place = e.at(e.slot(soon[0], builder.mul(q, soon[1]), e.pointer), soon[2])
+        for line in range(ASKED_LINES):
+            e.prefetch(e.at(place, line * e.lanes))
         for i in range(UNROLL):
             sums = position(builder.add(e.times(q, UNROLL), e.i64(i)), sums)
         return sums

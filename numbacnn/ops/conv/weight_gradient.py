@@ -49,6 +49,7 @@ class Cut(NamedTuple):
     left_block: int
     panel_block: int
     tap_block: int
+    together: int
     chunks: int
 
 
@@ -74,7 +75,7 @@ def _record(g: ConvGeometry, itemsize: int) -> conv_weight.WeightConv:
     width, line = tile_lanes(itemsize), blocking.LINE_BYTES // itemsize
     panels = -(-right // width)
     return conv_weight.WeightConv(
-        points=g.batch * math.prod(g.output),
+        samples=g.batch,
         step=STEP,
         asks=int(g.elements * itemsize > ASKED_BYTES and cut.left_block > FEW_TILES * MAX_ROWS),
         ahead=STEP * g.stride[1] * g.input[2] * g.in_channels // max(1, g.output[2]),
@@ -91,6 +92,7 @@ def _record(g: ConvGeometry, itemsize: int) -> conv_weight.WeightConv:
         panel_blocks=-(-panels // cut.panel_block),
         tap_block=cut.tap_block,
         tap_blocks=-(-g.taps // cut.tap_block),
+        together=cut.together,
         chunks=cut.chunks,
     )
 
@@ -133,7 +135,8 @@ def _cuts(g: ConvGeometry, itemsize: int, wanted: int, most_chunks: int) -> Iter
             for panel_block in _sizes(panels, panels if straight else fit // tap_block):
                 blocks = g.groups * left_blocks * -(-g.taps // tap_block) * -(-panels // panel_block)
                 chunks = min(most_chunks, -(-wanted // blocks))
-                yield Cut(swapped, left_block, panel_block, tap_block, chunks)
+                for together in (tap_block, 1):
+                    yield Cut(swapped, left_block, panel_block, tap_block, together, chunks)
 
 
 def _sizes(total: int, largest: int) -> list[int]:
@@ -145,21 +148,69 @@ def _cycles(g: ConvGeometry, itemsize: int, cut: Cut) -> float:
     """Estimated cycles of all blocks together, plus what too few blocks leave idle."""
     left, right = _sides(g, cut.swapped)
     width = tile_lanes(itemsize)
-    points = g.batch * math.prod(g.output)
     tiles = -(-cut.left_block // MAX_ROWS)
     panels = -(-right // width)
     left_blocks, panel_blocks = -(-left // cut.left_block), -(-panels // cut.panel_block)
     tap_blocks = -(-g.taps // cut.tap_block)
-    multiply = left_blocks * panels * g.taps * tiles * max(FEWEST_CYCLES, cut.left_block / tiles)
-    copy_left = left_blocks * panel_blocks * tap_blocks * tiles * LEFT_CYCLES * itemsize
-    copy_panels = left_blocks * g.taps * (panels * PANEL_CYCLES + panel_blocks * LIST_CYCLES)
-    steps = -(-points // (cut.chunks * STEP))
-    sums = left_blocks * tiles * panels * g.taps * cut.chunks * steps * SUMS_CYCLES
+    walks = _walks(g, cut.tap_block, cut.together)
+    listed = sum(points for points, _ in walks)
+    products = sum(points * taps for points, taps in walks)
+    steps = sum(-(-points // (cut.chunks * STEP)) * taps for points, taps in walks)
+    multiply = left_blocks * panels * tiles * max(FEWEST_CYCLES, cut.left_block / tiles)
+    copy_left = left_blocks * panel_blocks * tiles * LEFT_CYCLES * itemsize
+    copy_panels = left_blocks * (panels * PANEL_CYCLES + panel_blocks * LIST_CYCLES)
+    sums = left_blocks * tiles * panels * cut.chunks * steps * SUMS_CYCLES
     put = 0.0 if g.taps == 1 and not cut.swapped else left * panels * g.taps * cut.chunks * PUT_CYCLES
     add = left * right * g.taps * (cut.chunks - 1) * ADD_CYCLES
     blocks = g.groups * left_blocks * panel_blocks * tap_blocks * cut.chunks
     rounds = -(-blocks // 4) * 4 / blocks if blocks > 1 else 2.0
-    return (points * (multiply + copy_left + copy_panels) + sums + put + add) * rounds
+    return (products * (multiply + copy_panels) + listed * copy_left + sums + put + add) * rounds
+
+
+@functools.lru_cache(maxsize=64)
+def _walks(g: ConvGeometry, tap_block: int, together: int) -> list[tuple[int, int]]:
+    """For every group of taps that share steps: over how many positions they go, and how many taps they are."""
+    firsts = [
+        (first, min(first + together, begin + tap_block, g.taps))
+        for begin in range(0, g.taps, tap_block)
+        for first in range(begin, min(begin + tap_block, g.taps), together)
+    ]
+    return [(points_read(g, first, last), last - first) for first, last in firsts]
+
+
+def points_read(g: ConvGeometry, first: int, last: int) -> int:
+    """Positions for which any tap from `first` to `last` can read more than padding; see `sources.box_of_taps`."""
+    (first_row, first_w), (last_row, last_w) = divmod(first, g.kernel[2]), divmod(last - 1, g.kernel[2])
+    (first_d, first_h), (last_d, last_h) = divmod(first_row, g.kernel[1]), divmod(last_row, g.kernel[1])
+    if first_d < last_d:
+        first_h, last_h = 0, g.kernel[1] - 1
+    if first_row < last_row:
+        first_w, last_w = 0, g.kernel[2] - 1
+    taps = (first_d, last_d), (first_h, last_h), (first_w, last_w)
+    return g.batch * math.prod(_inside(g, axis, *taps[axis]) for axis in range(3))
+
+
+def share_read(g: ConvGeometry, itemsize: int) -> float:
+    """The share of the products that is computed: what reads padding by zeros is left out where rows are copied."""
+    if g.taps == 1 or _way(g, itemsize) or not math.prod(g.output):
+        return 1.0
+    read = [sum(_inside(g, axis, tap, tap) for tap in range(g.kernel[axis])) for axis in range(3)]
+    return math.prod(read) / (g.taps * math.prod(g.output))
+
+
+def _inside(g: ConvGeometry, axis: int, first: int, last: int) -> int:
+    """Positions along an axis for which any tap from `first` to `last` reads more than padding by zeros."""
+    if g.padding_mode[axis] != "zeros":
+        return g.output[axis]
+    low, high = g.pad_low[axis] - last * g.dilation[axis], g.pad_low[axis] - first * g.dilation[axis] + g.input[axis]
+    begin, end = (min(max(-(-at // g.stride[axis]), 0), g.output[axis]) for at in (low, high))
+    return max(0, end - begin)
+
+
+def _way(g: ConvGeometry, itemsize: int) -> Any:
+    """The module of the kernel that runs, if it is not this one's."""
+    ways = weight_gradient_few, weight_gradient_groups, weight_gradient_in_place
+    return next((way for way in ways if way.accepts(g, itemsize)), None)
 
 
 class Launches(NamedTuple):
@@ -173,8 +224,8 @@ class Launches(NamedTuple):
 @functools.lru_cache(maxsize=512)
 def prepare(g: ConvGeometry, dtype: np.dtype[Any]) -> Launches:
     """The launches of `plan`."""
-    ways = weight_gradient_few, weight_gradient_groups, weight_gradient_in_place
-    p = next((way.plan for way in ways if way.accepts(g, dtype.itemsize)), plan)(g, dtype.itemsize)
+    way = _way(g, dtype.itemsize)
+    p = (way.plan if way else plan)(g, dtype.itemsize)
     chunks, size = p.record.chunks, g.out_channels * g.in_per_group * g.taps
     sum_points = p.kernel.prepare((dtype,), p.blocks, p.record, p.sources, cost=p.cost)
     if chunks == 1:

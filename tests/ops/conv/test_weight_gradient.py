@@ -71,6 +71,74 @@ def test_copied_rows(case, dtype):
     check(case)
 
 
+# Much of what their taps read is padding by zeros.
+PADDED = [
+    ConvCase(2, 40, 30, (7, 6), (5, 5), padding=2, name="small images"),
+    ConvCase(1, 70, 50, (2, 7, 7), (3, 3, 3), padding=1, name="3-D"),
+    ConvCase(3, 33, 45, (1,), (3,), padding=1, name="one sample"),
+    ConvCase(2, 35, 21, (1, 1), (3, 3), padding=1, name="one pixel"),
+    ConvCase(1, 33, 20, (1, 1, 1), (1, 3, 5), padding=(0, 1, 2), name="one voxel"),
+    ConvCase(1, 37, 29, (5, 4), (3, 3), padding=9, dilation=9, name="dilation larger than the image"),
+    ConvCase(2, 40, 33, (33, 33), (3, 3), padding=12, dilation=12, name="a third of the image"),
+    ConvCase(1, 34, 35, (6, 40), (5, 3), (2, 3), (4, 7), (3, 5), name="strides"),
+    ConvCase(1, 34, 35, (50,), (40,), padding=39, name="many taps"),
+    ConvCase(2, 20, 35, (3, 9), (3, 3), padding=4, name="outputs of padding alone"),
+    ConvCase(2, 36, 70, (5, 6), (3, 3), padding=(2, 1), padding_mode=("zeros", "circular"), name="one axis of zeros"),
+    ConvCase(2, 36, 66, (4, 5), (3, 3), padding=2, groups=2, name="groups"),
+    ConvCase(2, 40, 70, (4, 5), (1, 1), padding=2, name="one tap"),
+    ConvCase(2, 70, 40, (4, 5), (1, 1), 2, 3, name="one tap, with a stride"),
+]
+
+
+@dtypes
+@pytest.mark.parametrize("case", PADDED, ids=str)
+def test_positions_that_read_padding_alone_are_left_out(case, dtype, tune):
+    tune(weight_gradient_in_place, FAR_BYTES={4: 0, 8: 0}, FEW_CHANNELS=0)
+    check(case._replace(dtype=dtype))
+    tune(weight_gradient, STEP=24, BLOCK_NS=100.0, FEW_NS=0.0)
+    check(case._replace(dtype=dtype))
+
+
+@pytest.mark.parametrize("case", PADDED, ids=str)
+def test_how_many_positions_are_left_out(case):
+    """Taps one by one, as counted on the images themselves; several together, what lies between the first and last."""
+    g = checks.geometry_of(case)
+    places = [
+        [
+            {
+                p for p in range(g.output[axis])
+                if g.padding_mode[axis] != "zeros"
+                or 0 <= p * g.stride[axis] + k * g.dilation[axis] - g.pad_low[axis] < g.input[axis]
+            }
+            for k in range(g.kernel[axis])
+        ]
+        for axis in range(3)
+    ]  # fmt: skip
+    read = 0
+    for tap, (d, h, w) in enumerate(np.ndindex(g.kernel)):
+        inside = g.batch * len(places[0][d]) * len(places[1][h]) * len(places[2][w])
+        assert weight_gradient.points_read(g, tap, tap + 1) == inside
+        read += inside
+    most = g.batch * np.prod(g.output)
+    for first in range(g.taps):
+        counts = [weight_gradient.points_read(g, first, last) for last in range(first + 1, g.taps + 1)]
+        assert counts == sorted(counts)
+        assert counts[-1] <= most
+    if not weight_gradient_in_place.accepts(g, 4) and g.taps > 1:
+        assert weight_gradient.share_read(g, 4) == pytest.approx(read / (most * g.taps))
+
+
+def test_taps_that_read_padding_have_positions_of_their_own():
+    def together(*shapes, **options):
+        r = weight_gradient.plan(conv_geometry(*shapes, **options), 4).record
+        return r.together, r.tap_block
+
+    few, block = together((1, 2048, 33, 33), (256, 2048, 3, 3), padding=12, dilation=12)
+    assert few == 1
+    few, block = together((1, 512, 33, 33), (256, 512, 3, 3))
+    assert few == block > 1
+
+
 @dtypes
 @pytest.mark.parametrize("few", range(1, 5))
 @pytest.mark.parametrize(("many", "size"), [(4, (5,)), (5, (9, 8)), (64, (31, 30)), (83, (3, 4, 50)), (300, (700,))])
