@@ -107,11 +107,13 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
         return f"{side.run} channels to sum over do not fill a vector"
     if direction == "backward_weight" and side.lanes < tile_lanes(4) // 2:
         return f"{side.lanes} channels do not fill a vector"
-    points = tiles_of(side).points
-    panel_bytes = points * side.kernel[0] * (side.run + 1) * tile_lanes(4) * 4
+    tiles, run, channels, panels = tiles_of(side), side.run, side.source_channels, 1
     if direction == "backward_weight":
-        panel_bytes *= 2  # so that no part is a ragged panel alone
-    tile_bytes = points * (side.dilation[0] * (side.kernel[0] - 1) + 3) * side.source_channels * 8
+        panels = 2  # so that no part is a ragged panel alone
+        if run == channels:
+            run = channels = max(len(part) for part in winograd_weight.source_parts(side, tiles, 4))
+    panel_bytes = panels * tiles.points * side.kernel[0] * (run + 1) * tile_lanes(4) * 4
+    tile_bytes = tiles.points * (side.dilation[0] * (side.kernel[0] - 1) + 3) * channels * 8
     if panel_bytes > blocking.PACKED_BYTES or tile_bytes > VALUES_BYTES:
         return f"the transforms of {side.source_channels} channels take too much memory"
     return None

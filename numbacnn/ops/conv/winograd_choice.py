@@ -16,7 +16,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...kernels.tile import MAX_ROWS, tile_lanes
-from . import row_runs, weight_gradient_groups
+from . import row_runs, weight_gradient, weight_gradient_groups
 from .winograd_tiles import side_of, tiles_of
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Passes(NamedTuple):
     where: str  # see `WINOGRAD`
     source: int  # how often the input is transformed
     weights: int  # how often the weights are
+    destination: int = 1  # how often the gradient of the output is
 
 
 class Work(NamedTuple):
@@ -137,7 +138,9 @@ def work_of(direction: str, g: ConvGeometry, passes: Passes) -> Work:
     tiles = tiles_of(side)
     values = tiles.points * (EIGHT_POINTS if 8 in tiles.forms else 1.0)
     other: float = g.batch * math.prod(g.output if direction != "backward_data" else g.input) * g.taps * weights
-    if direction != "backward_weight":
+    if direction == "backward_weight":
+        other *= weight_gradient.share_read(g, 4)
+    else:
         other *= math.prod(_share_read(side, axis) for axis in range(3) if g.padding_mode[axis] == "zeros")
     if row_runs.accepts(direction, g) is None:
         other /= 1 + ROW_RUNS / side.run
@@ -146,7 +149,7 @@ def work_of(direction: str, g: ConvGeometry, passes: Passes) -> Work:
         other_weights=g.taps * weights,
         multiplications=tiles.points * tiles.columns * side.out[0] * side.kernel[0] * weights,
         source=values * tiles.columns * side.source[0] * side.source_channels * passes.source,
-        destination=values * tiles.columns * side.out[0] * side.out_channels,
+        destination=values * tiles.columns * side.out[0] * side.out_channels * passes.destination,
         weights=values * side.kernel[0] * weights * passes.weights,
     )
 

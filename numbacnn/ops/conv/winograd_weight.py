@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...kernels import conv_winograd_weight as kernels
@@ -13,9 +14,23 @@ from . import blocking
 from .bias import zero_row
 from .lattice import strides
 from .winograd_choice import Passes
-from .winograd_tiles import BLOCKS, Cut, Part, largest_shape, odd_lines, parts_of, record, side_of, tiles_of
+from .winograd_tiles import (
+    BLOCKS,
+    Cut,
+    Part,
+    Side,
+    Tiles,
+    largest_shape,
+    odd_lines,
+    parts_of,
+    record,
+    side_of,
+    tiles_of,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
 
     from ...kernels._build import Prepared
@@ -29,6 +44,8 @@ if TYPE_CHECKING:
 PORTION_BYTES, LARGEST_PORTION_BYTES = 5 << 19, 6 << 20
 # Where they take no more than so much, or than the sums do, one portion is all; sums need no memory then.
 AT_ONCE_BYTES, MOST_AT_ONCE_BYTES = 4 << 20, 12 << 20
+# Cache lines of source channels that a part takes at least, so that the last one has a vector's, too.
+LEAST_LINES = 4
 # Tiles of a block, of which a portion has several.
 TILES = 24
 
@@ -77,7 +94,7 @@ def plan(g: ConvGeometry, itemsize: int) -> WeightPlan:
         parts = [once._replace(sums=_at_once(whole, once.sums, itemsize))]
     else:
         parts = []
-        for part in parts_of(whole, itemsize):
+        for part in _parts(g, side, tiles, whole, itemsize):
             sums_bytes = _sums_bytes(part.record, tiles.points * itemsize)
             portion_bytes = min(max(PORTION_BYTES, sums_bytes), LARGEST_PORTION_BYTES)
             parts.append(_portions(g, part, tiles.points, itemsize, portion_bytes))
@@ -86,12 +103,60 @@ def plan(g: ConvGeometry, itemsize: int) -> WeightPlan:
     return WeightPlan(tuple(parts), zeros, cost)
 
 
+def _parts(g: ConvGeometry, side: Side, tiles: Tiles, whole: Winograd, itemsize: int) -> Iterator[Part]:
+    """Parts whose sums fit the limit: of groups, or of a group's source channels and panels."""
+    ranges = source_parts(side, tiles, itemsize)
+    if len(ranges) == 1:
+        yield from parts_of(whole, itemsize)
+        return
+    run = max(len(channels) for channels in ranges)
+    rows = LARGEST_PORTION_BYTES // (tiles.points * odd_lines(run, itemsize) * itemsize)
+    some = side._replace(run=run, source_channels=run)
+    cut = Cut(*largest_shape(some, tiles.columns, TILES, rows), 1, False, 0, run)
+    largest = record(g, some, tiles, cut, whole.width, itemsize)
+    for channels in ranges:
+        for part in parts_of(largest._replace(run=len(channels)), itemsize):
+            yield part._replace(
+                source_start=channels.start, weight_start=part.weight_start + channels.start * largest.weight_run
+            )
+
+
+def source_parts(side: Side, tiles: Tiles, itemsize: int) -> list[range]:
+    """Source channels of each part: all of them, or some whole cache lines, as evenly as possible.
+
+    Panels are cut as well if that is not enough. Every part of the source transforms all channels of the gradient
+    again, and every part of the panels those of the source, unless all tiles are one portion: as few as possible.
+    """
+    if side.run < side.source_channels:
+        return [range(side.run)]
+    width, line = tile_lanes(itemsize), blocking.LINE_BYTES // itemsize
+    panels, lines = -(-side.lanes // width), -(-side.run // line)
+    source, gradient = side.run * side.source[0], side.lanes * side.out[0]
+    best, least = 1, math.inf
+    for parts in range(1, max(1, lines // LEAST_LINES) + 1):
+        run = -(-lines // parts) * line if parts > 1 else side.run
+        portion = blocking.PACKED_BYTES // (side.kernel[0] * tiles.points * (run * width + line) * itemsize)
+        if portion <= min(1, panels - 1):  # so that no part is a ragged panel alone
+            continue
+        part_bytes = tiles.points * tiles.columns * (run * side.source[0] + portion * width * side.out[0]) * itemsize
+        again = -(-panels // portion) if part_bytes > LARGEST_PORTION_BYTES else 1
+        transformed = again * source + parts * gradient
+        if transformed < least:
+            best, least = parts, transformed
+    starts = [i * lines // best * line for i in range(best)]
+    return [range(start, end) for start, end in zip(starts, [*starts[1:], side.run], strict=True)]
+
+
 def passes(p: WeightPlan) -> Passes:
     """How often what is transformed passes by: sums that do not stay in the scratch, once per portion."""
     first = p.parts[0]
     at_once = first.sums.point_blocks == 0
     where = "sums in scratch" if at_once else "sums in memory"
-    return Passes(where, source=len(p.parts), weights=1)
+    if first.part.record.groups > 1:
+        return Passes(where, source=len(p.parts), weights=1)
+    sources = len({part.part.source_start for part in p.parts})
+    again = 1 if len(first.portions) == 1 else len(p.parts) // sources
+    return Passes(where, source=again, destination=sources, weights=1)
 
 
 def _sums_bytes(g: Winograd, point_bytes: int) -> int:
@@ -185,25 +250,40 @@ def run(g: ConvGeometry, grad_output: Operand, x: Operand, out: Operand) -> list
     zeros = zero_row(x.dtype, plan(g, x.dtype.itemsize).zeros)
     source, gradient, target = x.reshape(-1), grad_output.reshape(-1), out.reshape(-1)
     steps: list[Step] = []
+    transformed, values = -1, None
     for launches in prepare(g, x.dtype):
-        steps += _run_part(launches, source, gradient, target, zeros)
+        start = launches.plan.part.source_start
+        values = values if start == transformed else None
+        more, values = _run_part(launches, source, gradient, target, zeros, values)
+        transformed = start if len(launches.plan.portions) == 1 else -1
+        steps += more
     return steps
 
 
-def _run_part(launches: Launches, source: Operand, gradient: Operand, target: Operand, zeros: np.ndarray) -> list[Step]:
+def _run_part(
+    launches: Launches,
+    source: Operand,
+    gradient: Operand,
+    target: Operand,
+    zeros: np.ndarray,
+    transformed: Operand | None,
+) -> tuple[list[Step], Operand]:
+    """The steps of a part, and its last portion's transformed input; `transformed`: what the first needs of that."""
     part, portions = launches.plan.part, launches.plan.portions
     source, gradient = source[part.source_start :], gradient[part.out_start :]
     target = target[part.weight_start :]
     values, gradients, sums = (Operand((elements,), source.dtype) for elements in launches.elements)
+    values = transformed or values
     steps = []
     for first in portions:
         last = first == portions[-1]
         inputs, outputs, products = launches.last_portion if last else launches.portion
+        if transformed is None:
+            steps.append(inputs.on(source, zeros, values, first))
         steps += [
-            inputs.on(source, zeros, values, first),
             outputs.on(gradient, zeros, gradients, first),
             products.on(values, gradients, sums if launches.to_taps else target, first),
         ]
         if last and launches.to_taps:
             steps.append(launches.to_taps.on(sums, target))
-    return steps
+    return steps, values

@@ -35,6 +35,7 @@ CUT = [
     ConvCase(1, 33, 70, (2, 7, 7), (3, 3, 3), padding=1, name="taps of all planes put together"),
     ConvCase(1, 120, 70, (6, 7, 7), (7, 5, 5), padding=2, name="taps put one by one"),
     ConvCase(1, 200, 150, (17, 15), (5, 5), padding=2, name="five taps, own weights"),
+    ConvCase(1, 1043, 200, (33, 31), (3, 3), padding=1, name="gradients in parts both ways"),
 ]
 
 
@@ -102,6 +103,10 @@ def test_the_cases_meet_every_cut():
     assert portions[8] > 1
     assert len(plans[8].parts) > 1
     assert len(plans[9].parts) > 1
+    many = plans[17].parts
+    starts = [(part.part.source_start, part.part.out_start) for part in many]
+    assert len(starts) > len({source for source, _ in starts}) > 1
+    assert len({out for _, out in starts}) > 1
 
 
 @pytest.mark.parametrize("vector_bytes", [16, 32, 64])
