@@ -15,6 +15,10 @@ from .elementary import exp, log
 from .simd import absolute, elementwise, fma, lanes, load, load_first, reduce_add, splat, store, store_first
 from .softmax import row_exp_sum, row_max
 
+# Slots of what `check_labels` finds out.
+WRONG, SCALE = 0, 1
+STATE_SLOTS = 2
+
 
 class Rows(NamedTuple):
     """What the rows of a cross-entropy are, and how many of them one block takes."""
@@ -48,6 +52,54 @@ def weighted_sum(x, at, weight, n, top):
 
 
 @kernel
+def check_labels(
+    block,
+    target: "int64*",
+    weight: "T*",
+    factors: "T*",
+    state: "float64*",
+    rows: "int64",
+    classes: "int64",
+    ignore_index: "int64",
+    weighted: "int64",
+    mean: "int64",
+):
+    """What follows from all labels: how many are no class, what the sum is multiplied by, and what classes count.
+
+    ``state[WRONG]`` and ``state[SCALE]``; `factors` are the scale and the sum of all weights. If labels are wrong, the
+    kernels after this one do nothing, for they would read what is not there.
+    """
+    wrong, counted, total, every = 0, 0, 0.0, 0.0
+    for row in range(rows):
+        label = target[row]
+        counts = label != ignore_index
+        counted += counts
+        wrong += counts and (label < 0 or label >= classes)
+    if weighted and wrong == 0:
+        for row in range(rows):
+            if target[row] != ignore_index:
+                total += float(weight[target[row]])
+    elif not weighted:
+        total = float(counted)
+    for c in range(classes):
+        every += float(weight[c])
+    scale = 1.0
+    if mean:
+        scale = 1 / total if total != 0 else float("nan")
+    state[WRONG], state[SCALE] = wrong, scale
+    factors[0], factors[1] = scale, every
+
+
+@kernel
+def sum_losses(block, loss: "T*", state: "float64*", value: "T*", rows: "int64"):
+    """The scaled sum of the losses of all rows."""
+    total = 0.0
+    for row in range(rows):
+        total += float(loss[row])
+    value[0] = total * state[SCALE]
+
+
+@kernel
 def cross_entropy_indices(
     block,
     x: "T*",
@@ -55,14 +107,16 @@ def cross_entropy_indices(
     weight: "T*",
     loss: "T*",
     grad: "T*",
+    factors: "T*",
+    state: "float64*",
     r: "Rows",
     ignore_index: "int64",
     smoothing: "T",
-    weight_sum: "T",
-    scale: "T",
 ):
-    """The target of a row is a class; rows of class `ignore_index` count nothing."""
-    n, share = r.n, smoothing / r.n
+    """The target of a row is a class; rows of class `ignore_index` count nothing. See `check_labels`."""
+    if state[WRONG] > 0:
+        return
+    n, share, scale, weight_sum = r.n, smoothing / r.n, factors[0], factors[1]
     for row in range(block * r.step, min(r.rows, (block + 1) * r.step)):
         at, label = row * n, target[row]
         if label == ignore_index:

@@ -10,13 +10,18 @@ import numpy as np
 
 from ..errors import DTypeError, OptionError, ShapeError
 from ..kernels import loss as kernels
+from ..kernels._operands import Operand
+from ..kernels._program import Program
+from ._call import Call, make_call
 from ._check import check_choice, check_float, check_same_dtype, check_tensor_like
 from ._dense import dense, empty_like, in_memory_of
-from .layout import channels_last
+from .layout import channels_last, channels_last_memory, conversion, fills
+from .memory import Room
 
 __all__ = ["absolute_error", "cross_entropy", "squared_error"]
 
 REDUCTIONS = ("mean", "sum", "none")
+_INDEX, _DOUBLE = np.dtype(np.int64), np.dtype(np.float64)
 STEP = 16384
 # Nanoseconds per element on one core: decide only whether sharing the work pays.
 NS_EXP = 2.0
@@ -25,8 +30,8 @@ NS_ERROR = 0.5
 PROBABILITY_LIMIT = 1e-7
 
 
-class _Target(NamedTuple):
-    """A checked target: class indices, as integers, or shares of the classes; and what the mean divides by."""
+class _Shares(NamedTuple):
+    """A checked target as shares of the classes, and what the mean divides by."""
 
     values: np.ndarray
     divisor: float
@@ -88,7 +93,19 @@ def cross_entropy(
     >>> bool(np.isclose(loss, np.log(2))), grad
     (True, array([[-0.5 ,  0.25,  0.25]]))
     """
-    x = check_float("input", x)
+    x, target = check_float("input", x), check_tensor_like("target", target)
+    if not from_probabilities:
+        counts = None if weight is None else check_tensor_like("weight", weight)
+        call = _labels_call(
+            x.shape, x.strides, x.dtype, target.shape, target.strides, target.dtype,
+            None if counts is None else (counts.shape, counts.strides, counts.dtype),
+            ignore_index, reduction, label_smoothing, with_grad,
+        )  # fmt: skip
+        if call is not None:
+            value, state, *grads = call(x, target, counts)
+            if state.item(kernels.WRONG):
+                _check_range(target, target != ignore_index, x.shape[1])
+            return value, grads[0] if grads else None
     check_choice("reduction", reduction, REDUCTIONS)
     if not 2 <= x.ndim <= 5 or x.shape[1] == 0:
         raise ShapeError(
@@ -98,32 +115,93 @@ def cross_entropy(
         raise OptionError(f"label_smoothing must be from 0 to 1, got {label_smoothing}")
     given = None if weight is None else _class_weights(weight, x)
     x = np.ascontiguousarray(x) if x.ndim == 2 else channels_last(x)
-    checked = _check_target(target, x, given, ignore_index, as_shares=from_probabilities)
+    shares = _check_target(target, x, given, ignore_index)
     classes = x.shape[1]
     weights = _ones(classes, x.dtype) if given is None else given
     rows = x.size // classes
     loss = np.empty(rows, x.dtype)
     grad = empty_like(x) if with_grad else loss
-    scale = _scale(reduction, checked.divisor)
-    kernel: Any
-    options: tuple[float, ...]
-    if checked.values.dtype.kind == "i":
-        kernel = kernels.cross_entropy_indices
-        weight_sum = float(classes if given is None else given.sum(dtype=np.float64))
-        options = (ignore_index, label_smoothing, weight_sum)
-    elif from_probabilities:
-        kernel = kernels.cross_entropy_probabilities
-        options = (label_smoothing, PROBABILITY_LIMIT, 1 - PROBABILITY_LIMIT)
-    else:
-        kernel, options = kernels.cross_entropy_soft, (label_smoothing,)
-    step = max(1, STEP // classes)
-    layout = kernels.Rows(rows, classes, step, int(with_grad))
-    kernel(-(-rows // step), x, checked.values, weights, loss, grad, layout, *options, scale, cost=NS_EXP * x.size)
+    scale = _scale(reduction, shares.divisor)
+    kernel: Any = kernels.cross_entropy_soft
+    options: tuple[float, ...] = (label_smoothing,)
+    if from_probabilities:
+        kernel, options = kernels.cross_entropy_probabilities, (*options, PROBABILITY_LIMIT, 1 - PROBABILITY_LIMIT)
+    layout = _rows(rows, classes, with_grad)
+    blocks = -(-rows // layout.step)
+    kernel(blocks, x, shares.values, weights, loss, grad, layout, *options, scale, cost=NS_EXP * x.size)
     if reduction == "none":
         value = loss.reshape(x.shape[:1] + x.shape[2:])
     else:
         value = np.asarray(np.add.reduce(loss, dtype=np.float64) * scale, x.dtype)
     return value, grad if with_grad else None
+
+
+@functools.lru_cache(maxsize=256)
+def _labels_call(
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    dtype: np.dtype[Any],
+    target_shape: tuple[int, ...],
+    target_strides: tuple[int, ...],
+    target_dtype: np.dtype[Any],
+    weight: tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]] | None,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+    with_grad: bool,
+) -> Call | None:
+    """The call of an input, class indices and weights: the loss, what `check_labels` found, and perhaps the gradient.
+
+    None if the target is something else, or anything illegal.
+    """
+    positions = shape[:1] + shape[2:]
+    legal = 2 <= len(shape) <= 5 and shape[1] > 0 and reduction in REDUCTIONS and 0 <= label_smoothing <= 1
+    if not legal or target_shape != positions or target_dtype.kind not in "iu":
+        return None
+    if weight is not None and (weight[0] != shape[1:2] or weight[2] != dtype):
+        return None
+    rows, classes = math.prod(positions), shape[1]
+    x, target = Operand(shape, dtype), Operand(positions, _INDEX)
+    weights = None if weight is None else Operand((classes,), dtype)
+    counts = weights or _ones(classes, dtype)
+    factors, state = Operand((2,), dtype), Operand((kernels.STATE_SLOTS,), _DOUBLE)
+    loss, grad = Operand(positions, dtype), Operand(shape, dtype)
+    layout = _rows(rows, classes, with_grad)
+    check = kernels.check_labels.prepare(
+        (dtype,), 1, rows, classes, ignore_index, weight is not None, reduction == "mean", cost=float(rows)
+    )
+    losses = kernels.cross_entropy_indices.prepare(
+        (dtype,), -(-rows // layout.step), layout, ignore_index, label_smoothing, cost=NS_EXP * rows * classes
+    )
+    steps = [
+        check.on(target, counts, factors, state),
+        losses.on(x, target, counts, loss, grad if with_grad else loss, factors, state),
+    ]
+    value, room = loss, Room(positions, dtype)
+    if reduction != "none":
+        value, room = Operand((), dtype), Room((), dtype)
+        steps.append(kernels.sum_losses.prepare((dtype,), 1, rows, cost=float(rows)).on(loss, state, value))
+    rooms, results = [room, Room((kernels.STATE_SLOTS,), _DOUBLE)], [value, state]
+    if with_grad:
+        rooms.append(Room(shape, dtype, channels_last_memory(shape, dtype.itemsize)[0]))
+        results.append(grad)
+    program = Program(steps, (x, target, weights, *results))
+    as_it_is = target_dtype == _INDEX and fills(positions, target_strides, range(len(positions)), _INDEX.itemsize)
+    contiguous = weight is None or weight[1] == (dtype.itemsize,)
+    convert = (
+        conversion(shape, strides, dtype.itemsize),
+        None if as_it_is else _as_indices,
+        None if contiguous else np.ascontiguousarray,
+    )
+    return make_call(program.run, *rooms, workspace_bytes=program.workspace_bytes, convert=convert)
+
+
+def _as_indices(target: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(target, np.int64)
+
+
+def _rows(rows: int, classes: int, with_grad: bool) -> kernels.Rows:
+    return kernels.Rows(rows, classes, max(1, STEP // classes), int(with_grad))
 
 
 def squared_error(
@@ -231,41 +309,27 @@ def _class_weights(weight: np.ndarray, x: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(weight)
 
 
-def _check_target(target: Any, x: np.ndarray, weight: np.ndarray | None, ignore_index: int, as_shares: bool) -> _Target:
-    target = check_tensor_like("target", target)
+def _check_target(target: np.ndarray, x: np.ndarray, weight: np.ndarray | None, ignore_index: int) -> _Shares:
     positions = x.shape[:1] + x.shape[2:]
     if target.shape == positions and target.dtype.kind in "iu":
-        indices = np.ascontiguousarray(target, np.int64)
-        if not as_shares and _all_count(indices, ignore_index, x.shape[1]):
-            return _Target(indices, _weight_of(indices.ravel(), weight))
+        indices = _as_indices(target)
         counted = indices != ignore_index
         _check_range(indices, counted, x.shape[1])
-        divisor = _weight_of(indices[counted], weight)
-        return _Target(_one_hot(indices, counted, x) if as_shares else indices, divisor)
+        counts = indices[counted]
+        divisor = float(counts.size if weight is None else weight[counts].sum(dtype=np.float64))
+        return _Shares(_one_hot(indices, counted, x), divisor)
     if target.shape == x.shape:
         if target.dtype.kind in "iub":
             target = target.astype(x.dtype)
         elif target.dtype != x.dtype:
             raise DTypeError(f"target is {target.dtype} but input is {x.dtype}; convert it with .astype(np.{x.dtype})")
-        return _Target(in_memory_of(x, target), float(x.size // x.shape[1]))
+        return _Shares(in_memory_of(x, target), float(x.size // x.shape[1]))
     if target.shape == positions:
         raise DTypeError(f"class indices must be integers, got a target of dtype {target.dtype}")
     raise ShapeError(
         f"for an input of shape {x.shape} the target must be class indices of shape {positions} "
         f"or shares of the classes of shape {x.shape}; got shape {target.shape}"
     )
-
-
-def _all_count(indices: np.ndarray, ignore_index: int, classes: int) -> bool:
-    """Whether all are in range and none can be ignored, which one look at them tells: negative ones are large."""
-    if 0 <= ignore_index < classes or not indices.size:
-        return False
-    return bool(np.maximum.reduce(indices.view(np.uint64), None) < classes)
-
-
-def _weight_of(indices: np.ndarray, weight: np.ndarray | None) -> float:
-    """What these classes count together."""
-    return float(indices.size if weight is None else weight[indices].sum(dtype=np.float64))
 
 
 def _check_range(indices: np.ndarray, counted: np.ndarray, classes: int) -> None:

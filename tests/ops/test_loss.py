@@ -191,6 +191,9 @@ def test_cross_entropy_refuses():
         OptionError, match=r"class index 3 at position \(1, 2\) of the target is out of range for 3 clas"
     ):
         cross_entropy(x, bad)
+    for target in (np.array([0, 1 << 40]), np.array([0, (1 << 64) - 1], np.uint64)):
+        with pytest.raises(OptionError, match=rf"class index {target[1]} at position 1 of the target is out of range"):
+            cross_entropy(np.zeros((2, 3)), target, np.ones(3), with_grad=True)
     with pytest.raises(OptionError, match=r"class index -1 at position 1 of the target is out of range"):
         cross_entropy(np.zeros((2, 3)), np.array([0, -1]))
     with pytest.raises(ShapeError, match=r"class indices of shape \(2, 4\) or shares.*of shape \(2, 3, 4\); got shape"):
