@@ -34,9 +34,9 @@ from .simd import (
 
 NEGATIVE_INFINITY = float("-inf")
 # Columns that are worked on together; a contiguous axis of at most `SHORT` elements is transposed to that many columns,
-# which with their results fill a good part of the first-level cache. Without an exponential per element, transposing
-# pays for fewer.
-TILE, SHORT, SHORT_PLAIN = 64, 48, 8
+# which with their results fill a good part of the first-level cache. A gradient, whose rows are summed up but once and
+# which has two arrays to transpose, gains by it where there are fewer.
+TILE, SHORT, SHORT_GRADIENT = 64, 48, 8
 GROUPS = (2, 4, 8)  # elements of rows that vectors hold several of
 
 
@@ -160,9 +160,11 @@ def log_softmax_rows_backward(block, grad: "T*", y: "T*", out: "T*", rows: "int6
         whole = splat(y, reduce_add(total))
         for i in range(at, at + full, lanes(y)):
             store(out, i, load(grad, i) - exp(load(y, i)) * whole)
-        if full < n:
-            tail_y = load_first(y, at + full, n - full, 0.0)
-            store_first(out, at + full, tail_grad - exp(tail_y) * whole, n - full)
+        if full < n and full > 0:  # some once more, as above
+            i = at + n - lanes(y)
+            store(out, i, load(grad, i) - exp(load(y, i)) * whole)
+        elif full < n:
+            store_first(out, at, tail_grad - exp(load_first(y, at, n, 0.0)) * whole, n)
 
 
 @device

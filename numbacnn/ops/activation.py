@@ -345,13 +345,13 @@ def _softmax_launch(
     n, size = shape[dim], math.prod(shape)
     inner = math.prod(shape[axis] for axis in order[order.index(dim % len(shape)) + 1 :])
     cost = 3 * NS_EXP * size
-    plain = rows is softmax_kernels.softmax_rows_backward
-    if plain and inner == 1 and n in softmax_kernels.GROUPS:
+    gradient = rows in (softmax_kernels.softmax_rows_backward, softmax_kernels.log_softmax_rows_backward)
+    if rows is softmax_kernels.softmax_rows_backward and inner == 1 and n in softmax_kernels.GROUPS:
         streamed = size * dtype.itemsize >= STREAM_BYTES
         return softmax_kernels.softmax_groups_backward.prepare(
             (dtype,), -(-size // STEP), size, n, STEP, streamed, cost=NS_COPY * size
         )
-    if inner == 1 and n > (softmax_kernels.SHORT_PLAIN if plain else softmax_kernels.SHORT):
+    if inner == 1 and n > (softmax_kernels.SHORT_GRADIENT if gradient else softmax_kernels.SHORT):
         step = max(1, STEP // n)
         return rows.prepare((dtype,), -(-size // (n * step)), size // n, n, step, cost=cost)
     step = max(1, STEP // (softmax_kernels.TILE * n)) * softmax_kernels.TILE

@@ -209,6 +209,18 @@ def test_softmax_gradient_of_short_rows(n, rows, dtype):
 
 
 @dtypes
+@pytest.mark.parametrize("rows", [1, 131])
+@pytest.mark.parametrize("n", [*range(1, 37), 49, 64])
+def test_log_softmax_gradient_of_short_rows(n, rows, dtype):
+    rng = np.random.default_rng(n)
+    y, grad = np.log(rng.uniform(0.1, 1, (rows, n))).astype(dtype), rng.standard_normal((rows, n)).astype(dtype)
+    expected = grad - np.exp(y.astype(np.float64)) * grad.astype(np.float64).sum(1, keepdims=True)
+    with guard_memory():
+        result = ops.log_softmax_backward(grad, y)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=200 * np.finfo(dtype).eps)
+
+
+@dtypes
 @pytest.mark.parametrize("axis", [0, 1])
 def test_softmax_of_extreme_values(axis, dtype):
     row = np.array([[1e4, -1e4, 0, 1e4]], dtype)
