@@ -79,13 +79,16 @@ class _Variant:
 class Prepared:
     """A launch of which only the first arguments are left open; see `Kernel.prepare`."""
 
-    def __init__(self, variant: _Variant, blocks: int, constants: tuple[Any, ...], cost: float) -> None:
+    def __init__(
+        self, variant: _Variant, blocks: int, constants: tuple[Any, ...], cost: float, backwards: bool
+    ) -> None:
         self._count = len(variant.rules) - len(constants)
         self._rules, rules = variant.rules[: self._count], variant.rules[self._count :]
         self._name = variant.name
         self._constants = constants  # the arrays among them must live as long as their addresses
         self._blocks, self._shared = blocks, _launch.is_worth_sharing(blocks, cost)
-        self._head = struct.pack("=" + _launch.HEADER, variant.entry, blocks, variant.size, self._shared)
+        mode = self._shared * _launch.SHARED + backwards * _launch.BACKWARDS
+        self._head = struct.pack("=" + _launch.HEADER, variant.entry, blocks, variant.size, mode)
         parts = [part for rule, c in zip(rules, constants, strict=True) for part in rule.parts(variant.name, c)]
         self._tail = b"".join(parts)
 
@@ -156,7 +159,12 @@ class Kernel:
             _launch.run(record)
 
     def prepare(
-        self, dtypes: tuple[np.dtype[Any], ...], blocks: int, *constants: Any, cost: float = float("inf")
+        self,
+        dtypes: tuple[np.dtype[Any], ...],
+        blocks: int,
+        *constants: Any,
+        cost: float = float("inf"),
+        backwards: bool = False,
     ) -> Prepared:
         """A launch whose last arguments are known, for plans that are kept: what it costs to launch is paid once.
 
@@ -169,8 +177,11 @@ class Kernel:
             The last arguments, in order.
         cost : float
             Nanoseconds that all blocks together take one core, roughly.
+        backwards : bool, default False
+            Each thread begins with the last of its blocks: for a second walk over an array that no cache holds, which
+            finds there what the first one read last.
         """
-        return Prepared(self._variant(dtypes), blocks, constants, cost)
+        return Prepared(self._variant(dtypes), blocks, constants, cost, backwards)
 
     def on(self, blocks: int, *arguments: Any, cost: float = float("inf")) -> Step:
         """The launch as a step of a program, of whose operands some are among the arguments."""

@@ -22,6 +22,7 @@ import ctypes
 import importlib
 import os
 import struct
+import sys
 import threading
 from threading import get_ident as _get_ident
 from typing import TYPE_CHECKING, Any
@@ -38,11 +39,12 @@ DEFAULT_DRIVER = "own" if os.name == "posix" else "numba"
 SERIAL_BELOW_NS = 15_000.0
 MAX_THREADS = 256
 
-# What a job's record begins with: kernel entry, blocks, slots of the whole record, whether to share the blocks. The
-# kernel's slots follow.
-HEADER = "qqq?7x"
+# What a job's record begins with: kernel entry, blocks, slots of the whole record, how to run the blocks (`SHARED`: on
+# several threads, `BACKWARDS`: each thread from the end of its own). The kernel's slots follow.
+HEADER = "qqqq"
 HEADER_SLOTS = 4
-_SHARED_BYTE = 24
+SHARED, BACKWARDS = 1, 2
+_MODE_BYTE = 24 if sys.byteorder == "little" else 31
 
 # A driver is compiled as a kernel. Where a kernel is given a block, it is given the number of slots of all jobs: an
 # integer, but ctypes makes pointers of Python's integers in half the time, and they are passed alike.
@@ -60,7 +62,7 @@ _main_thread = threading.main_thread().ident
 
 def run(record: bytes) -> None:
     """Run a job; return when it is done. The arrays whose addresses are in its record must live as long."""
-    (run_shared if record[_SHARED_BYTE] else run_alone)(record)
+    (run_shared if record[_MODE_BYTE] & SHARED else run_alone)(record)
 
 
 def run_shared(records: bytes) -> None:
@@ -87,8 +89,8 @@ def is_worth_sharing(blocks: int, cost: float) -> bool:
 def split(records: bytes) -> Iterator[tuple[bytes, int, bool]]:
     """The record of each job, how many blocks it has, and whether they are worth sharing."""
     while records:
-        _, blocks, slots, shared = struct.unpack_from("=" + HEADER, records)
-        yield records[: 8 * slots], blocks, shared
+        _, blocks, slots, mode = struct.unpack_from("=" + HEADER, records)
+        yield records[: 8 * slots], blocks, bool(mode & SHARED)
         records = records[8 * slots :]
 
 

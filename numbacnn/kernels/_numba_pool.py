@@ -12,7 +12,7 @@ from typing import Any
 
 from ._build import kernel
 from ._launch import HEADER_SLOTS, run_alone, split
-from ._serial import JOB_BLOCKS, JOB_ENTRY, TICKET_SLOTS, TICKETS, take_blocks, thread_scratch
+from ._serial import JOB_BLOCKS, JOB_ENTRY, JOB_MODE, TICKET_SLOTS, TICKETS, take_blocks, thread_scratch
 from .pointer import load_pointer, offset
 
 # One row of slots per thread, which Numba hands to it: the job, the state that its threads share, the worker's number,
@@ -30,8 +30,8 @@ def run_share(block, row: "int64*"):
     job = load_pointer(row, JOB, row)
     state = load_pointer(row, STATE, row)
     entry, record = load_pointer(job, JOB_ENTRY, job), offset(job, HEADER_SLOTS)
-    worker = row[WORKER]
-    take_blocks(state, entry, record, job[JOB_BLOCKS], worker, worker, row[THREADS], thread_scratch())
+    worker, blocks, mode = row[WORKER], job[JOB_BLOCKS], job[JOB_MODE]
+    take_blocks(state, entry, record, blocks, mode, worker, worker, row[THREADS], thread_scratch())
 
 
 def run(records: bytes, threads: int) -> bool:

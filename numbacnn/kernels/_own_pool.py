@@ -26,11 +26,11 @@ from ._atomic import (
 )
 from ._build import device, kernel
 from ._cache import keep_forever
-from ._launch import HEADER_SLOTS, MAX_THREADS
+from ._launch import HEADER_SLOTS, MAX_THREADS, SHARED
 from ._serial import (
     JOB_BLOCKS,
     JOB_ENTRY,
-    JOB_SHARED,
+    JOB_MODE,
     JOB_SIZE,
     TICKET_SLOTS,
     TICKETS,
@@ -42,7 +42,7 @@ from .pointer import load_pointer, offset, store_pointer
 
 # Slots of the shared state (int64), eight to a cache line so that the gate's traffic disturbs nothing else.
 GATE, WORKERS, SLEEPERS = 0, 8, 16
-ENTRY, RECORD, BLOCKS, LIMIT = 24, 25, 26, 27
+ENTRY, RECORD, BLOCKS, MODE, LIMIT = 24, 25, 26, 27, 28
 MUTEX, CONDITION = 32, 48  # 128 bytes each: larger than any platform's
 STATE_SLOTS = TICKETS + TICKET_SLOTS * MAX_THREADS
 
@@ -101,6 +101,7 @@ def serve(block, state: "int64*"):
                     load_pointer(state, ENTRY, state),
                     load_pointer(state, RECORD, state),
                     state[BLOCKS],
+                    state[MODE],
                     (gate & WORKERS_MASK) + 1,
                     number % state[LIMIT] + 1,
                     state[LIMIT] + 1,
@@ -120,14 +121,14 @@ def run_shared(state, helpers, job, scratch):
         atomic_store(state, TICKETS + TICKET_SLOTS * i, 0)
     store_pointer(state, ENTRY, entry)
     store_pointer(state, RECORD, record)
-    state[BLOCKS] = blocks
+    state[BLOCKS], state[MODE] = blocks, job[JOB_MODE]
     state[LIMIT] = shares - 1
     atomic_add(state, GATE, GENERATION + OPEN)
     if atomic_load(state, SLEEPERS) > 0:
         pthread_mutex_lock(state, (MUTEX,))
         pthread_cond_broadcast(state, (CONDITION,))
         pthread_mutex_unlock(state, (MUTEX,))
-    take_blocks(state, entry, record, blocks, 0, 0, shares, scratch)
+    take_blocks(state, entry, record, blocks, job[JOB_MODE], 0, 0, shares, scratch)
     atomic_add(state, GATE, -OPEN)
     spins = 0
     while atomic_load(state, GATE) & WORKERS_MASK != 0:
@@ -144,7 +145,7 @@ def run_pooled(block, worker, scratch, jobs: "slots"):
     at = 0
     while at < block:
         job = offset(jobs, at)
-        if job[JOB_SHARED] != 0:
+        if job[JOB_MODE] & SHARED:
             run_shared(scratch, worker, job, own_scratch)
         else:
             run_alone(job, own_scratch)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ._atomic import atomic_add, call_entry
 from ._build import device, kernel
-from ._launch import HEADER_SLOTS
+from ._launch import BACKWARDS, HEADER_SLOTS
 from ._target import target
 from .pointer import load_pointer, offset, stack_slots
 
 # Slots of `_launch.HEADER`.
-JOB_ENTRY, JOB_BLOCKS, JOB_SIZE, JOB_SHARED = 0, 1, 2, 3
+JOB_ENTRY, JOB_BLOCKS, JOB_SIZE, JOB_MODE = 0, 1, 2, 3
 
 # Slots of the shared state: how many blocks of each share are taken, every counter on a cache line of its own.
 TICKETS, TICKET_SLOTS = 64, 8
@@ -24,19 +24,26 @@ thread_scratch = stack_slots(MOST_SCRATCH_SLOTS)
 
 
 @device
-def take_blocks(state, entry, record, blocks, worker, share, shares, scratch):
+def _block(taken, begin, end, mode):
+    """The block to run after `taken` others of a range."""
+    return end - 1 - taken if mode & BACKWARDS else begin + taken
+
+
+@device
+def take_blocks(state, entry, record, blocks, mode, worker, share, shares, scratch):
     """Run blocks until none is left: those of this thread's own share first, then what others have not begun.
 
     The blocks are cut into as many shares as there are threads, so that in one launch after the other a thread gets the
-    same part of a tensor as a rule, and finds it in its own core's cache.
+    same part of a tensor as a rule, and finds it in its own core's cache: where that holds only the end of the part, by
+    running them backwards.
     """
     for i in range(shares):
         owner = (share + i) % shares
         begin, end = owner * blocks // shares, (owner + 1) * blocks // shares
-        block = begin + atomic_add(state, TICKETS + TICKET_SLOTS * owner, 1)
-        while block < end:
-            call_entry(entry, record, block, worker, scratch)
-            block = begin + atomic_add(state, TICKETS + TICKET_SLOTS * owner, 1)
+        taken = atomic_add(state, TICKETS + TICKET_SLOTS * owner, 1)
+        while taken < end - begin:
+            call_entry(entry, record, _block(taken, begin, end, mode), worker, scratch)
+            taken = atomic_add(state, TICKETS + TICKET_SLOTS * owner, 1)
 
 
 @device
@@ -44,7 +51,7 @@ def run_alone(job, scratch):
     """Run all blocks of one job in the calling thread."""
     entry, record = load_pointer(job, JOB_ENTRY, job), offset(job, HEADER_SLOTS)
     for i in range(job[JOB_BLOCKS]):
-        call_entry(entry, record, i, 0, scratch)
+        call_entry(entry, record, _block(i, 0, job[JOB_BLOCKS], job[JOB_MODE]), 0, scratch)
 
 
 @kernel

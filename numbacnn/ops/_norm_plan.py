@@ -87,7 +87,7 @@ def plan_forward(
         copy = kernels.running_statistics.prepare((dtype,), int(size > 0), w.width, channels, cost=0.0)
         steps = [copy.on(weight, bias, mean, var, settings, stats)]
     normalise = kernels.normalise.prepare(
-        (dtype,), w.blocks, w, _FLOORS[activation], _is_large(size, dtype), cost=pass_cost
+        (dtype,), w.blocks, w, _FLOORS[activation], _is_large(size, dtype), cost=pass_cost, backwards=training
     )
     program = Program([*steps, normalise.on(x, stats, out)], (x, *given, settings, out, stats))
     rooms = _room(shape, dtype), Room(stats.shape, dtype)
@@ -123,7 +123,7 @@ def plan_backward(x_layout: _Layout, grad_layout: _Layout, training: bool, activ
         CHANNEL_STEP,
         cost=_combine_cost(w),
     )
-    spread = spread_kernel.prepare((dtype,), w.blocks, w, _is_large(size, dtype), cost=NS_PASS * size)
+    spread = spread_kernel.prepare((dtype,), w.blocks, w, _is_large(size, dtype), cost=NS_PASS * size, backwards=True)
     steps = [
         sums.on(grad, x, stats, partial),
         combine.on(partial, stats, coefficients, *vectors, work),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from numbacnn.kernels import _launch, _own_pool
+from numbacnn.kernels._build import kernel
 from numbacnn.kernels._program import Program
 from numbacnn.kernels._together import together
 from tests.bits import assert_same_bits
@@ -31,6 +32,25 @@ def test_every_driver_gives_the_same_bits():
         return out.copy()
 
     assert_same_bits(compute)
+
+
+@kernel
+def note(block, times: "int64*", order: "int64*"):
+    times[block] += 1
+    order[block] = order[BLOCKS]
+    order[BLOCKS] += 1
+
+
+@drivers
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_backwards(driver, threads):
+    """Every block once; on a single thread from the last to the first."""
+    times, order = np.zeros(BLOCKS, np.int64), np.zeros(BLOCKS + 1, np.int64)
+    with _launch.driver(driver), _launch.threads(threads):
+        note.prepare((), BLOCKS, backwards=True)(times, order)
+    assert (times == 1).all()
+    if threads == 1:
+        assert order[:BLOCKS].tolist() == list(range(BLOCKS))[::-1]
 
 
 @drivers
