@@ -17,7 +17,7 @@ from .columns import DOT_ROWS, columns_dot, pack_columns
 from .layout import copy_transposed
 from .pointer import as_integers, cast, offset, prefetch_read, prefetch_write, store_pointer
 from .runs import copy_run, even_part
-from .simd import fma, load, splat, store
+from .simd import fma, load, load_first, splat, store, store_first
 from .tile import MAX_ROWS, MIN_GEMM_ROWS, gemm_tile
 
 # The scratch: a table per row tile; the initial values of a block's columns; copies of some rows of `a`, of which
@@ -53,7 +53,7 @@ class Gemm(NamedTuple):
     depth_block: int
     copy_rows: int  # 1: rows of `a` are copied before use; 0: they are read where they lie
     has_bias: int
-    direct: int  # 1: a single row, and columns of `b` are read where they lie; 0: copies of them
+    direct: int  # 1: so few rows that `b` is read where it lies; 0: copies of its columns
 
 
 @device
@@ -119,26 +119,62 @@ def _vector_times_columns(a, b, start, out, columns, g):
 
 
 @device
-def _vector_times_rows(a, b, start, out, columns, g):
-    """One row of `a`; rows of `b`. Returns how many columns are done: whole vectors of them."""
-    whole = columns - columns % g.vector
-    for j in range(0, whole, g.vector):
-        store(out, j, load(start, j))
+def _few_rows_times_rows(a, b, start, out, rows, columns, g):
+    """A few rows of `a`; rows of `b`, four at a time: as many streams as any machine follows by itself.
+
+    They pass once, through registers, and what they are added to stays in L1.
+    """
+    n = g.vector
+    for i in range(rows):
+        for j in range(0, columns, n):
+            store_first(out, i * g.columns + j, load(start, j), columns - j)
     few = g.depth - g.depth % 4
-    for d in range(0, few, 4):  # four rows are as many streams as any machine follows by itself
-        b0 = offset(b, d * g.b_depth)
-        b1 = offset(b0, g.b_depth)
-        b2 = offset(b1, g.b_depth)
-        b3 = offset(b2, g.b_depth)
-        a0, a1, a2, a3 = splat(out, a[d]), splat(out, a[d + 1]), splat(out, a[d + 2]), splat(out, a[d + 3])
-        for j in range(0, whole, g.vector):
-            total = fma(a1, load(b1, j), fma(a0, load(b0, j), load(out, j)))
-            store(out, j, fma(a3, load(b3, j), fma(a2, load(b2, j), total)))
+    for d in range(0, few, 4):
+        _add_four_rows(offset(a, d), offset(b, d * g.b_depth), out, rows, columns, g)
     for d in range(few, g.depth):
         row = offset(b, d * g.b_depth)
-        for j in range(0, whole, g.vector):
-            store(out, j, fma(splat(out, a[d]), load(row, j), load(out, j)))
-    return whole
+        for j in range(0, columns, n):
+            left = columns - j
+            right = load_first(row, j, left, 0.0)
+            for i in range(rows):
+                place = i * g.columns + j
+                total = fma(splat(out, a[i * g.a_row + d]), right, load_first(out, place, left, 0.0))
+                store_first(out, place, total, left)
+
+
+@device
+def _add_four_rows(a, b0, out, rows, columns, g):
+    """Four elements of each of a few rows times as many rows, two vectors at a time."""
+    n = g.vector
+    b1 = offset(b0, g.b_depth)
+    b2 = offset(b1, g.b_depth)
+    b3 = offset(b2, g.b_depth)
+    whole = columns - columns % (2 * n)
+    for j in range(0, whole, 2 * n):
+        k = j + n
+        for row in (b0, b1, b2, b3):
+            prefetch_read(row, 4 * g.b_depth + j)
+            prefetch_read(row, 4 * g.b_depth + k)
+        left0, left1, left2, left3 = load(b0, j), load(b1, j), load(b2, j), load(b3, j)
+        right0, right1, right2, right3 = load(b0, k), load(b1, k), load(b2, k), load(b3, k)
+        for i in range(rows):
+            source, target = offset(a, i * g.a_row), offset(out, i * g.columns)
+            a0, a1 = splat(out, source[0]), splat(out, source[1])
+            a2, a3 = splat(out, source[2]), splat(out, source[3])
+            left = fma(a1, left1, fma(a0, left0, load(target, j)))
+            right = fma(a1, right1, fma(a0, right0, load(target, k)))
+            store(target, j, fma(a3, left3, fma(a2, left2, left)))
+            store(target, k, fma(a3, right3, fma(a2, right2, right)))
+    for j in range(whole, columns, n):
+        rest = columns - j
+        left0, left1 = load_first(b0, j, rest, 0.0), load_first(b1, j, rest, 0.0)
+        left2, left3 = load_first(b2, j, rest, 0.0), load_first(b3, j, rest, 0.0)
+        for i in range(rows):
+            source, target = offset(a, i * g.a_row), offset(out, i * g.columns)
+            total = fma(splat(out, source[0]), left0, load_first(target, j, rest, 0.0))
+            total = fma(splat(out, source[1]), left1, total)
+            total = fma(splat(out, source[2]), left2, total)
+            store_first(target, j, fma(splat(out, source[3]), left3, total), rest)
 
 
 @device
@@ -216,9 +252,8 @@ def gemm(block, scratch, a: "T*", b: "T*", bias: "T*", out: "T*", places: "int64
         _vector_times_columns(a, b, start, out, columns, g)
         return
     if g.direct:
-        done = _vector_times_rows(a, b, start, out, columns, g)
-        b, start, out, columns = offset(b, done), offset(start, done), offset(out, done), columns - done
-        panels = (columns + g.width - 1) // g.width
+        _few_rows_times_rows(a, b, start, out, rows, columns, g)
+        return
 
     for d in range(0, g.depth, g.depth_block):  # 4th loop: blocks of the depth
         depth = min(g.depth_block, g.depth - d)

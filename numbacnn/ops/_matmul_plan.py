@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..kernels import gemm
+from ..kernels._target import target
 from ..kernels.tile import MAX_ROWS, tile_lanes
 from ._split import split_evenly
 
@@ -27,12 +28,16 @@ TILE_OPERATIONS = 3000
 # This is low, and narrow.
 ROWS_IN_PLACE, PIECE_OF_RESULTS = 1 / 8, 150
 FEW_ROWS = FEW_COLUMNS = 48
-# Few rows are multiplied as fast as `b` is read: elements of it per block, and panels, where they lie along rows of
+# Few rows are multiplied as fast as `b` is read: elements of it per block, and bytes of its rows, where they lie along
 # memory (short stretches are read slowly, above all where nothing is computed meanwhile).
-ELEMENTS_PER_BLOCK, PANELS_PER_STREAM, PANELS_OF_ONE_ROW = 1 << 16, 16, 24
+ELEMENTS_PER_BLOCK, STREAM_BYTES, DIRECT_STREAM_BYTES = 1 << 16, 1024, 1536
+# Rows so few that `b`, where its rows lie in one piece, is read where it lies: up to three times as fast.
+DIRECT_ROWS = 8
 # Rows so far apart share few places of the first cache, and drive each other out unless they are copied; which does not
-# matter where a block has so few panels of columns.
+# matter where a block has so few panels of columns, nor where there are more such places than rows of a tile: twelve
+# beside vectors of 64 bytes.
 CONFLICT_BYTES, FEW_PANELS = 4096, 2
+PLACES_FOR_ROWS = target().vector_bytes == 64
 # One core, conservatively: decides only whether a launch is worth a second core.
 OPERATIONS_PER_NS, BYTES_PER_NS = 60.0, 10.0
 
@@ -64,7 +69,7 @@ def plan(
     """
     itemsize = dtype.itemsize
     a_row, a_depth, b_depth, b_column = (stride // itemsize for stride in strides)
-    direct = rows == a_depth == 1 and 1 in (b_depth, b_column)
+    direct = a_depth == 1 and ((b_column == 1 and rows <= DIRECT_ROWS) or rows == b_depth == 1)
     full = tile_lanes(itemsize)
     width = full if columns > full // 2 else full // 2
     panels = -(-columns // width)
@@ -84,9 +89,10 @@ def plan(
         most = min(most, gemm.COLUMN_SLOTS * 8 // (panel * itemsize))
     wanted = -(-_power_of_two(min(MANY_BLOCKS, wanted)) // count)
     fewest = -(-panels // most)
-    stretch = PANELS_OF_ONE_ROW if direct else PANELS_PER_STREAM
-    conflict = a_row * itemsize % CONFLICT_BYTES == 0
-    narrow = panels // stretch if streams else max(_power_of_two(-(-columns // FEW_COLUMNS)), min(2, panels))
+    stretch = (DIRECT_STREAM_BYTES if direct else STREAM_BYTES) // (width * itemsize)
+    conflict = a_row * itemsize % CONFLICT_BYTES == 0 and not PLACES_FOR_ROWS
+    narrow = panels // stretch if streams else -(-columns // FEW_COLUMNS)
+    narrow = max(_power_of_two(narrow), min(2, panels))
     copied = a_depth != 1 or (conflict and panels > FEW_PANELS * narrow)
     price = (1 if copied else ROWS_IN_PLACE) + PIECE_OF_RESULTS / depth
     squared = max(wanted, fewest) * price * rows / columns

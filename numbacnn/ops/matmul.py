@@ -14,6 +14,7 @@ from ..kernels._operands import Operand
 from ..kernels._program import Program
 from ._call import Call, make_call
 from ._check import check_same_dtype
+from ._few_rows import few_rows_step
 from ._matmul_plan import plan
 from .memory import Room, empty
 
@@ -140,8 +141,12 @@ def _known_call(
         return None
     left, right, out = (Operand(shape, a_dtype) for shape in (a_shape, b_shape, (rows, columns)))
     vector = None if bias is None else Operand(bias[0], a_dtype)
-    launch = plan(rows, columns, depth, a_dtype, 1, strides, bias is not None).single
-    program = Program([launch.on(left, right, vector or left, out)], (left, right, vector, out))
+    elements = tuple(stride // a_dtype.itemsize for stride in strides)
+    step = few_rows_step(left, right, vector, out, elements)
+    if step is None:
+        launch = plan(rows, columns, depth, a_dtype, 1, strides, bias is not None).single
+        step = launch.on(left, right, vector or left, out)
+    program = Program([step], (left, right, vector, out))
     return make_call(program.run, Room((rows, columns), a_dtype))
 
 

@@ -108,6 +108,9 @@ def test_bits(shape, dtype):
     for left in ORDERS.values():
         for right in ORDERS.values():
             assert matmul(left(a), right(b)).tobytes() == expected.tobytes()
+    for few in range(2, min(rows, 10)):
+        for right in ORDERS.values():
+            assert matmul(a[-few:], right(b)).tobytes() == expected[-few:].tobytes()
     for i in {0, rows // 2, rows - 1}:
         assert matmul(a[i : i + 1], b).tobytes() == matmul(a[i], b).tobytes() == expected[i].tobytes()
     for j in {0, columns // 2, columns - 1}:
