@@ -7,7 +7,8 @@ multiplied by is a scalar of the strip, and three taps share it.
 
 Groups whose destination channels fill at most half a vector go through in *pairs*, their channels taking turns, in
 vectors as in strips: lane 2c + g belongs to channel c of the pair's group g, and is multiplied by one of a pair of
-scalars. A lone last group goes with zeros. What is said of groups below applies to such pairs.
+scalars. A lone last group goes with zeros. Those that fill a quarter go through in fours likewise. What is said of
+groups below applies to such pairs, and what is said of pairs to fours.
 
 A *panel* is a few groups that are copied together, a *band* a few rows that each of them is computed for in turn: what
 it reads, weights and strips, stays in L1 meanwhile.
@@ -43,8 +44,20 @@ from .finish import finish_rows
 from .layout import copy_transposed
 from .pointer import as_integers, cast, offset, prefetch_read, prefetch_write, store_pointer
 from .runs import clear_run, copy_run
-from .simd import half, interleaved, lanes, load, load_first, load_like, store, store_first
-from .strip_tile import GROUP_RUNS, group_tile
+from .simd import (
+    half,
+    in_turn_2,
+    in_turn_4,
+    interleaved,
+    lanes,
+    load,
+    load_first,
+    load_like,
+    quarter,
+    store,
+    store_first,
+)
+from .strip_tile import GROUP_RUNS, copy_positions, group_tile
 
 # Positions that are asked for in advance: more latency than instructions in flight cover.
 AHEAD = 12
@@ -81,7 +94,7 @@ class Groups(NamedTuple):
     ring: int  # source rows that the ring holds
     phases: int
     groups: int
-    pair: int  # 2: they go through in pairs; 1: one by one
+    pair: int  # how many of them go through together: 1, 2 or 4
     panel: int  # groups, or pairs, per panel
     panels: int
     panel_blocks: int
@@ -107,10 +120,7 @@ class Groups(NamedTuple):
 def _copy_position(target, group_step, source, groups, run):
     """Copy the channels of `groups` groups from a position, each group's to a strip of its own."""
     n = lanes(target)
-    if run == n:
-        for group in range(groups):
-            store(target, group * group_step, load(source, group * n))
-    elif run == 2 * n:
+    if run == 2 * n:
         for group in range(groups):
             place, channels = offset(target, group * group_step), offset(source, group * run)
             store(place, 0, load(channels, 0))
@@ -137,10 +147,36 @@ def _copy_pairs(target, pair_step, source, groups, run):
 
 
 @device
+def _copy_fours(target, four_step, source, groups, run):
+    """As `_copy_pairs` for four groups."""
+    size = lanes(quarter(target))
+    for group in range(0, groups, 4):
+        place, channels = offset(target, group // 4 * four_step), offset(source, group * run)
+        for c in range(0, run, size):
+            count = min(size, run - c)
+            every_other = interleaved(*_two_of_four(channels, c, 0, groups - group, run, count))
+            others = interleaved(*_two_of_four(channels, c, 1, groups - group, run, count))
+            store_first(place, 4 * c, interleaved(every_other, others), 4 * count)
+
+
+@device
+def _two_of_four(channels, first, group, groups, run, count):
+    """Some channels of a group, and of the next but one; zeros beyond the last of `groups`."""
+    zero, other = quarter(channels), group + 2
+    return (
+        load_first(channels, group * run + first, count if group < groups else 0, zero),
+        load_first(channels, other * run + first, count if other < groups else 0, zero),
+    )
+
+
+@device
 def _copy_row(target, row, segment, tables, groups, g):
     """Copy a source row to the strips of `groups` groups, the first of which `row` points to."""
     size = g.pair * g.run  # of a position
-    group_step, ahead = g.positions * size, AHEAD * g.step * g.source_w
+    group_step, source_step = g.positions * size, g.step * g.source_w
+    ahead = AHEAD * source_step
+    whole = groups // g.pair if size == lanes(target) else 0  # groups, or pairs, that are whole vectors
+    rest = groups - whole * g.pair
     strips = table_of(tables, STRIPS)
     for i in range(g.strips):
         strip = offset(target, strips[STRIP_COLUMNS * i] * size)
@@ -152,14 +188,20 @@ def _copy_row(target, row, segment, tables, groups, g):
             line = offset(strip, pair * group_step)
             clear_run(line, begin * size)
             clear_run(offset(line, end * size), (length - end) * size)
-        for j in range(begin, end):
-            position = offset(row, (q + j * g.step) * g.source_w)
-            for k in range(0, groups * g.run, g.line):
-                prefetch_read(position, k + ahead)
-            if g.pair == 2:
-                _copy_pairs(offset(strip, j * size), group_step, position, groups, g.run)
-            else:
-                _copy_position(offset(strip, j * size), group_step, position, groups, g.run)
+        inside, first = offset(strip, begin * size), offset(row, (q + begin * g.step) * g.source_w)
+        copy_positions(g.pair, inside, group_step, first, source_step, end - begin, whole, ahead)
+        if rest > 0:
+            inside, first = offset(inside, whole * group_step), offset(first, whole * size)
+            for j in range(end - begin):
+                position, place = offset(first, j * source_step), offset(inside, j * size)
+                for k in range(0, rest * g.run, g.line):
+                    prefetch_read(position, k + ahead)
+                if g.pair == 4:
+                    _copy_fours(place, group_step, position, rest, g.run)
+                elif g.pair == 2:
+                    _copy_pairs(place, group_step, position, rest, g.run)
+                else:
+                    _copy_position(place, group_step, position, rest, g.run)
 
 
 @device
@@ -232,13 +274,13 @@ def _next_points(left):
 
 
 @device
-def _put_pairs(out, out_step, tile, points, valid, width):
-    """As `put_tile`, where each half of a vector holds `width` channels of a group, `valid` of both together."""
-    zero = half(out)
-    n = lanes(zero)
+def _put_pairs(out, out_step, tile, points, valid, width, part):
+    """As `put_tile`, where each `part` of a vector holds `width` channels of a group, `valid` of all together."""
+    n = lanes(part)
+    parts = lanes(out) // n
     for i in range(points):
         for k in range(valid // width):
-            store_first(out, i * out_step + k * width, load_like(zero, tile, (2 * i + k) * n), width)
+            store_first(out, i * out_step + k * width, load_like(part, tile, (parts * i + k) * n), width)
 
 
 @device
@@ -258,8 +300,10 @@ def _tiles(listed, entries, tile, x_offset, weights, start, out, out_step, count
             g.leap, g.pair, points, entries, listed, x_offset + first * g.leap * g.pair * g.run, g.run,
             weights, g.tap_step * n, g.taps * n, start, place, step,
         )  # fmt: skip
-        if not direct and g.pair == 2:
-            _put_pairs(target, out_step, tile, wanted, valid, g.lanes)
+        if not direct and g.pair == 4:
+            _put_pairs(target, out_step, tile, wanted, valid, g.lanes, quarter(out))
+        elif not direct and g.pair == 2:
+            _put_pairs(target, out_step, tile, wanted, valid, g.lanes, half(out))
         elif not direct:
             put_tile(target, out_step, tile, wanted, valid)
         done = first + points
@@ -281,7 +325,7 @@ def conv_groups(
     """One block: a range of units x a range of panels.
 
     `tables` are those of `conv_strips`. `weight` is packed by `pack_groups`, `bias` has whole vectors for each
-    group, or half of one for each of a pair. What is written is finished by `residual` and `activation`: see
+    group, or an equal part of one for each of a pair. What is written is finished by `residual` and `activation`: see
     `finish_row`.
     """
     panel_block = block % g.panel_blocks
@@ -349,8 +393,8 @@ def pack_groups(
     vectors = (width + n - 1) // n
     for i in range(block * step, min((block + 1) * step, (groups + pair - 1) // pair)):
         out, source = offset(packed, i * vectors * run * taps * n), offset(weight, i * pair * run * width * taps)
-        if pair == 2:
-            _pack_pair(out, source, width, min(2, groups - 2 * i), taps, run, run_stride, lane_stride)
+        if pair > 1:
+            _pack_pair(out, source, width, pair, min(pair, groups - pair * i), taps, run, run_stride, lane_stride)
         else:
             for v in range(vectors):
                 valid = min(n, width - v * n)
@@ -361,16 +405,19 @@ def pack_groups(
 
 
 @device
-def _pack_pair(out, source, width, groups, taps, run, run_stride, lane_stride):
-    """Pack the weights of a pair of groups, or of a lone one, each into half of the lanes; then lanes take turns."""
-    n, zero = lanes(out), half(out)
+def _pack_pair(out, source, width, pair, groups, taps, run, run_stride, lane_stride):
+    """Pack the weights of the `groups` of a pair, each into its part of the lanes; then lanes take turns."""
+    n = lanes(out)
     if groups * width < n:
         clear_run(out, run * taps * n)
     for k in range(groups):
         group = offset(source, k * run * width * taps)
-        _pack(offset(out, k * lanes(zero)), group, width, taps, run, run_stride, lane_stride)
+        _pack(offset(out, k * n // pair), group, width, taps, run, run_stride, lane_stride)
     for i in range(0, run * taps * n, n):
-        store(out, i, interleaved(load_like(zero, out, i), load_like(zero, out, i + lanes(zero))))
+        if pair == 4:
+            store(out, i, in_turn_4(load(out, i)))
+        else:
+            store(out, i, in_turn_2(load(out, i)))
 
 
 @device

@@ -20,24 +20,36 @@ from typing import NamedTuple
 from ._build import device, kernel
 from ._serial import SCRATCH_SLOTS
 from .layout import copy_transposed
-from .pointer import as_integers, cast, load_pointer, offset, stack_slots, store_pointer
+from .pointer import as_integers, cast, load_pointer, offset, store_pointer
 from .simd import lanes, load, splat, store
-from .strip_tile import LONG_RUN, POINTS_RUNS, SELECTED, copy_positions, deal, points_tile, repeat, select, spread
+from .strip_tile import (
+    LONG_RUN,
+    POINTS_RUNS,
+    POINTS_TILES,
+    SELECTED,
+    copy_positions,
+    deal,
+    points_tile,
+    repeat,
+    select,
+    spread,
+)
 
-MAX_POINTS = 12
+MAX_POINTS = max(POINTS_TILES)
 
 # How a thread's scratch memory is divided, in slots.
 RING_ROWS = 1024  # source rows in the ring: their tags
 TABLE_ROWS = 1024  # source rows that one destination row reads: pairs of slots
 TABLE_RUNS = 1536  # runs of taps in all of them: pairs of slots
+BAND_PARTS = 256  # rows of a band times phases
+BAND_COLUMNS = LONG_RUN + 1  # where the runs of such a part begin; how many there are, per number of taps
 _ROWS = RING_ROWS
 _RUNS = _ROWS + 2 * TABLE_ROWS
-_TILE = _RUNS + 2 * TABLE_RUNS  # one vector of any machine for each point
+_BAND = _RUNS + 2 * TABLE_RUNS
+_TILE = _BAND + BAND_COLUMNS * BAND_PARTS  # one vector of any machine for each point
 _RING = _TILE + MAX_POINTS * 8
 RING_SLOTS = SCRATCH_SLOTS - _RING
 TRANSPOSED_TAPS = SCRATCH_SLOTS // 8  # whose weights, of one vector of any machine, fit
-
-_run_counts = stack_slots(LONG_RUN + 1)  # per number of taps, how many runs are listed
 
 # The kernels' tables lie behind each other in one array, which begins with the place of each.
 LISTS_D, LISTS_H, STRIPS, PHASES, RUNS, OUTSIDE, PICKS = range(7)
@@ -85,6 +97,8 @@ class Destination(NamedTuple):
     """The destination and the blocks."""
 
     phases: int
+    band: int  # rows that are done together
+    listed: int  # phases whose runs in all of them are listed together
     unit_blocks: int
     panel_blocks: int
     out_n: int  # elements between samples, planes, rows, positions
@@ -183,7 +197,7 @@ def copy_row(target, part_step, row, segment, tables, channel, s):
         end = _clamp((s.width - q + step - 1) // step, begin, length)
         source = offset(row, (q + begin * step) * s.source_w)
         inside, position = offset(strip, begin * n), offset(source, channel)
-        copy_positions(inside, vector_step, position, source_step, end - begin, plain)
+        copy_positions(1, inside, vector_step, position, source_step, end - begin, plain, 0)
         for v in range(vectors):
             line = offset(strip, v * vector_step)
             first = channel + v * n
@@ -290,40 +304,84 @@ def put_runs(entries, counts, table, rows, phase, tables, x_step, like):
 @device
 def _points(left, long_runs):
     """Points of the next tile of a row."""
-    if left == 7 or left == 14 or (long_runs and left % 7 == 0 and left % 8 > 0):
+    if MAX_POINTS > 12:
+        if left % MAX_POINTS == 0:
+            return MAX_POINTS
+    elif left == 14 or (long_runs and left % 7 == 0 and left % 8 > 0):
         return 7
-    if left > 8 and not long_runs:
+    if left == 7:
+        return 7
+    if left > 8 and (MAX_POINTS > 12 or not long_runs):
         return 12
     return 8 if left > 4 else 4
 
 
 @device
-def _phase(entries, counts, tile, phase, first, panel, weight, bias, out, s, g):
-    """The points of one phase from point `first` on, one segment of them, all vectors of a panel."""
+def _put_band(scratch, ring, source, place, rows, first, last, panel, tables, s, g):
+    """List the runs that some phases of destination rows from a place on read; copy what the ring lacks."""
+    table, entries, band = offset(scratch, _ROWS), offset(scratch, _RUNS), offset(scratch, _BAND)
+    segment, count = place[1], 0
+    for row in range(rows):
+        kernel_rows = put_rows(table, ring, scratch, source, place, panel, tables, s)
+        for i in range(first, last):
+            phase = offset(table_of(tables, PHASES), i * PHASE_COLUMNS)
+            listed = offset(band, (row * g.listed + i - first) * BAND_COLUMNS)
+            listed[0] = count
+            for taps in POINTS_RUNS:
+                listed[taps] = 0
+            if phase[SEGMENT] < 0 or phase[SEGMENT] == segment:
+                runs = offset(entries, 2 * count)
+                count += put_runs(runs, listed, table, kernel_rows, phase, tables, lanes(ring), ring)
+        place = next_place(place, s)
+
+
+@device
+def _band(scratch, tile, place, rows, first, last, panel, weight, bias, out, tables, s, g):
+    """Some phases of some rows of a plane, all of them of one vector after the other of a panel."""
     n = lanes(out)
-    count = min(s.segment, phase[POINTS] - first)
-    out_step = phase[STEP] * g.out_w
-    row = offset(out, (phase[START] + phase[STEP] * first) * g.out_w)
+    entries, band = offset(scratch, _RUNS), offset(scratch, _BAND)
+    sample, segment, d, h = place
+    target = offset(out, sample * g.out_n + d * g.out_d + h * g.out_h)
     first_v = panel * s.panel
     for v in range(first_v, min(first_v + s.panel, (s.channels + n - 1) // n)):
-        valid = min(n, s.channels - v * n)
-        strip = (v - first_v) * s.positions
+        strip, valid = (v - first_v) * s.positions, min(n, s.channels - v * n)
         weights, start = offset(weight, v * s.vector_weights), offset(bias, v * n)
-        column = offset(row, v * n)
-        a = 0
-        while a < count:
-            left = count - a
-            points = _points(left, counts[LONG_RUN])
-            if left < points <= count:
-                a = count - points  # laps over the tile before: the same values once more
-            wanted = min(points, count - a)
-            target = offset(column, a * out_step)
-            direct = valid == n and wanted == points
-            place, step = (target, out_step) if direct else (tile, n)
-            points_tile(points, entries, counts, (a + strip) * n, weights, start, place, step)
-            if not direct:
-                put_tile(target, out_step, tile, wanted, valid)
-            a += points
+        for row in range(rows):
+            column = offset(target, row * g.out_h + v * n)
+            for i in range(first, last):
+                phase = offset(table_of(tables, PHASES), i * PHASE_COLUMNS)
+                if phase[SEGMENT] < 0 or phase[SEGMENT] == segment:
+                    listed = offset(band, (row * g.listed + i - first) * BAND_COLUMNS)
+                    _phase(entries, listed, tile, phase, segment, strip, weights, start, column, valid, s, g)
+
+
+@device
+def _phase(entries, listed, tile, phase, segment, strip, weight, start, row, valid, s, g):
+    """The points of one phase, one segment of them, of one vector.
+
+    strip : the position at which its strips begin
+    row : that vector's channels of the first position of a destination row
+    """
+    n = lanes(row)
+    first = segment * s.segment if phase[SEGMENT] < 0 else 0
+    count = min(s.segment, phase[POINTS] - first)
+    step = phase[STEP] * g.out_w
+    column = offset(row, (phase[START] + phase[STEP] * first) * g.out_w)
+    runs = offset(entries, 2 * listed[0])
+    a = 0
+    while a < count:
+        left = count - a
+        points = _points(left, listed[LONG_RUN])
+        if left < points <= count:
+            a = count - points  # laps over the tile before: the same values once more
+        wanted = min(points, count - a)
+        target = offset(column, a * step)
+        if valid == n and wanted == points:
+            points_tile(points, runs, listed, (a + strip) * n, weight, start, target, step)
+        else:
+            points_tile(points, runs, listed, (a + strip) * n, weight, start, tile, n)
+            put_tile(target, step, tile, wanted, valid)
+        a += points
 
 
 @kernel
@@ -346,28 +404,20 @@ def conv_strips(
     """
     panel_block = block % g.panel_blocks
     block //= g.panel_blocks
-    width = lanes(out)
-    first_unit = block * s.units // g.unit_blocks
-    tags, table, entries = scratch, offset(scratch, _ROWS), offset(scratch, _RUNS)
+    first_unit, last_unit = block * s.units // g.unit_blocks, (block + 1) * s.units // g.unit_blocks
     tile, ring = cast(offset(scratch, _TILE), out), cast(offset(scratch, _RING), out)
-    counts = _run_counts()
     for panel in range(panel_block * s.panels // g.panel_blocks, (panel_block + 1) * s.panels // g.panel_blocks):
         for i in range(s.ring):
-            tags[i] = -1
-        place = place_of(first_unit, s)
-        for _ in range(first_unit, (block + 1) * s.units // g.unit_blocks):
-            rows = put_rows(table, ring, tags, source, place, panel, tables, s)
-            n, segment, d, h = place
-            target = offset(out, n * g.out_n + d * g.out_d + h * g.out_h)
-            for i in range(g.phases):
-                phase = offset(table_of(tables, PHASES), i * PHASE_COLUMNS)
-                if phase[SEGMENT] < 0 or phase[SEGMENT] == segment:
-                    for taps in POINTS_RUNS:
-                        counts[taps] = 0
-                    put_runs(entries, counts, table, rows, phase, tables, width, ring)
-                    first = segment * s.segment if phase[SEGMENT] < 0 else 0
-                    _phase(entries, counts, tile, phase, first, panel, weight, bias, target, s, g)
-            place = next_place(place, s)
+            scratch[i] = -1  # tags
+        unit = first_unit
+        while unit < last_unit:
+            place = place_of(unit, s)
+            rows = min(g.band, last_unit - unit, s.rows - place[3])  # of one plane
+            for first in range(0, g.phases, g.listed):
+                last = min(first + g.listed, g.phases)
+                _put_band(scratch, ring, source, place, rows, first, last, panel, tables, s, g)
+                _band(scratch, tile, place, rows, first, last, panel, weight, bias, out, tables, s, g)
+            unit += rows
 
 
 @kernel

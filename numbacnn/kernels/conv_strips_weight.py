@@ -76,7 +76,7 @@ def _copy_gradient(target, row, segment, channel, tables, s, g):
         start = offset(row, (phase[START] + phase[STEP] * first) * g.out_w + channel)
         strip = offset(target, i * s.segment * n)
         whole = min(vectors, (s.channels - channel) // n)
-        copy_positions(strip, vector_step, start, step, points, whole)
+        copy_positions(1, strip, vector_step, start, step, points, whole, 0)
         if whole < vectors:
             valid = s.channels - channel - whole * n
             copy_lanes(offset(strip, whole * vector_step), 0, start, step, points, whole * n, valid, 1, 1)

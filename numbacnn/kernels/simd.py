@@ -430,6 +430,25 @@ def _swapped(distance: int) -> Any:
 swapped_1, swapped_2, swapped_4 = _swapped(1), _swapped(2), _swapped(4)
 
 
+def _in_turn(parts: int) -> Any:
+    """An intrinsic: the lanes of a vector's `parts` equal parts in turn."""
+
+    def in_turn(typingctx: Any, vector: Any) -> Any:
+        from llvmlite import ir
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            i32, size = ir.IntType(32), max(1, vector.lanes // parts)
+            order = [i32((i % parts * size + i // parts) % vector.lanes) for i in range(vector.lanes)]
+            return builder.shuffle_vector(args[0], args[0], ir.Constant(ir.VectorType(i32, vector.lanes), order))
+
+        return vector(vector), codegen
+
+    return intrinsic(in_turn)
+
+
+in_turn_2, in_turn_4 = _in_turn(2), _in_turn(4)
+
+
 @intrinsic
 def interleaved(typingctx, a, b):
     """A vector of twice as many lanes: those of `a` and `b` in turn."""

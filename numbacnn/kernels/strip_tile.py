@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ._build import inlined, intrinsic
+from ._target import LINE_BYTES, target
 from .emitter import Emitter, emitted
 from .value import Value
 
@@ -17,13 +18,21 @@ SELECTED = 4  # channels that the lanes of a vector may read: groups of three ou
 FEW_POINTS = 8  # as many positions stay in registers beside their sums
 GROUP_TILES = (12, 10, 8, 7)  # points of `group_tile`: rows of 7, 14, 28 and 56 make up whole ones, or nearly
 LONGEST_RUN = 3  # taps: with 12 accumulators, 3 weights and a position just the 16 registers of AVX2
-MOST_PRODUCTS = 56  # of a run and the points of a tile, for the same reason
 LONG_RUN = 7  # taps of the runs of long kernel rows: with 8 accumulators just as many
+# Points of `points_tile`, and products of them and a run. Where there are 32 registers, long runs have 14 accumulators.
+POINTS_TILES, MOST_PRODUCTS = ((14, 12, 8, 7, 4), 98) if target().registers >= 32 else ((12, 8, 7, 4), 56)
 POINTS_RUNS = (LONG_RUN, LONGEST_RUN, 2, 1)  # taps of the runs that `points_tile` knows, in the order of its table
 GROUP_RUNS = (LONGEST_RUN, 2, 1)  # and `group_tile`
-PAIR_LANES = (
-    16  # of a vector for two groups: in smaller ones they would have so few channels that `points_tile` is better
-)
+
+
+def groups_together(channels: int, lanes: int) -> int:
+    """How many groups of some destination channels go through together in a vector: 4, 2 or 1.
+
+    More than one in vectors of 64 bytes only: in smaller ones they would have so few channels that `points_tile` is
+    better.
+    """
+    most = lanes // 4 if target().vector_bytes >= 64 else 1
+    return next(count for count in (4, 2, 1) if count == 1 or (count <= most and count * channels <= lanes))
 
 
 @intrinsic
@@ -38,7 +47,7 @@ def points_tile(typingctx, points, table, counts, x_offset, w, start, out, out_s
     spare. A run is seven, three, two or one neighbouring taps. With three, each of 14 positions is loaded once for its
     up to 3 multiply-adds: 17 loads per 36; with seven and eight points 21 per 56.
 
-    points : 12, if there are no runs of seven; 8, 7 or 4
+    points : one of `POINTS_TILES`, times the taps of a run no more than `MOST_PRODUCTS`
     table : per run a pointer to the position of its first tap and an offset (in elements) into the weights; first
         all runs of seven taps, then those of three, of two, and single taps
     counts : per number of taps, how many such runs there are
@@ -64,7 +73,7 @@ def points_tile(typingctx, points, table, counts, x_offset, w, start, out, out_s
             for i, place in enumerate(sums):
                 e.store(e.value(place), e.at(out, e.times(out_step, i)))
 
-        e.choose(points, (12, 8, 7, 4), tile)
+        e.choose(points, POINTS_TILES, tile)
 
     return emitted(emit, w, points, table, counts, x_offset, w, start, out, out_step)
 
@@ -93,7 +102,7 @@ def _group_tile(leap: int, pair: int) -> Any:
 
     def tile(typingctx, points, table, counts, x_offset, run, w, w_step, w_channel, start, out, out_step):
         def emit(e, points, *rest):
-            if pair == 1 or e.lanes >= PAIR_LANES:
+            if groups_together(1, e.lanes) >= pair:
                 e.choose(points, GROUP_TILES, lambda points: _group_points(e, leap, pair, points, *rest))
 
         return emitted(emit, w, points, table, counts, x_offset, run, w, w_step, w_channel, start, out, out_step)
@@ -151,6 +160,7 @@ def _add_channel(
 
 _neighbours, _every_other = _group_tile(1, 1), _group_tile(2, 1)
 _paired_neighbours, _paired_every_other = _group_tile(1, 2), _group_tile(2, 2)
+_four_neighbours, _four_every_other = _group_tile(1, 4), _group_tile(2, 4)
 
 
 @inlined
@@ -164,13 +174,17 @@ def group_tile(leap, pair, points, table, counts, x_offset, run, w, w_step, w_ch
     Where x is a scalar, in all lanes. With three taps, each of 14 scalars is loaded once for its up to 3 multiply-adds.
 
     leap : 1 or 2
-    pair : 2 for two groups at once, in vectors of `PAIR_LANES` and more: their channels take turns in x and in the
-        lanes of w, and half of `start` and of each vector of `out` belongs to either; else 1
+    pair : how many groups at once, see `groups_together`: their channels take turns in x and in the lanes of w, and an
+        equal part of `start` and of each vector of `out` belongs to each
     points : one of `GROUP_TILES`
     run : source channels, which is also the distance of positions (of groups one by one)
     w_step, w_channel : elements from the weights of each tap to those of the next, and from each channel's
     """
-    if pair == 2 and leap == 2:
+    if pair == 4 and leap == 2:
+        _four_every_other(points, table, counts, x_offset, run, w, w_step, w_channel, start, out, out_step)
+    elif pair == 4:
+        _four_neighbours(points, table, counts, x_offset, run, w, w_step, w_channel, start, out, out_step)
+    elif pair == 2 and leap == 2:
         _paired_every_other(points, table, counts, x_offset, run, w, w_step, w_channel, start, out, out_step)
     elif pair == 2:
         _paired_neighbours(points, table, counts, x_offset, run, w, w_step, w_channel, start, out, out_step)
@@ -240,31 +254,47 @@ def _weight_tile(
 
 
 @intrinsic
-def copy_positions(typingctx, target, vector_step, source, source_step, count, vectors):
+def copy_positions(typingctx, together, target, vector_step, source, source_step, count, vectors, ahead):
     """Copy some vectors of channels from each of `count` positions, each vector to a strip of its own.
 
+    together : how many groups a vector holds: on the way their channels take turns; see `groups_together`
     target, vector_step : the first vector's strip, elements from there to the next one's
     source, source_step : the channels of the first position, elements between positions
+    ahead : elements from a position to one whose channels are asked for meanwhile; 0 for none
     """
 
-    def emit(e, target, vector_step, source, source_step, count, vectors):
+    def emit(e, together, target, vector_step, source, source_step, count, vectors, ahead):
         builder = e.builder
+        asks = builder.icmp_signed("!=", ahead, e.i64(0))
         pairs = builder.udiv(vectors, e.i64(2))
-        with e.loop(count) as index:
-            position = e.at(source, builder.mul(index, source_step))
-            place = e.at(target, e.times(index, e.lanes))
-            with e.loop(pairs) as pair:
-                here = e.at(position, e.times(pair, 2 * e.lanes))
-                there = e.at(place, builder.mul(e.times(pair, 2), vector_step))
-                values = e.load(here), e.load(here, 1)
-                e.store(values[0], there)
-                e.store(values[1], e.at(there, vector_step))
-            odd = e.times(pairs, 2)
-            with builder.if_then(builder.icmp_signed("<", odd, vectors)):
-                last = e.load(e.at(position, e.times(odd, e.lanes)))
-                e.store(last, e.at(place, builder.mul(odd, vector_step)))
 
-    return emitted(emit, target, target, vector_step, source, source_step, count, vectors)
+        def ask(place):
+            with builder.if_then(asks):
+                e.prefetch(e.at(place, ahead))
+
+        def copy(parts):
+            with e.loop(count) as index:
+                position = e.at(source, builder.mul(index, source_step))
+                place = e.at(target, e.times(index, e.lanes))
+                with e.loop(pairs) as pair:
+                    here = e.at(position, e.times(pair, 2 * e.lanes))
+                    there = e.at(place, builder.mul(e.times(pair, 2), vector_step))
+                    values = e.load(here), e.load(here, 1)
+                    ask(here)
+                    if 2 * e.lanes * e.itemsize > LINE_BYTES:
+                        ask(e.at(here, e.lanes))
+                    e.store(e.in_turn(values[0], parts), there)
+                    e.store(e.in_turn(values[1], parts), e.at(there, vector_step))
+                odd = e.times(pairs, 2)
+                with builder.if_then(builder.icmp_signed("<", odd, vectors)):
+                    here = e.at(position, e.times(odd, e.lanes))
+                    last = e.load(here)
+                    ask(here)
+                    e.store(e.in_turn(last, parts), e.at(place, builder.mul(odd, vector_step)))
+
+        e.choose(together, tuple(n for n in (4, 2, 1) if n <= groups_together(1, e.lanes)), copy)
+
+    return emitted(emit, target, together, target, vector_step, source, source_step, count, vectors, ahead)
 
 
 @intrinsic

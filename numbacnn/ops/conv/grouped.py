@@ -11,7 +11,7 @@ from ...kernels import conv_groups as kernels
 from ...kernels._operands import Operand
 from ...kernels._target import target
 from ...kernels.conv_strips import MAX_POINTS, PHASE_COLUMNS, RING_ROWS, STRIP_COLUMNS, TABLE_ROWS, TABLE_RUNS
-from ...kernels.strip_tile import GROUP_RUNS, LONGEST_RUN, PAIR_LANES
+from ...kernels.strip_tile import GROUP_RUNS, LONGEST_RUN, groups_together
 from . import blocking, strip_tables
 from .bias import padded_bias, zero_row
 from .finish import NOTHING, Finish
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 name = "grouped"
 finishes = ("activation", "residual")
 
-# Channels of the side of a group that has fewer: with less than this, `strips` wastes fewer lanes ...
-FEWEST_CHANNELS = 5
+# Channels of the side of a group that has fewer: with less than this, `strips` wastes fewer lanes; where four groups
+# share a vector it hardly does, and copies each channel several times ...
+FEWEST_CHANNELS = 3 if groups_together(4, target().lanes(4)) == 4 else 5
 # ... and with more than that, what indirect GEMM loses does not matter.
 FEW_CHANNELS = 24
 MOST_CHANNELS = 64
@@ -91,9 +92,8 @@ def _side(g: ConvGeometry, transposed: bool) -> Side:
 
 
 def _pair(lanes: int, itemsize: int) -> int:
-    """How many groups of some destination channels go through together: two, if a vector holds both."""
-    width = target().lanes(itemsize)
-    return 2 if 2 * lanes <= width >= PAIR_LANES else 1
+    """How many groups of some destination channels go through together."""
+    return groups_together(lanes, target().lanes(itemsize))
 
 
 def _classes(g: ConvGeometry, transposed: bool) -> list[strip_tables.Class]:
@@ -163,7 +163,7 @@ def _fit(g: ConvGeometry, transposed: bool, itemsize: int) -> Fit | None:
     for parts in range(1, -(-points // MAX_POINTS) + 1):
         segment = -(-points // parts)
         row = strip_tables.plan_row(g, classes, segment, {})
-        entries = kernel_rows * row.longest_list(LONGEST_RUN)
+        entries = kernel_rows * max(row.list_lengths(LONGEST_RUN), default=0)
         if entries > TABLE_RUNS:
             return None
         phases = len(row.phases) // PHASE_COLUMNS
@@ -284,7 +284,7 @@ def _launches(g: ConvGeometry, dtype: np.dtype[Any], transposed: bool) -> Launch
     tables, record = plan(g, dtype.itemsize, transposed)
     side = _side(g, transposed)
     padded = record.vectors * target().lanes(dtype.itemsize) // record.pair
-    over = g.groups % record.pair * padded  # the second half of a vector that a lone last group has
+    over = -g.groups % record.pair * padded  # what the last groups leave of their vector
     elements = (g.groups * padded + over) * side.run * g.taps
     pairs = -(-g.groups // record.pair)
     step = max(1, 4096 * pairs // elements)

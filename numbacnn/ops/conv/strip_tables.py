@@ -177,12 +177,12 @@ class Row(NamedTuple):
             pieces += sorted(own, key=lambda piece: lengths.index(piece[2]))
         return self._replace(phases=phases.ravel(), runs=np.array(pieces, np.int64).reshape(-1, 3))
 
-    def longest_list(self, longest_run: int) -> int:
-        """The most runs of at most `longest_run` taps that any phase has."""
-        return max(
+    def list_lengths(self, longest_run: int) -> list[int]:
+        """How many runs of at most `longest_run` taps each phase has."""
+        return [
             sum(-(-taps // longest_run) for taps in self.runs[first : first + count, 2].tolist())
             for _, _, _, first, count, _ in self.phases.reshape(-1, 6).tolist()
-        )
+        ]
 
 
 def _pieces(place: int, weight: int, taps: int, lengths: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:

@@ -30,9 +30,12 @@ if TYPE_CHECKING:
 
 name = "strips"
 
-# Memory for strips: what L2 (512 KiB) holds beside the rows that they are copied from and those that are written. A
-# vector's strips alone stay in L1 while a row is computed from them.
+# Memory for strips: what L2 (512 KiB) holds beside the rows that they are copied from and those that are written.
 RING_BYTES = 160 * 1024
+# A band is so many rows that the strips of one vector stay in L1 (32 KiB) while all of them are computed; with more,
+# what two rows share hardly grows.
+BAND_BYTES = 24 * 1024
+MOST_ROWS = 8
 # (vectors per panel, shortest segment): wide panels read and write memory in long pieces, and are worth cutting rows
 # into segments, but short segments copy more overlap than they save.
 GOOD_PANELS = ((16, 256), (4, 64))
@@ -64,7 +67,8 @@ class Fit(NamedTuple):
     row: strip_tables.Row
     segment: int
     panel: int
-    group: int
+    group: int  # rows that are done together
+    listed: int  # phases whose runs are listed together
     ring: tuple[int, int]
 
 
@@ -128,31 +132,40 @@ def _fit(g: ConvGeometry, direction: str, itemsize: int) -> Fit | None:
     transposed, weights = direction == "backward_data", direction == "backward_weight"
     classes = strip_tables.classes_of(g, transposed)
     irregular = strip_tables.irregular_coordinates(g) if transposed else {}
-    lists = strip_tables.plane_lists(g, transposed)
+    planes, lines = strip_tables.plane_lists(g, transposed)
     extents = g.output[:2] if transposed else g.input[:2]
     parts = g.out_per_group if transposed else g.in_per_group
-    kernel_rows = parts * (g.kernel[0] * g.kernel[1] if weights else lists[0].longest * lists[1].longest)
+    kernel_rows = parts * (g.kernel[0] * g.kernel[1] if weights else planes.longest * lines.longest)
     if kernel_rows > kernels.TABLE_ROWS:
         return None
-    depth = strip_tables.ring_extent(lists[0], extents[0])
+    depth = strip_tables.ring_extent(planes, extents[0])
     vectors = -(-(g.in_channels if transposed else g.out_channels) // target().lanes(itemsize))
     longest = strip_tables.longest_phase(classes)
     scratch_bytes = (weight_kernels.STRIP_SLOTS if weights else kernels.RING_SLOTS) * 8
     for segment, wanted, whole_planes, limit in _candidates(longest, vectors, scratch_bytes, depth > 1):
         row = strip_tables.plan_row(g, classes, segment, irregular)
-        if not weights and kernel_rows * row.longest_list(LONGEST_RUN) > kernels.TABLE_RUNS:
-            return None
-        group = min(max(1, GROUP_POINTS // segment), g.output[1], weight_kernels.TABLE_PAIRS // max(1, kernel_rows))
-        group = max(1, group) if weights else 1
+        if weights:
+            listed = 0
+            group = min(max(1, GROUP_POINTS // segment), g.output[1], weight_kernels.TABLE_PAIRS // max(1, kernel_rows))
+        else:
+            lists = [kernel_rows * length for length in row.list_lengths(LONGEST_RUN)]
+            if max(lists, default=0) > kernels.TABLE_RUNS:
+                return None
+            group = min(MOST_ROWS, kernels.BAND_PARTS // max(1, len(lists)), kernels.TABLE_RUNS // max(1, sum(lists)))
+            near = BAND_BYTES // (target().vector_bytes * max(1, row.positions * parts * planes.longest))
+            while group > 1 and strip_tables.ring_extent(lines, extents[1], group) > near:
+                group -= 1
+            listed = max(1, len(lists)) if group else 1
+        group = max(1, group)
         while group:
-            ring = (depth, extents[1] if whole_planes else strip_tables.ring_extent(lists[1], extents[1], group))
+            ring = (depth, extents[1] if whole_planes else strip_tables.ring_extent(lines, extents[1], group))
             rows = ring[0] * ring[1] * parts
             positions = rows * row.positions  # of one vector of channels
             if weights:
                 positions += group * segment * len(row.phases) // kernels.PHASE_COLUMNS
             panel = (limit // target().vector_bytes - kernels.MAX_POINTS) // max(1, positions)
             if rows <= kernels.RING_ROWS and panel >= wanted:
-                return Fit(row, segment, min(panel, vectors), group, ring)
+                return Fit(row, segment, min(panel, vectors), group, listed, ring)
             group //= 2
     return None
 
@@ -248,6 +261,8 @@ def plan_data(g: ConvGeometry, itemsize: int, direction: str) -> Plan:
     unit_blocks = _even(unit_blocks, s.units)
     launch = kernels.Destination(
         phases=len(fit.row.phases) // kernels.PHASE_COLUMNS,
+        band=fit.group,
+        listed=fit.listed,
         unit_blocks=unit_blocks,
         panel_blocks=panel_blocks,
         out_n=out_n,

@@ -327,6 +327,39 @@ def test_enough_blocks(batch, channels, size, kernel, stride):
         assert all(plan.blocks >= 8 for plan in plans)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("size", "kernel", "options"),
+    [
+        ((9, 28), (7, 7), {"padding": 3}),
+        ((10, 15), (3, 9), {"padding": (1, 4), "stride": (1, 2)}),
+        ((10, 31), (5, 7), {"padding": (2, 3), "stride": 2, "padding_mode": "reflect"}),
+        ((5, 6, 14), (3, 3, 7), {"padding": (1, 1, 3)}),
+    ],
+)
+def test_rows_that_are_done_together(tune, size, kernel, options, dtype):
+    """Bands of rows are the same bits as row after row, whatever stays of the last one."""
+    channels = PANEL + 3
+    rng = np.random.default_rng(0)
+    options = {**options, "groups": channels, "algorithm": "strips"}
+    x = rng.standard_normal((2, channels, *size)).astype(dtype)
+    weight = rng.standard_normal((channels, 1, *kernel)).astype(dtype)
+    results = []
+    for most in (1, 3, 8):
+        tune(strips, MOST_ROWS=most)
+        y = conv_forward(x, weight, **options)
+        results.append((y.tobytes(), conv_backward_data(y, weight, x.shape, **options).tobytes()))
+    assert results[0] == results[1] == results[2]
+
+
+def test_phases_that_are_listed_one_by_one():
+    """Points at the borders have lists of their own, which do not fit the scratch all together."""
+    case = ConvCase(1, 20, 20, (3, 133), (1, 63), padding=(0, 31), padding_mode="circular", groups=20)
+    g = conv_geometry(case.input_shape, case.weight_shape, 1, case.padding, 1, 20, "circular")
+    assert strips.plan_data(g, 4, "backward_data").launch.listed == 1
+    check(case, ["strips"])
+
+
 @pytest.mark.parametrize("lengths", [(), (3, 2, 1), (4, 1)])
 @pytest.mark.parametrize(("stride", "dilation"), list(itertools.product((1, 2, 3, 4, 6), repeat=2)))
 def test_strips_cover_every_product(stride, dilation, lengths):

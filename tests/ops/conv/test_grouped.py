@@ -15,6 +15,8 @@ from tests.bits import assert_same_bits
 from tests.cases import ConvCase, conv_arrays
 from tests.ops.conv import checks
 
+SIZES = f"not {grouped.FEWEST_CHANNELS} to 64 of either"
+
 
 def case_of(groups, inputs, outputs, size, kernel, stride=1, padding=0, dilation=1, batch=1, **more):
     return ConvCase(batch, groups * inputs, groups * outputs, size, kernel, stride, padding, dilation, groups, **more)
@@ -37,6 +39,16 @@ def test_groups_of_few_outputs(groups, inputs, outputs):
     """Half a vector or less: two of them together in wide ones, the last one of an odd number alone."""
     for stride in (1, 2, 3):
         check(case_of(groups, inputs, outputs, (4, 15), (3, 3), stride, 1, batch=2))
+
+
+@pytest.mark.skipif(grouped.FEWEST_CHANNELS > 3, reason="vectors of so few lanes that four groups do not share one")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("groups", [2, 3, 5, 12])
+@pytest.mark.parametrize(("inputs", "outputs"), [(4, 4), (3, 3), (4, 3), (9, 4), (16, 3), (3, 20), (4, 8)])
+def test_groups_of_a_quarter_of_a_vector(groups, inputs, outputs, dtype):
+    """Four of them together, the last ones with zeros."""
+    for stride in (1, 2):
+        check(case_of(groups, inputs, outputs, (4, 15), (3, 3), stride, 1, batch=2, dtype=dtype))
 
 
 @pytest.mark.parametrize("width", [*range(1, MAX_POINTS + 4), 20, 25, 56])
@@ -201,8 +213,8 @@ def test_strips_take_weight_gradients_of_single_taps_for_few_channels(inputs, ou
     ("shape", "weight_shape", "options", "reason"),
     [
         ((1, 8, 5, 5), (8, 8, 3, 3), {}, "all channels are in one group"),
-        ((1, 8, 5, 5), (16, 4, 3, 3), {"groups": 2}, "4 input and 8 output channels, not 5 to 64 of either"),
-        ((1, 130, 5, 5), (130, 65, 3, 3), {"groups": 2}, "65 input and 65 output channels, not 5 to 64"),
+        ((1, 4, 5, 5), (16, 2, 3, 3), {"groups": 2}, f"2 input and 8 output channels, {SIZES}"),
+        ((1, 130, 5, 5), (130, 65, 3, 3), {"groups": 2}, f"65 input and 65 output channels, {SIZES}"),
         ((1, 16, 5, 5), (16, 8, 3, 3), {"groups": 2, "direction": "backward_weight"}, "sums over positions"),
         ((1, 16, 5, 5), (16, 8, 3, 3), {"groups": 2, "padding": 1, "padding_mode": "reflect"}, "is 'reflect'"),
         ((1, 32, 99, 99), (32, 16, 80, 80), {"groups": 2}, "3276800 weights are more than it packs at a time"),
