@@ -270,12 +270,13 @@ def _launch(
         point_blocks = max(point_blocks, min(wanted, points // max(together, blocking.FEW_POINTS)))
     panel_blocks = -(-panels // (panels // panel_blocks))  # of the same size, but the last
     steps = blocking.RUN_BYTES // (shared["width"] * itemsize)
+    line = blocking.LINE_BYTES // itemsize
     if shared["dots"]:
         tap_block, run_block = blocking.split_evenly(taps, blocking.TAP_BLOCK), shared["run"]
     elif all_taps_at_once:
-        tap_block, run_block = taps, blocking.split_evenly(shared["run"], steps // max(1, taps))
+        tap_block, run_block = taps, blocking.split_evenly(shared["run"], steps // max(1, taps), line)
     else:
-        tap_block, run_block = blocking.reduction_blocks(taps, phase.axes[2].taps, shared["run"], steps)
+        tap_block, run_block = blocking.reduction_blocks(taps, phase.axes[2].taps, shared["run"], steps, line)
     weight_first, weight_steps = phase.weight_places(g.kernel)
     if shared["tap_order"] == -1:
         weight_first = g.taps - 1 - weight_first

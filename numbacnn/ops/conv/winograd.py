@@ -191,7 +191,7 @@ def _run_of_part(side: Side, groups: int, itemsize: int) -> int:
     if groups > 1 or side.run * itemsize <= MOST_RUN_BYTES:
         return side.run
     line = blocking.LINE_BYTES // itemsize
-    return line * blocking.split_evenly(-(-side.run // line), RUN_BYTES // blocking.LINE_BYTES)
+    return blocking.split_evenly(side.run, RUN_BYTES // itemsize, line)
 
 
 def _parts(side: Side, whole: Winograd, itemsize: int) -> Iterator[Part]:
@@ -229,10 +229,8 @@ def _cut(side: Side, columns: int, points: int, lanes: int, width: int, itemsize
         most = min(OWN_WEIGHT_POINTS // points, MOST_TILES, half, rows // planes)
         shape = shape_of(side, columns, min(most, tabulated))
         if planes == 1:
-            room = (most_slots // points - shape[0] * shape[1] * width - 2 * line) // (
-                width * line
-            )  # lines of channels
-            run = line * blocking.split_evenly(-(-side.run // line), room)
+            room = (most_slots // points - shape[0] * shape[1] * width - 2 * line) // width
+            run = blocking.split_evenly(side.run, max(line, room), line)
         return Cut(*shape, 1, False, run, run)
     shape = largest_shape(side, columns, min(TILES, tabulated), VALUES_BYTES // row_bytes - 1)
     step = max(1, min(step, (slots // points - line) // (shape[0] * shape[1] * width)))
@@ -247,7 +245,7 @@ def _run_at_a_time(side: Side, bytes_of_channel: int, line: int) -> int:
     if not side.stretched or side.kernel[0] == 1:
         return side.run
     most = max(1, STRETCHES_BYTES // (bytes_of_channel * side.kernel[0] * line))
-    return min(side.run, line * blocking.split_evenly(-(-side.run // line), most))
+    return blocking.split_evenly(side.run, line * most, line)
 
 
 @functools.lru_cache(maxsize=512)

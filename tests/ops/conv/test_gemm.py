@@ -91,7 +91,8 @@ def test_the_cases_meet_blocks_of_rows_and_of_lines():
         for name in ("rows longer than a block", "lines of taps in blocks")
     )
     assert not rows.packs
-    assert (rows.tap_block, rows.run_block) == (1, LONG_ROW // 2)
+    assert (rows.tap_block, -(-LONG_ROW // rows.run_block)) == (1, 2)
+    assert rows.run_block * 4 % blocking.LINE_BYTES == 0
     assert lines.merges
     assert 5 < lines.tap_block < 30
 
