@@ -17,7 +17,7 @@ from .columns import DOT_ROWS, columns_dot, pack_columns
 from .layout import copy_transposed
 from .pointer import as_integers, cast, offset, prefetch_read, prefetch_write, store_pointer
 from .runs import copy_run, even_part
-from .simd import fma, load, load_first, splat, store, store_first
+from .simd import broad, fma, lanes, line, load, load_first, load_like, splat, store, store_first
 from .tile import MAX_ROWS, MIN_GEMM_ROWS, gemm_tile
 
 # The scratch: a table per row tile; the initial values of a block's columns; copies of some rows of `a`, of which
@@ -145,26 +145,22 @@ def _few_rows_times_rows(a, b, start, out, rows, columns, g):
 @device
 def _add_four_rows(a, b0, out, rows, columns, g):
     """Four elements of each of a few rows times as many rows, two vectors at a time."""
-    n = g.vector
     b1 = offset(b0, g.b_depth)
     b2 = offset(b1, g.b_depth)
     b3 = offset(b2, g.b_depth)
-    whole = columns - columns % (2 * n)
-    for j in range(0, whole, 2 * n):
-        k = j + n
+    like, n = broad(b0), g.vector
+    whole = columns - columns % lanes(like)
+    for j in range(0, whole, lanes(like)):
         for row in (b0, b1, b2, b3):
-            prefetch_read(row, 4 * g.b_depth + j)
-            prefetch_read(row, 4 * g.b_depth + k)
-        left0, left1, left2, left3 = load(b0, j), load(b1, j), load(b2, j), load(b3, j)
-        right0, right1, right2, right3 = load(b0, k), load(b1, k), load(b2, k), load(b3, k)
+            for i in range(j, j + lanes(like), line(row)):
+                prefetch_read(row, 4 * g.b_depth + i)
+        r0, r1, r2, r3 = load_like(like, b0, j), load_like(like, b1, j), load_like(like, b2, j), load_like(like, b3, j)
         for i in range(rows):
             source, target = offset(a, i * g.a_row), offset(out, i * g.columns)
-            a0, a1 = splat(out, source[0]), splat(out, source[1])
-            a2, a3 = splat(out, source[2]), splat(out, source[3])
-            left = fma(a1, left1, fma(a0, left0, load(target, j)))
-            right = fma(a1, right1, fma(a0, right0, load(target, k)))
-            store(target, j, fma(a3, left3, fma(a2, left2, left)))
-            store(target, k, fma(a3, right3, fma(a2, right2, right)))
+            total = fma(splat(like, source[0]), r0, load_like(like, target, j))
+            total = fma(splat(like, source[1]), r1, total)
+            total = fma(splat(like, source[2]), r2, total)
+            store(target, j, fma(splat(like, source[3]), r3, total))
     for j in range(whole, columns, n):
         rest = columns - j
         left0, left1 = load_first(b0, j, rest, 0.0), load_first(b1, j, rest, 0.0)

@@ -14,6 +14,7 @@ A kernel that must not leave vectorisation to chance works on values of the type
 ``load_like(v, x, i)``                          as many elements as the vector `v` has
 ``wide(like)``                                  zeros in `WIDE` vectors' lanes, for code that computes that many at a
                                                 time: one's latency is the others' time
+``broad(like)``                                 zeros in an eighth of the registers, for values that are used often
 ``half(like)``, ``quarter``, ``eighth``         zeros in such a part of a vector's lanes, at least one
 ``splat(like, value)``                          every lane `value`; `like`: an array, pointer or vector
 ``+ - * /``, ``-v``, ``< <= > >= == !=``        lane by lane; a scalar operand is broadcast
@@ -263,6 +264,7 @@ def _zeros(lanes: Callable[[int], int]) -> Any:
 
 
 wide = _zeros(lambda n: WIDE * n)
+broad = _zeros(lambda n: target().registers // 8 * n)
 half, quarter, eighth = (_zeros(lambda n, d=d: max(n // d, 1)) for d in (2, 4, 8))
 
 
