@@ -144,7 +144,7 @@ def _few_rows_times_rows(a, b, start, out, rows, columns, g):
 
 @device
 def _add_four_rows(a, b0, out, rows, columns, g):
-    """Four elements of each of a few rows times as many rows, two vectors at a time."""
+    """Four elements of each of a few rows times as many rows of `b`."""
     b1 = offset(b0, g.b_depth)
     b2 = offset(b1, g.b_depth)
     b3 = offset(b2, g.b_depth)
@@ -244,7 +244,7 @@ def gemm(block, scratch, a: "T*", b: "T*", bias: "T*", out: "T*", places: "int64
     for i in range(panels * g.width):
         start[i] = bias[column + i] if g.has_bias and i < columns else 0
 
-    if g.direct and g.b_depth == 1:
+    if g.direct and g.b_depth == 1 and g.rows == 1:
         _vector_times_columns(a, b, start, out, columns, g)
         return
     if g.direct:

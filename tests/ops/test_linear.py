@@ -28,6 +28,18 @@ def test_forward_and_backward_are_exact_on_integers(lead, dtype):
     assert linear_forward(x, weight).dtype == dtype
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("features", [(1, 1), (1, 2), (2, 1), (5, 1)], ids=str)
+@pytest.mark.parametrize("batch", [1, 2, 8, 9])
+def test_hardly_any_features(batch, features, dtype):
+    """Of an axis of one element NumPy says any stride: rows may seem to be columns as well."""
+    x, weight = integers(batch, features[0], dtype=dtype), integers(*features[::-1], dtype=dtype, seed=1)
+    bias, grad = integers(features[1], dtype=dtype, seed=2), integers(batch, features[1], dtype=dtype, seed=3)
+    assert (linear_forward(x, weight, bias) == x @ weight.T + bias).all()
+    assert (linear_backward_input(grad, weight) == grad @ weight).all()
+    assert (linear_backward_weight(grad, x) == grad.T @ x).all()
+
+
 def test_any_memory_order():
     x, weight = integers(6, 8, dtype=np.float32), integers(5, 8, dtype=np.float32, seed=1)
     expected = x @ weight.T
