@@ -1,7 +1,8 @@
 """Winograd or the general algorithm: measure both on random problems, fit the model of their costs, count its losses.
 
     python -m bench.choice measure FILE [--seconds 60] [--seed 0]    appends to FILE, a line of JSON per problem
-    python -m bench.choice fit FILE                                  prints costs for winograd_choice.py
+    python -m bench.choice fit FILE                                  prints costs for winograd_choice.py, of machines
+                                                                     whose vectors are as wide as here
     python -m bench.choice check FILE                                how the costs that are there do on the problems
 
 Measure on an idle machine, with as many cores as the numbers are meant for.
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from numbacnn.ops.conv import autotune, plan, winograd, winograd_choice
+from numbacnn.ops.conv import autotune, plan, row_runs, winograd, winograd_choice
 from numbacnn.ops.conv.plan import DIRECTIONS
 from numbacnn.ops.conv.winograd_choice import Costs, OtherCosts, Work
 from numbacnn.ops.geometry import ConvGeometry, collapse, conv_geometry
@@ -44,6 +45,11 @@ class Sample(NamedTuple):
     geometry: ConvGeometry
     other: float
     winograd: float
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of an element."""
+        return np.dtype(self.dtype).itemsize
 
 
 class Model(NamedTuple):
@@ -85,7 +91,8 @@ def measure(path: Path, seconds: float, seed: int) -> None:
             direction = str(generator.choice(DIRECTIONS))
             able = plan.candidates(direction, g, "fast")[1]
             if "winograd" in able:
-                other = "row_runs" if "row_runs" in able else "indirect"
+                few = "row_runs" in able and row_runs.declines(direction, g, np.dtype(dtype).itemsize) is None
+                other = "row_runs" if few else "indirect"
                 times = autotune.measure(direction, g, np.dtype(dtype), ["winograd", other], TURNS)
                 sample = Sample(direction, dtype, g, times[other], times["winograd"])
                 print(json.dumps([*sample[:2], list(g), *sample[3:]]), file=out, flush=True)
@@ -143,19 +150,20 @@ def _least_errors(terms: np.ndarray) -> np.ndarray:
 
 def work_of(s: Sample) -> Work:
     """What both algorithms do."""
-    return winograd_choice.work_of(s.direction, s.geometry, winograd.passes(s.direction, s.geometry))
+    passes = winograd.passes(s.direction, s.geometry, s.itemsize)
+    return winograd_choice.work_of(s.direction, s.geometry, passes, s.itemsize)
 
 
 def family(s: Sample) -> tuple[str, int]:
     """Whose costs hold."""
-    return winograd_choice.family(s.geometry, winograd.passes(s.direction, s.geometry))
+    return winograd_choice.family(s.geometry, winograd.passes(s.direction, s.geometry, s.itemsize))
 
 
 def losses(samples: list[Sample]) -> list[float]:
     """By which factor the algorithm chosen takes longer than the better one."""
     found = []
     for s in samples:
-        chosen = s.other if winograd.declines(s.direction, s.geometry) else s.winograd
+        chosen = s.other if winograd.declines(s.direction, s.geometry, s.itemsize) else s.winograd
         found.append(chosen / min(s.other, s.winograd))
     return found
 

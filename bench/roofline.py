@@ -85,6 +85,7 @@ def _point(case: ConvCase, entry: dict[str, Any], seconds: float, peak: float, g
         padding=case.padding,
         dilation=case.dilation,
         groups=case.groups,
+        dtype=entry["dtype"],
     )
     gflops = operations / seconds / 1e9
     limit = ""

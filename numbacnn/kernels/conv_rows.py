@@ -26,7 +26,6 @@ POINT_BLOCK = 128  # positions that one pass of the weight gradient sums over: t
 ROW_SLOTS = POINT_BLOCK * MAX_LANES
 PATCH_SLOTS = 24576  # 192 KiB
 
-GROUP_POINTS = 192  # positions that run over all panels before the next do: what they write stays in L2
 FEW_PRODUCTS = 36  # with fewer, the weight gradient reads dY so seldom that packing it is not worth it
 COMBINE_ROWS = 64  # rows of the weight gradient that one block adds up and transposes
 
@@ -69,6 +68,7 @@ class RowsConv(NamedTuple):
     blocks: int  # blocks of output positions
     chunks: int  # parts that they are cut into: of one launch, and with a partial sum each for the weight gradient
     panel_blocks: int  # parts that panels are cut into
+    group: int  # positions that run over all panels before the next do
 
 
 @device
@@ -160,12 +160,12 @@ def conv_rows(
     patch = cast(offset(scratch, MAX_POINTS), source)
     for b in range(first_block, first_block + blocks):
         point, points = _load_block(b, patch, scratch, source, g)
-        for first in range(0, points, GROUP_POINTS):
+        for first in range(0, points, g.group):
             for panel in range(first_panel, first_panel + panels):
                 lane = panel * g.width
                 lanes = min(g.width, g.lanes - lane)
                 packed = offset(weight, panel * (1 + g.count) * g.width)
-                rows, count = offset(out, (point + first) * g.lanes + lane), min(GROUP_POINTS, points - first)
+                rows, count = offset(out, (point + first) * g.lanes + lane), min(g.group, points - first)
                 offset_gemm(
                     lanes > g.vector,
                     offset(scratch, first),

@@ -15,7 +15,8 @@ def test_choice_is_fitted_to_what_was_measured(tmp_path, monkeypatch):
     pytest.importorskip("scipy")
 
     def measure(direction, g, dtype, names, turns):
-        other, winograd_time = winograd_choice.times(direction, g, winograd.passes(direction, g))
+        passes = winograd.passes(direction, g, dtype.itemsize)
+        other, winograd_time = winograd_choice.times(direction, g, passes, dtype.itemsize)
         double = 2 if dtype == np.float64 else 1
         return {name: double * 1e-6 * (winograd_time if name == "winograd" else other) for name in names}
 

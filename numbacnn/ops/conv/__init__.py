@@ -289,7 +289,7 @@ def explain(
     stride, padding, dilation, groups, padding_mode, algorithm, precision
         As in `conv_forward`.
     dtype : dtype, default float32
-        Of the arrays; it matters under `numbacnn.autotune` only, where an estimate does not decide.
+        Of the arrays: with fewer elements to a vector, another algorithm may be faster.
 
     Returns
     -------

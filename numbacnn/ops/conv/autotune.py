@@ -84,10 +84,10 @@ def resolve(algorithm: str) -> str:
 def choose(direction: str, geometry: ConvGeometry, algorithm: str, precision: str, dtype: np.dtype[Any]) -> plan.Choice:
     """The algorithm for one direction of a convolution, by estimate or, if `algorithm` is `MEASURED`, by stopwatch."""
     if algorithm != MEASURED:
-        return plan.plan_conv(direction, geometry, algorithm, precision)
+        return plan.plan_conv(direction, geometry, algorithm, precision, dtype.itemsize)
     geometry = collapse(geometry)
     if geometry.batch == 0:
-        return plan.plan_conv(direction, geometry, "auto", precision)
+        return plan.plan_conv(direction, geometry, "auto", precision, dtype.itemsize)
     with _lock:
         return _choose(direction, geometry, precision, dtype)
 

@@ -3,8 +3,7 @@
 The general algorithm packs weights, which takes longer than a few positions' products, and under a stride its phases
 read them in pieces. Here they pass through memory once. See `kernels/conv_col2im.py`.
 
-Which of both is chosen follows from a model of their times, fitted to 199 random problems on two cores of a Zen 3
-server: those chosen took 2 % longer on average than the better ones.
+Which of both is chosen follows from a model of their times, see `data_choice`.
 """
 
 from __future__ import annotations
@@ -18,9 +17,8 @@ import numpy as np
 from ...kernels import conv_col2im
 from ...kernels._operands import Operand
 from ...kernels._serial import SCRATCH_SLOTS
-from ...kernels.tile import MAX_ROWS, tile_lanes
 from .._matmul_plan import plan as product_plan
-from . import blocking
+from . import blocking, data_choice
 from .bias import zero_row
 from .lattice import Memory, forward_phase
 
@@ -33,13 +31,9 @@ if TYPE_CHECKING:
 
 name = "col2im"
 
-# What the choice is judged by: a batch must give the bits of its samples.
-BATCHES = (1, 8)
 # The most positions of a sample: with more, packed weights are used so often that little is gained (at best 1.4 times,
-# mostly nothing), and products pass through the caches.
-MANY_POSITIONS = 256
-# A tile of rows takes as long as so many rows more.
-TILE_ROWS = 0.7
+# mostly nothing), and products pass through the caches. With vectors of 64 bytes, whose model has met more, up to 1.5.
+MANY_POSITIONS = 2048 if data_choice.WIDE else 256
 # Products that are made before they are summed; and the fewest channels that are worth a product of their own.
 PRODUCT_BYTES, FEW_CHANNELS = 8 << 20, 16
 # Products of a position that are turned around at a time: half of L1; and into how many parts they are cut at least.
@@ -71,41 +65,19 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     return None
 
 
-def declines(direction: str, geometry: ConvGeometry) -> str | None:
+def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | None:
     """Why this algorithm, though it takes the problem, is not worth while."""
     points = math.prod(geometry.output)
     if points > MANY_POSITIONS:
         return f"{points} positions per sample share packed weights"
-    ratio = 1.0
-    for batch in BATCHES:
-        general, here = times(geometry._replace(batch=batch))
-        ratio *= (here / general) ** (1 / len(BATCHES))
+    ratio = data_choice.ratio(data_choice.columns, geometry, itemsize)
     return None if ratio < 1 else f"it is expected to take {ratio:.2f} times as long as the general algorithm"
 
 
-def times(g: ConvGeometry) -> tuple[float, float]:
-    """What the general algorithm and this one are expected to take, in microseconds."""
-    channels = g.taps * g.out_channels
-    rows, image = g.batch * math.prod(g.output), g.batch * math.prod(g.input) * g.in_channels
-    read = g.batch * math.prod(_reads(g, axis) for axis in range(3)) / g.taps
-    phases = math.prod(map(min, g.stride, g.kernel))
-    lanes, tiles = tile_lanes(4), -(-rows // MAX_ROWS)
-    padded = -(-g.in_channels // lanes) * lanes * channels
-    general = 25.6 + 3.94 * phases + 1e-6 * padded * (344 + 17.7 * read) + 2.0e-4 * image
-    weights = g.in_channels * channels
-    here = 38.5 + 1e-6 * weights * (42.7 + 14.4 * (rows + TILE_ROWS * tiles)) + 2.7e-4 * image
-    return general, here + 4.08e-4 * rows * g.in_channels * g.taps
-
-
-def _reads(g: ConvGeometry, axis: int) -> int:
-    """How many taps of all positions along an axis do not read zeros."""
-    if g.padding_mode[axis] != "zeros":
-        return g.output[axis] * g.kernel[axis]
-    stride, total = g.stride[axis], 0
-    for tap in range(g.kernel[axis]):
-        at = tap * g.dilation[axis] - g.pad_low[axis]
-        total += max(0, min(g.output[axis], -(-(g.input[axis] - at) // stride)) - max(0, -(at // stride)))
-    return total
+def pays(g: ConvGeometry, itemsize: int) -> bool:
+    """Whether a data gradient comes here if no algorithm before takes it."""
+    direction = "backward_data"
+    return accepts(direction, g) is None and declines(direction, g, itemsize) is None
 
 
 def backward_data(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import fft_dense, fft_depthwise, fft_plan
+from . import fft_dense, fft_depthwise, fft_plan, winograd
 
 if TYPE_CHECKING:
     from ...kernels._operands import Operand
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 name = "fft"
 exact = False
 
-# Below this nothing is worth estimating; from there on, transforms are to be clearly cheaper, for they round more and
-# spread what is not finite.
-MIN_TAPS = 32
+# Below this nothing is worth estimating, and below many taps not what Winograd's algorithm takes; else transforms are
+# to be clearly cheaper, for they round more and spread what is not finite.
+MIN_TAPS, MANY_TAPS = 16, 32
 MARGIN = 1.3
 
 
@@ -38,11 +38,16 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     return None
 
 
-def declines(direction: str, geometry: ConvGeometry) -> str | None:
+def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | None:
     """None, or why another algorithm is expected to be as fast."""
     if geometry.taps < MIN_TAPS:
         return f"{geometry.taps} taps are few"
-    transforms, direct = fft_plan.cut_of(geometry, direction).cost, fft_plan.direct_cost(geometry, direction)
+    transforms = fft_plan.cost(fft_plan.cut_of(geometry, direction), geometry, direction, itemsize)
+    direct = fft_plan.direct_cost(geometry, direction, itemsize)
+    share = winograd.share_of_general(direction, geometry, itemsize)
+    if share < 1 and geometry.taps < MANY_TAPS:
+        return f"{geometry.taps} taps are few beside Winograd's algorithm"
+    direct *= share
     if transforms * MARGIN < direct:
         return None
     return f"transforms would take about {transforms / 1e6:.2g} ms of a core per sample, sums {direct / 1e6:.2g} ms"

@@ -12,8 +12,9 @@ from ...kernels._serial import SCRATCH_SLOTS
 from ...kernels._target import target
 from ...kernels.fft_blocks import Grid, Image, Taps, Transform
 from ...kernels.sources import MODES
+from ...kernels.tile import tile_lanes
 from .._sizes import Triple
-from . import blocking, row_runs_data
+from . import blocking, col2im, data_choice, row_runs, row_runs_data, weight_gradient_groups
 from .fft_tables import pass_radices
 from .lattice import strides
 
@@ -26,19 +27,23 @@ BLOCK_BYTES = 2 << 20
 WORKSPACE_BYTES = 4 << 20
 # Rows that the nearest cache holds beside factors, and those of a whole block that the next one holds.
 PART_BYTES, NEAR_BYTES = 16 << 10, 256 << 10
-# Nanoseconds of one core, measured: a pass over one row (into four parts); what else is done with a row, where products
-# are made at once and where there are matrix products; by how much more blocks take that do not fit the core's caches.
-PASS_NS, OWN_ROW_NS, DENSE_ROW_NS, FAR = 1.4, 5.0, 16.0, 1.5
-# A vector's multiply-adds with one complex number.
-PRODUCT_NS = 0.5
-# Launches.
-CALL_NS = 1e5
-# What sums of products take on one core, fitted to 210 random problems of many taps and 1 to 96 channels (of which the
-# slower algorithm was chosen for every third before, by operations alone): of groups; of panels of 16 channels, and
-# panels with fewer; of all taps at once in data gradients of few channels, whose sums are added up line by line.
+# Nanoseconds of one core, measured with vectors of 64 bytes, and of 32: a pass over one row (into four parts); what
+# else is done with a row, where products are made at once and where there are matrix products; by how much more blocks
+# take that do not fit the core's caches.
+WIDE = target().vector_bytes >= 64
+PASS_NS, OWN_ROW_NS, DENSE_ROW_NS, FAR = (3.0, 3.7, 16.0, 2.0) if WIDE else (1.4, 5.0, 16.0, 1.5)
+# A vector's multiply-adds with one complex number; launches.
+PRODUCT_NS, CALL_NS = (0.57, 1.7e4) if WIDE else (0.5, 1e5)
+# What sums of products take on one core, with vectors of 32 bytes fitted to 210 random problems of many taps and 1 to
+# 96 channels (of which the slower algorithm was chosen for every third before, by operations alone): of groups; of
+# panels of 16 channels, and panels with fewer; of all taps at once in data gradients of few channels, whose sums are
+# added up line by line.
 DIRECT_FLOPS_PER_NS = 80.0
-DIRECT_CALL_NS, PANEL_FLOPS_PER_NS, HALF_PANEL, DOTS = 4e4, 65.0, 0.85, 0.5
+DIRECT_CALL_NS, PANEL_FLOPS_PER_NS, DOTS = 4e4, 65.0, 0.5
 ROWS_FLOPS_PER_NS, ADD_NS, ADDS_OF_LINE = 72.5, 0.3, 6.0
+# The same with vectors of 64 bytes, fitted to 4,000 problems: of a position, a tap and a panel, of each of its
+# products, and of each that `row_runs` makes.
+STEP_NS, VECTORS_NS, ROW_RUNS_NS = 0.6, 0.33, 0.28
 
 
 class Axis(NamedTuple):
@@ -128,7 +133,7 @@ def cut_of(g: ConvGeometry, direction: str) -> Cut:
             hops = _three(size - axis.span + 1 for size, axis in zip(sizes, side.axes, strict=True))
             blocks = _three(-(-axis.positions // hop) for axis, hop in zip(side.axes, hops, strict=True))
             candidate = Cut(_three(sizes), hops, blocks, 0.0)
-            candidate = candidate._replace(cost=cost(candidate, g, direction))
+            candidate = candidate._replace(cost=cost(candidate, g, direction, 4))
             if best is None or candidate.cost < best.cost:
                 best = candidate
     assert best is not None
@@ -142,35 +147,57 @@ def transform_cost(c: Cut, dense: bool) -> float:
     return c.rows * row * (FAR if c.rows * row_bytes() > NEAR_BYTES else 1.0)
 
 
-def cost(c: Cut, g: ConvGeometry, direction: str) -> float:
-    """Nanoseconds of one core for one sample, roughly. (Lanes are counted as for float32 on vectors of 32 bytes.)"""
+def cost(c: Cut, g: ConvGeometry, direction: str, itemsize: int) -> float:
+    """Nanoseconds of one core for one sample, roughly."""
+    vector = _lanes(itemsize)
     if is_depthwise(g):
-        return CALL_NS + transform_cost(c, False) * (2 * _vectors(g.in_channels, c.pairs) + -(-g.in_channels // 8))
+        transforms = 2 * _vectors(g.in_channels, c.pairs, vector) + -(-g.in_channels // vector)
+        return CALL_NS + transform_cost(c, False) * transforms
     channels, run, lanes = g.in_channels, g.in_per_group, g.out_per_group
     if direction == "backward_data":
         channels, run, lanes = g.out_channels, lanes, run
-    panels = g.groups * -(-lanes // 8)
-    transforms = _vectors(channels, c.pairs) + c.pairs * panels + panels * -(-run // 2)
+    panels = g.groups * -(-lanes // vector)
+    transforms = _vectors(channels, c.pairs, vector) + c.pairs * panels + panels * -(-run // 2)
     products = 2 * c.pairs * run * panels * c.rows
     return CALL_NS + transform_cost(c, True) * transforms + products * PRODUCT_NS
 
 
-def direct_cost(g: ConvGeometry, direction: str) -> float:
+def direct_cost(g: ConvGeometry, direction: str, itemsize: int) -> float:
     """Nanoseconds of one core that a sum of products takes for one sample, roughly."""
     if g.groups > 1:
-        filled = -(-g.in_channels // 8) * 8 / g.in_channels if is_depthwise(g) else 1.0
-        return filled * g.flops / max(1, g.batch) / DIRECT_FLOPS_PER_NS
+        vector, rate = _lanes(itemsize), DIRECT_FLOPS_PER_NS * (4 / itemsize if WIDE else 1.0)
+        filled = -(-g.in_channels // vector) * vector / g.in_channels if is_depthwise(g) else 1.0
+        return filled * g.flops / max(1, g.batch) / rate
+    if WIDE:
+        return _direct_cost_of_wide(g._replace(batch=1), direction, itemsize)
     steps, run, lanes = math.prod(g.output) * g.taps, g.in_channels, g.out_channels
     if direction == "backward_data":
         run, lanes = lanes, run
         if row_runs_data.accepts(g) is None:
             line = lanes * (g.kernel[2] if g.dilation[2] == 1 else 1)
             return DIRECT_CALL_NS + steps * lanes * (2 * run / ROWS_FLOPS_PER_NS + ADD_NS * (1 + ADDS_OF_LINE / line))
-    # A panel of one vector takes nearly as long as one of two; up to four lanes may be dot products instead.
-    panels = lanes // 16 + (0.0 if lanes % 16 == 0 else HALF_PANEL if lanes % 16 <= 8 else 1.0)
+    panels = blocking.panels(lanes, 16)  # but up to four lanes may be dot products
     if direction != "backward_weight" and lanes <= blocking.DOT_LANES and run > 16:
         panels = DOTS
     return DIRECT_CALL_NS + 2.0 * steps * run * 16 * panels / PANEL_FLOPS_PER_NS
+
+
+def _direct_cost_of_wide(g: ConvGeometry, direction: str, itemsize: int) -> float:
+    """Of the algorithm that would be chosen, where vectors are of 64 bytes."""
+    if direction == "backward_data":
+        found = data_choice.general(g, itemsize)
+        if row_runs.accepts(direction, g) is None and row_runs.declines(direction, g, itemsize) is None:
+            found = data_choice.rows(g, itemsize)
+        elif col2im.pays(g, itemsize):
+            found = data_choice.columns(g, itemsize)
+        return 2e3 * found * itemsize / 4  # from microseconds of two cores and of float32
+    panels = blocking.panels(g.out_channels, tile_lanes(itemsize))
+    if direction == "backward_weight" and weight_gradient_groups.accepts(g, itemsize):
+        panels = g.out_channels / tile_lanes(itemsize)  # its tile leaves no half of one idle
+    steps = math.prod(g.output) * g.taps * panels
+    if row_runs.accepts(direction, g) is None and row_runs.declines(direction, g, itemsize) is None:
+        return CALL_NS + steps * g.in_channels * ROW_RUNS_NS
+    return CALL_NS + steps * (g.in_channels * VECTORS_NS + STEP_NS)
 
 
 def is_depthwise(g: ConvGeometry) -> bool:
@@ -178,8 +205,13 @@ def is_depthwise(g: ConvGeometry) -> bool:
     return g.in_channels == g.out_channels == g.groups
 
 
-def _vectors(channels: int, pairs: int) -> int:
-    return -(-channels // 8) * pairs if channels > 4 else -(-pairs // (8 // channels))
+def _lanes(itemsize: int) -> int:
+    """Of a vector. Costs of narrow ones were fitted to float32, and both kinds of costs double together."""
+    return target().lanes(itemsize) if WIDE else 8
+
+
+def _vectors(channels: int, pairs: int, lanes: int) -> int:
+    return -(-channels // lanes) * pairs if channels > lanes // 2 else -(-pairs // (lanes // channels))
 
 
 def lanes_of(channels: int, itemsize: int) -> tuple[int, int]:

@@ -128,7 +128,7 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     return None
 
 
-def declines(direction: str, geometry: ConvGeometry) -> str | None:
+def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | None:
     """None, or why this algorithm is not worth while though it could run."""
     fewer = min(geometry.in_per_group, geometry.out_per_group)
     if fewer > FEW_CHANNELS:

@@ -4,8 +4,9 @@ An algorithm is a module with a ``name``, ``accepts(direction, geometry)`` (None
 function per direction, which returns the steps of a program (see `program`). The last one accepts everything. To add
 one: write its kernel file, its module here, and a line below.
 
-An algorithm may also have ``declines(direction, geometry)``, the reason why it is not worth while though it could run,
-and ``exact = False`` if it rounds more than a sum of products. Both matter only where nobody asked for it by name.
+An algorithm may also have ``declines(direction, geometry, itemsize)``, the reason why it is not worth while though it
+could run, and ``exact = False`` if it rounds more than a sum of products. Both matter only where nobody asked for it by
+name.
 ``finishes`` names the fields of a `finish.Finish` that its ``forward`` takes care of.
 """
 
@@ -44,8 +45,10 @@ class Choice(NamedTuple):
 
 
 @functools.lru_cache(maxsize=4096)
-def plan_conv(direction: str, geometry: ConvGeometry, algorithm: str = "auto", precision: str = "fast") -> Choice:
-    """Choose the algorithm for one direction of a convolution. Pure, and remembered.
+def plan_conv(
+    direction: str, geometry: ConvGeometry, algorithm: str = "auto", precision: str = "fast", itemsize: int = 4
+) -> Choice:
+    """Choose the algorithm for one direction of a convolution of elements of `itemsize` bytes. Pure, and remembered.
 
     Raises
     ------
@@ -62,7 +65,7 @@ def plan_conv(direction: str, geometry: ConvGeometry, algorithm: str = "auto", p
             continue
         reason = candidate.accepts(direction, geometry)
         if reason is None and algorithm == "auto":
-            reason = _passed_over(candidate, direction, geometry, precision)
+            reason = _passed_over(candidate, direction, geometry, precision, itemsize)
         if reason is None:
             return Choice(direction, geometry, candidate.name, tuple(refused))
         if algorithm == candidate.name:
@@ -87,12 +90,12 @@ def _too_coarse(candidate: Any, precision: str) -> str | None:
     return "precision is 'exact'" if precision == "exact" and not getattr(candidate, "exact", True) else None
 
 
-def _passed_over(candidate: Any, direction: str, geometry: ConvGeometry, precision: str) -> str | None:
+def _passed_over(candidate: Any, direction: str, geometry: ConvGeometry, precision: str, itemsize: int) -> str | None:
     """Why "auto" does not choose an algorithm that could run."""
     if reason := _too_coarse(candidate, precision):
         return reason
     declines = getattr(candidate, "declines", None)
-    return declines(direction, geometry) if declines else None
+    return declines(direction, geometry, itemsize) if declines else None
 
 
 def module(name: str) -> Any:

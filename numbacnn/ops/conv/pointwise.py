@@ -47,7 +47,7 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     return None
 
 
-def declines(direction: str, geometry: ConvGeometry) -> str | None:
+def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | None:
     """Why this algorithm, though it takes the problem, is not worth while."""
     g = geometry
     summed, results = g.in_per_group, g.out_per_group

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ...kernels._operands import Operand
+from ...kernels._target import target
 from ...kernels.conv_rows import (
     COMBINE_ROWS,
     MAX_POINTS,
@@ -23,8 +24,8 @@ from ...kernels.conv_rows import (
     pack_rows,
 )
 from ...kernels.sources import MODES
-from ...kernels.tile import tile_lanes
-from . import blocking, row_runs_data, weight_gradient_groups
+from ...kernels.tile import MAX_ROWS, tile_lanes
+from . import blocking, data_choice, row_runs_data, weight_gradient_groups
 from .bias import zero_row
 from .finish import NOTHING, Finish
 from .lattice import by_axis, strides
@@ -39,16 +40,24 @@ finishes = ("activation", "residual")
 backward_data = row_runs_data.backward_data
 
 # Above this a tap alone is long enough a run for the general algorithm, whose weights are blocked for the caches.
-# (Measured: 1.1 to 1.4 times as fast as that at these numbers of channels, the same at twice as many.)
-MAX_CHANNELS = {"forward": 16, "backward_weight": 32}
-# The same for weight gradients under strides: where taps of neighbouring positions meet, and where they do not.
-MANY_STRIDED, FEW_STRIDED = 16, 8
+# (Measured: 1.1 to 1.4 times as fast as that at these numbers of channels, the same at twice as many. Weight gradients,
+# where vectors are of 64 bytes: the same at 12 to 16 channels, for the products take half the time, and copying does
+# not.)
+MAX_CHANNELS = {"forward": 16, "backward_weight": 1024 // max(32, target().vector_bytes)}
+# The same for weight gradients under strides, where taps of neighbouring positions meet. (Where they do not: with more
+# than a vector of channels.)
+MANY_STRIDED = 16
+# Forward, the general algorithm takes longer by so much divided by the channels.
+GAIN = 3.2
 PATCH_BYTES = PATCH_SLOTS * 8 - 64  # what copies may write behind the last row
 # A patch of this size leaves half of a 32 KiB L1 to weights and output; larger ones only where a row needs it.
 GOOD_PATCH_BYTES = 24 * 1024
 # Positions per block: enough that copying the patch and ragged last tiles do not show; and the fewest for which packed
 # weights that exceed the caches are worth reading.
 GOOD_POINTS, FEW_POINTS = MAX_POINTS, 96
+# Results that positions have of all panels before the next positions do: what L1's translations of addresses reach (300
+# KiB took up to twice as long).
+GROUP_BYTES, GROUP_POINTS = 128 * 1024, 192
 # Blocks of a launch: enough that many cores finish together.
 MANY_BLOCKS = 32
 # Partial weight gradients: fewer, for they have to be added up, which takes as long as summing over some positions; of
@@ -82,19 +91,25 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     return None
 
 
-def declines(direction: str, geometry: ConvGeometry) -> str | None:
-    """None, or why a weight gradient is not worth its patches.
+def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | None:
+    """None, or why a problem is not worth its patches.
 
-    Under strides few products share what is copied into them; and a single vector of channels has a tile of its own.
+    Forward, they hold all padding. Under strides few products of a weight gradient share what is copied into them; and
+    a single vector of channels has a tile of its own.
     """
     g = geometry
-    if direction != "backward_weight":
+    if direction == "backward_data":
+        return row_runs_data.declines(g, itemsize)
+    if direction == "forward":
+        share = math.prod(data_choice.reads(g, axis) / max(1, g.output[axis] * g.kernel[axis]) for axis in (0, 1))
+        if share < 1 / (1 + GAIN / g.in_channels):
+            return f"{1 - share:.0%} of its taps read padding, which the general algorithm leaves out"
         return None
-    if weight_gradient_groups.accepts(g, 4):
+    if weight_gradient_groups.accepts(g, itemsize):
         return f"the general algorithm has a tile for {g.in_channels} and {g.out_channels} channels"
     if g.stride == (1, 1, 1):
         return None
-    most = MANY_STRIDED if g.taps > math.prod(g.stride) else FEW_STRIDED
+    most = MANY_STRIDED if g.taps > math.prod(g.stride) else target().lanes(itemsize)
     if g.in_channels > most:
         return f"with strides, {g.in_channels} input channels are more than {most}"
     return None
@@ -193,6 +208,7 @@ def plan(g: ConvGeometry, itemsize: int) -> RowPlan:
         blocks=blocks,
         chunks=chunks,
         panel_blocks=_panel_blocks(panels, chunks),
+        group=min(GROUP_POINTS, max(1, GROUP_BYTES // (g.out_channels * itemsize * MAX_ROWS)) * MAX_ROWS),
     )
     cost = 2.0 * points * count * panels * width / blocking.FLOPS_PER_NS
     weight_record = record._replace(chunks=sums, panel_blocks=_panel_blocks(panels, sums))

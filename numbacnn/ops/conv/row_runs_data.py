@@ -22,7 +22,7 @@ from ...kernels.conv_rows_data import (
     pack_rows_data,
 )
 from ...kernels.tile import MAX_ROWS, tile_lanes
-from . import blocking
+from . import blocking, col2im, data_choice
 from .bias import zero_row
 from .lattice import by_axis, strides
 
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 # With more, the general algorithm's panels are full enough. (Measured: 1.1 to 5 times as fast as that up to 8 channels,
 # about the same at 12, slower at 16.)
 MAX_CHANNELS = 12
+# Where vectors are of 64 bytes, the others are better more often: a model decides for so many channels and more, if it
+# promises more than its errors.
+FEWEST_JUDGED, MARGIN = 3, 1.2
 # Products per position of which those of a tile of positions fit their place.
 MAX_PRODUCTS = 768
 # Bands of a sample: enough that many cores finish together; and the fewest positions that are worth one.
@@ -77,6 +80,16 @@ def accepts(g: ConvGeometry) -> str | None:
     if _bands(g, 8) is None:
         return "what a band of output rows spans does not fit its patch"
     return None
+
+
+def declines(g: ConvGeometry, itemsize: int) -> str | None:
+    """None, or why another algorithm is expected to be clearly faster."""
+    if not data_choice.WIDE or g.in_channels < FEWEST_JUDGED:
+        return None
+    ratio = data_choice.ratio(data_choice.rows, g, itemsize)
+    if col2im.pays(g, itemsize):
+        ratio /= data_choice.ratio(data_choice.columns, g, itemsize)
+    return f"it is expected to take {ratio:.2f} times as long as others" if ratio > MARGIN else None
 
 
 def backward_data(

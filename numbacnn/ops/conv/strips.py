@@ -101,7 +101,7 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     return None
 
 
-def declines(direction: str, geometry: ConvGeometry) -> str | None:
+def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | None:
     """None, or why the general algorithm is expected to be faster."""
     g = geometry
     sources, lanes = g.in_per_group, g.out_per_group

@@ -139,18 +139,29 @@ def _refuses_stretches(direction: str, g: ConvGeometry) -> str | None:
     return None
 
 
-def declines(direction: str, geometry: ConvGeometry) -> str | None:
+def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | None:
     """None, or why the general algorithm is expected to be as fast."""
+    return winograd_choice.declines(direction, _judged(direction, geometry, itemsize), itemsize)
+
+
+def share_of_general(direction: str, geometry: ConvGeometry, itemsize: int) -> float:
+    """Which share of the general algorithm's time a problem is expected to take here, if it comes here."""
+    if accepts(direction, geometry) is not None or declines(direction, geometry, itemsize) is not None:
+        return 1.0
+    return winograd_choice.expected_ratio(direction, _judged(direction, geometry, itemsize), itemsize)
+
+
+def _judged(direction: str, geometry: ConvGeometry, itemsize: int) -> list[tuple[ConvGeometry, winograd_choice.Passes]]:
     batches = (max(1, geometry.batch),) if direction == "backward_weight" else winograd_choice.BATCHES
     judged = [geometry._replace(batch=batch) for batch in batches]
-    return winograd_choice.declines(direction, [(g, passes(direction, g)) for g in judged])
+    return [(g, passes(direction, g, itemsize)) for g in judged]
 
 
-def passes(direction: str, geometry: ConvGeometry) -> winograd_choice.Passes:
+def passes(direction: str, geometry: ConvGeometry, itemsize: int) -> winograd_choice.Passes:
     """How often what is transformed passes by, as a plan cuts it."""
     if direction == "backward_weight":
-        return winograd_weight.passes(winograd_weight.plan(geometry, 4))
-    p = plan(geometry, direction, 4)
+        return winograd_weight.passes(winograd_weight.plan(geometry, itemsize))
+    p = plan(geometry, direction, itemsize)
     g = p.parts[0].record
     return winograd_choice.Passes(
         where="own input" if g.own_values else "own weights" if g.own_run else "shared",

@@ -2,8 +2,10 @@
 
 Both take time to start, per multiplication, and per weight that is packed or transformed; Winograd's multiplies less,
 but transforms input and outputs, too, and what it keeps where in the caches decides what that costs. The numbers are
-fitted to 2,900 random convolutions of one, two and three axes, in float32 and float64, on two cores of a Zen 3 server
-(``python -m bench.choice`` measures and fits); only their ratios matter.
+fitted to random convolutions of one, two and three axes, in float32 and float64 (``python -m bench.choice`` measures
+and fits): 2,900 on two cores of a Zen 3 server, and 2,300 on two of an Intel server with AVX-512. There multiplying
+takes half the time, moving values nearly as long as before, so that transforms are dearer; with the first numbers 18 %
+of the problems lost more than 5 % there, 4 % in the mean, with those of its own 12 and 2 %. Only ratios matter.
 
 A batch must give the bits of its samples, so whatever the batch, forward and data gradient are judged by a single
 sample and by a batch of some, to which transformed weights are of more use: what is lost on the one must be gained on
@@ -15,8 +17,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from ...kernels._target import target
 from ...kernels.tile import MAX_ROWS, tile_lanes
-from . import row_runs, weight_gradient, weight_gradient_groups
+from . import blocking, col2im, data_choice, row_runs, weight_gradient, weight_gradient_groups
 from .winograd_tiles import side_of, tiles_of
 
 if TYPE_CHECKING:
@@ -29,8 +32,11 @@ MIN_CHANNELS = 16  # vectors and panels are mostly empty with fewer
 
 # Values at eight points take so many times the arithmetic of those at six.
 EIGHT_POINTS = 1.3
-# The general algorithm's variant for short rows is faster by so much per channel.
-ROW_RUNS = 3.2
+# Beside `col2im`, errors of two models add up.
+JOINT_MARGIN = 1.1
+# Where destination channels are few, both have lanes that idle, of which the model takes too little notice: less than
+# it promises is gained, and less yet beside dot products.
+FEWEST_LANES, IDLE_LANES, IDLE_BESIDE_DOTS = 2, 1.4, 2.1
 
 
 class Passes(NamedTuple):
@@ -71,49 +77,92 @@ class OtherCosts(NamedTuple):
     weights: float
 
 
-# Of forward and data gradient, and of the weight gradient.
-OTHER = {
-    "data": OtherCosts(start=33.7, multiplications=12.8, weights=124.0),
-    "weight": OtherCosts(start=27.8, multiplications=15.8, weights=113.0),
-}
+# Of forward and data gradient, and of the weight gradient; where vectors are of 64 bytes, and where they are not.
 # By what a block keeps to itself (its input; the weights; nothing) or, for the weight gradient, where its sums are (in
 # memory, or in the scratch); and by the number of transformed axes.
-WINOGRAD = {
-    ("own input", 1): Costs(45.4, multiplications=13.3, source=112, destination=191, weights=531),
-    ("own input", 2): Costs(24.8, multiplications=15.7, source=153, destination=295, weights=588),
-    ("own weights", 1): Costs(62, multiplications=17.1, source=665, destination=244, weights=210),
-    ("own weights", 2): Costs(35.9, multiplications=21.6, source=576, destination=231, weights=116),
-    ("shared", 1): Costs(32, multiplications=24.5, source=404, destination=0, weights=213),
-    ("shared", 2): Costs(32, multiplications=24.5, source=404, destination=0, weights=213),
-    ("sums in memory", 1): Costs(7.15, multiplications=18, source=563, destination=417, weights=958),
-    ("sums in memory", 2): Costs(72.1, multiplications=21.3, source=520, destination=566, weights=433),
-    ("sums in scratch", 1): Costs(55.9, multiplications=23.7, source=246, destination=446, weights=223),
-    ("sums in scratch", 2): Costs(56, multiplications=25.4, source=378, destination=387, weights=178),
-}
+WIDE = target().vector_bytes >= 64
+OTHER = (
+    {
+        "data": OtherCosts(start=10.1, multiplications=6.29, weights=123.0),
+        "weight": OtherCosts(start=10.9, multiplications=6.89, weights=122.0),
+    }
+    if WIDE
+    else {
+        "data": OtherCosts(start=33.7, multiplications=12.8, weights=124.0),
+        "weight": OtherCosts(start=27.8, multiplications=15.8, weights=113.0),
+    }
+)
+WINOGRAD = (
+    {
+        ("own input", 1): Costs(16, multiplications=6.75, source=74.1, destination=82.5, weights=161),
+        ("own input", 2): Costs(9.23, multiplications=7.57, source=118, destination=96, weights=310),
+        ("own weights", 1): Costs(10.7, multiplications=8.54, source=453, destination=40.5, weights=78.2),
+        ("own weights", 2): Costs(7.99, multiplications=8.47, source=523, destination=52.7, weights=92.2),
+        ("shared", 1): Costs(0, multiplications=8.68, source=711, destination=22.2, weights=219),
+        ("shared", 2): Costs(0, multiplications=8.68, source=711, destination=22.2, weights=219),
+        ("sums in memory", 1): Costs(5.17, multiplications=7.91, source=241, destination=204, weights=194),
+        ("sums in memory", 2): Costs(0, multiplications=8.46, source=376, destination=328, weights=312),
+        ("sums in scratch", 1): Costs(18.7, multiplications=10.4, source=223, destination=334, weights=134),
+        ("sums in scratch", 2): Costs(6.54, multiplications=10.8, source=320, destination=611, weights=131),
+    }
+    if WIDE
+    else {
+        ("own input", 1): Costs(45.4, multiplications=13.3, source=112, destination=191, weights=531),
+        ("own input", 2): Costs(24.8, multiplications=15.7, source=153, destination=295, weights=588),
+        ("own weights", 1): Costs(62, multiplications=17.1, source=665, destination=244, weights=210),
+        ("own weights", 2): Costs(35.9, multiplications=21.6, source=576, destination=231, weights=116),
+        ("shared", 1): Costs(32, multiplications=24.5, source=404, destination=0, weights=213),
+        ("shared", 2): Costs(32, multiplications=24.5, source=404, destination=0, weights=213),
+        ("sums in memory", 1): Costs(7.15, multiplications=18, source=563, destination=417, weights=958),
+        ("sums in memory", 2): Costs(72.1, multiplications=21.3, source=520, destination=566, weights=433),
+        ("sums in scratch", 1): Costs(55.9, multiplications=23.7, source=246, destination=446, weights=223),
+        ("sums in scratch", 2): Costs(56, multiplications=25.4, source=378, destination=387, weights=178),
+    }
+)
 
 
-def declines(direction: str, judged: list[tuple[ConvGeometry, Passes]]) -> str | None:
+def declines(direction: str, judged: list[tuple[ConvGeometry, Passes]], itemsize: int) -> str | None:
     """None, or why the general algorithm is expected to be as fast on all problems judged, taken together."""
     side = side_of(judged[0][0], direction)
-    if side.run < MIN_CHANNELS or side.lanes < MIN_CHANNELS:
+    if side.run < MIN_CHANNELS or side.lanes < _fewest_lanes(direction, judged[0][0]):
         return f"{side.run} and {side.lanes} channels per group are few"
-    if direction == "backward_weight" and _fills_vectors(judged[0][0], side):
+    if direction == "backward_weight" and _fills_vectors(judged[0][0], side, itemsize):
         return f"{side.run} and {side.lanes} channels per group leave half of its tiles idle"
-    ratio = 1.0
+    ratio = expected_ratio(direction, judged, itemsize)
+    if ratio >= 1:
+        return f"it is expected to take {ratio:.2f} times as long as the general algorithm"
+    g = judged[0][0]
+    if direction == "backward_data" and col2im.pays(g, itemsize):
+        least = data_choice.ratio(data_choice.columns, g, itemsize)
+        if JOINT_MARGIN * least < ratio:
+            return f"it is expected to take {ratio / least:.2f} times as long as col2im"
+    return None
+
+
+def expected_ratio(direction: str, judged: list[tuple[ConvGeometry, Passes]], itemsize: int) -> float:
+    """How many times as long as the general algorithm it is expected to take, on all problems judged."""
+    lanes = side_of(judged[0][0], direction).lanes
+    ratio = 1.0 if lanes >= MIN_CHANNELS else IDLE_LANES if lanes > blocking.DOT_LANES else IDLE_BESIDE_DOTS
     for g, passes in judged:
-        other, winograd = times(direction, g, passes)
+        other, winograd = times(direction, g, passes, itemsize)
         ratio *= (winograd / other) ** (1 / len(judged))
-    return None if ratio < 1 else f"it is expected to take {ratio:.2f} times as long as the general algorithm"
+    return ratio
 
 
-def _fills_vectors(g: ConvGeometry, side: Side) -> bool:
+def _fewest_lanes(direction: str, g: ConvGeometry) -> int:
+    """With fewer destination channels, the general algorithm or its variants have tiles that leave less idle."""
+    few = direction == "forward" or (direction == "backward_data" and row_runs.accepts(direction, g) is not None)
+    return FEWEST_LANES if few else MIN_CHANNELS
+
+
+def _fills_vectors(g: ConvGeometry, side: Side, itemsize: int) -> bool:
     """Whether the general algorithm has a tile for channels that fill but one of the two vectors of Winograd's."""
-    return min(side.run, side.lanes) <= tile_lanes(4) // 2 and weight_gradient_groups.accepts(g, 4)
+    return min(side.run, side.lanes) <= tile_lanes(itemsize) // 2 and weight_gradient_groups.accepts(g, itemsize)
 
 
-def times(direction: str, g: ConvGeometry, passes: Passes) -> tuple[float, float]:
+def times(direction: str, g: ConvGeometry, passes: Passes, itemsize: int) -> tuple[float, float]:
     """What the general algorithm and Winograd's are expected to take, in microseconds."""
-    w = work_of(direction, g, passes)
+    w = work_of(direction, g, passes, itemsize)
     o, c = OTHER[other_family(direction)], WINOGRAD[family(g, passes)]
     other = o.multiplications * w.other + o.weights * w.other_weights
     transforms = c.source * w.source + c.destination * w.destination + c.weights * w.weights
@@ -130,24 +179,25 @@ def family(g: ConvGeometry, passes: Passes) -> tuple[str, int]:
     return passes.where, sum(taps > 1 for taps in g.kernel[1:])
 
 
-def work_of(direction: str, g: ConvGeometry, passes: Passes) -> Work:
+def work_of(direction: str, g: ConvGeometry, passes: Passes, itemsize: int) -> Work:
     """What both algorithms do for a whole batch."""
-    side, width = side_of(g, direction), tile_lanes(4)
-    lanes = g.groups * -(-side.lanes // width) * width
-    weights = side.run * lanes
+    side, width = side_of(g, direction), tile_lanes(itemsize)
+    weights = side.run * g.groups * -(-2 * side.lanes // width) * width // 2
+    products = side.run * g.groups * blocking.panels(side.lanes, width) * width
     tiles = tiles_of(side)
     values = tiles.points * (EIGHT_POINTS if 8 in tiles.forms else 1.0)
-    other: float = g.batch * math.prod(g.output if direction != "backward_data" else g.input) * g.taps * weights
+    other: float = g.batch * math.prod(g.output if direction != "backward_data" else g.input) * g.taps * products
     if direction == "backward_weight":
-        other *= weight_gradient.share_read(g, 4)
+        other *= weight_gradient.share_read(g, itemsize)
     else:
         other *= math.prod(_share_read(side, axis) for axis in range(3) if g.padding_mode[axis] == "zeros")
-    if row_runs.accepts(direction, g) is None:
-        other /= 1 + ROW_RUNS / side.run
+    gains = direction != "backward_weight" or not WIDE  # there its patches are for fewer channels
+    if gains and row_runs.accepts(direction, g) is None and row_runs.declines(direction, g, itemsize) is None:
+        other /= 1 + row_runs.GAIN / side.run
     return Work(
         other=other,
         other_weights=g.taps * weights,
-        multiplications=tiles.points * tiles.columns * side.out[0] * side.kernel[0] * weights,
+        multiplications=tiles.points * tiles.columns * side.out[0] * side.kernel[0] * products,
         source=values * tiles.columns * side.source[0] * side.source_channels * passes.source,
         destination=values * tiles.columns * side.out[0] * side.out_channels * passes.destination,
         weights=values * side.kernel[0] * weights * passes.weights,

@@ -7,7 +7,7 @@ import pytest
 
 from numbacnn.errors import OptionError
 from numbacnn.ops import conv_backward_data, conv_forward, explain
-from numbacnn.ops.conv import col2im
+from numbacnn.ops.conv import col2im, data_choice
 from numbacnn.ops.geometry import conv_geometry
 from tests.bits import assert_same_bits
 from tests.cases import ConvCase
@@ -70,9 +70,8 @@ def test_same_bits_for_any_number_of_threads_and_samples(dtype, tune):
     weight = generator.standard_normal((150, 90, 3, 3)).astype(dtype)
 
     def gradient(grad):
-        return conv_backward_data(grad, weight, (len(grad), 90, 9, 11), stride=2, padding=1)
+        return conv_backward_data(grad, weight, (len(grad), 90, 9, 11), stride=2, padding=1, algorithm=ALGORITHM)
 
-    assert explain((3, 90, 9, 11), weight.shape, stride=2, padding=1, direction="backward_data").algorithm == ALGORITHM
     assert_same_bits(lambda: gradient(grad))
     whole = gradient(grad)
     for n in range(3):
@@ -97,7 +96,7 @@ def test_nan_stays_where_it_is():
     [
         ((1, 640, 12, 12), (768, 640, 3, 3), {"stride": 4, "padding": 1}, True),
         ((64, 640, 12, 12), (768, 640, 3, 3), {"stride": 4, "padding": 1}, True),  # whatever the batch
-        ((1, 512, 14, 14), (512, 512, 3, 3), {"stride": 2, "padding": 1}, True),
+        ((1, 512, 7, 7), (512, 512, 3, 3), {"stride": 2, "padding": 1}, True),
         ((1, 64, 56, 56), (128, 64, 3, 3), {"stride": 2, "padding": 1}, False),  # many positions
         ((1, 512, 14, 14), (16, 512, 3, 3), {"stride": 2, "padding": 1}, False),  # few terms per product
     ],
@@ -114,8 +113,8 @@ def test_reasons():
     assert reason("backward_data", (1, 80, 9, 9), (80, 40, 3, 3), groups=2, stride=2) == "groups is 2, not 1"
     message = reason("backward_data", (1, 20, 999, 99), (9, 20, 3, 3), stride=2)
     assert message == "the products of 16 channels take too much memory"
-    message = reason("backward_data", (1, 512, 3199), (512, 512, 3), stride=2)
-    assert message == "1599 positions per sample share packed weights"
+    message = reason("backward_data", (1, 512, 6399), (512, 512, 3), stride=2)
+    assert message == "3199 positions per sample share packed weights"
     message = reason("backward_data", (1, 64, 20, 20), (32, 64, 3, 3), stride=2)
     assert message.startswith("it is expected to take ")
     assert message.endswith(" times as long as the general algorithm")
@@ -130,4 +129,4 @@ def test_products_with_padding_are_counted(stride, padding, dilation):
     size, kernel = 9, 4
     g = conv_geometry((1, 1, size), (1, 1, kernel), stride, padding, dilation, warn=False)
     places = [o * stride + tap * dilation - padding for o in range(g.output[2]) for tap in range(kernel)]
-    assert col2im._reads(g, 2) == sum(0 <= place < size for place in places)
+    assert data_choice.reads(g, 2) == sum(0 <= place < size for place in places)

@@ -179,7 +179,7 @@ def test_strips_decline_what_is_a_matrix_product(direction, inputs, outputs, gro
     monkeypatch.setattr(strips, "target", lambda: SimpleNamespace(lanes=lambda itemsize: 32 // itemsize))
     shapes = (1, groups * inputs, 9, 9), (groups * outputs, inputs, 3, 3)
     geometry = conv_geometry(*shapes, stride=stride, padding=1, groups=groups)
-    assert strips.declines(direction, geometry) == reason
+    assert strips.declines(direction, geometry, 4) == reason
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_strips_decline_what_is_a_matrix_product(direction, inputs, outputs, gro
 def test_short_rows_are_left_to_indirect_gemm(direction, width, stride, points):
     geometry = conv_geometry((1, 64, 9, width), (64, 8, 3, 3), stride=stride, padding=1, groups=8)
     reason = f"rows of {points} points are too short for its tiles" if points else None
-    assert grouped.declines(direction, geometry) == reason
+    assert grouped.declines(direction, geometry, 4) == reason
     assert plan.plan_conv(direction, geometry).algorithm == ("indirect" if points else "grouped")
 
 
@@ -206,7 +206,7 @@ def test_short_rows_are_left_to_indirect_gemm(direction, width, stride, points):
 def test_strips_take_weight_gradients_of_single_taps_for_few_channels(inputs, outputs, accepted):
     geometry = conv_geometry((1, 8 * inputs, 9, 9), (8 * outputs, inputs, 1, 1), groups=8)
     reason = f"{inputs} times {outputs} channels of a group are better summed as a matrix product"
-    assert strips.declines("backward_weight", geometry) == (None if accepted else reason)
+    assert strips.declines("backward_weight", geometry, 4) == (None if accepted else reason)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from numbacnn.errors import OptionError
+from numbacnn.kernels.tile import MAX_ROWS
 from numbacnn.ops import conv_backward_data, conv_backward_weight, conv_forward, explain
 from numbacnn.ops.conv import row_runs
 from numbacnn.ops.geometry import conv_geometry
@@ -123,3 +124,24 @@ def test_blocks_depend_on_the_problem_alone_and_are_enough():
         plan = row_runs.plan(conv_geometry((1, in_channels, size, size), (64, in_channels, kernel, kernel), 1, 1), 4)
         for record in (plan.forward, plan.backward_weight):
             assert record.chunks * record.panel_blocks >= 8
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_patches_of_padding_do_not_pay(dtype):
+    """The general algorithm leaves out what reads padding; only along D and H, for tiles run along W."""
+    options = {"padding": 4, "dilation": 4, "dtype": dtype}
+    choice = explain((1, 11, 4, 4, 4), (40, 11, 3, 3, 3), **options)
+    assert dict(choice.refused)[ALGORITHM] == "89% of its taps read padding, which the general algorithm leaves out"
+    choice = explain((1, 11, 2000), (40, 11, 3), **options, precision="exact")
+    assert choice.algorithm == ALGORITHM
+
+
+@pytest.mark.parametrize("channels", [1, 170, 700, 20_000])
+def test_positions_have_few_results_before_the_next_do(channels):
+    group = row_runs.plan(conv_geometry((1, 3, 64, 64), (channels, 3, 3, 3)), 4).forward.group
+    assert MAX_ROWS <= group <= 192
+    assert group * channels * 4 <= 128 * 1024 or group == MAX_ROWS
+
+
+def test_many_results_per_position():
+    check(ConvCase(1, 3, 700, (20, 21), (3, 3)))

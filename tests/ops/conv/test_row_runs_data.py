@@ -1,10 +1,12 @@
 """The data gradient of few input channels, forced, against the oracle."""
 
+import re
+
 import numpy as np
 import pytest
 
-from numbacnn.ops import conv_backward_data
-from numbacnn.ops.conv import row_runs_data
+from numbacnn.ops import conv_backward_data, explain
+from numbacnn.ops.conv import data_choice, row_runs_data
 from tests.bits import assert_same_bits
 from tests.cases import ConvCase
 from tests.ops.conv import checks
@@ -108,3 +110,14 @@ def test_nan_and_infinity_stay_where_they_are():
     near = (np.abs(rows - 4) <= 1)[:, None] & (np.abs(columns - 4) <= 1)
     np.testing.assert_array_equal(np.isnan(result[0, 0]), near)
     np.testing.assert_array_equal(np.isinf(result[0, 0]), (rows >= 38)[:, None] & (columns >= 39))
+
+
+@pytest.mark.skipif(not data_choice.WIDE, reason="nothing was measured beside narrower vectors")
+def test_a_model_decides_where_vectors_are_wide():
+    def choice(channels, size):
+        return explain((1, channels, size, size), (400, channels, 3, 3), padding=1, direction="backward_data")
+
+    assert choice(2, 9).algorithm == choice(4, 100).algorithm == ALGORITHM
+    refused = choice(12, 9)
+    assert refused.algorithm == "col2im"
+    assert re.fullmatch(r"it is expected to take \d\.\d\d times as long as others", dict(refused.refused)[ALGORITHM])

@@ -46,7 +46,7 @@ SLOWER = r"it is expected to take \d\.\d\d times as long as the general algorith
 @pytest.mark.parametrize(
     ("input_shape", "weight_shape", "reason"),
     [
-        ((1, 64, 56, 56), (8, 64, 3, 3), "64 and 8 channels per group are few"),
+        ((1, 64, 56, 56), (1, 64, 3, 3), "64 and 1 channels per group are few"),
         ((1, 64, 6, 6), (64, 64, 3, 3), SLOWER),
         ((1, 32, 12, 12), (32, 32, 3, 3), SLOWER),
         ((1, 64, 128), (64, 64, 3), SLOWER),
@@ -112,6 +112,14 @@ def test_which_weight_gradients_pay(input_shape, weight_shape, pays):
 @pytest.mark.parametrize("direction", ["forward", "backward_data"])
 def test_what_pays(input_shape, weight_shape, direction):
     assert explain(input_shape, weight_shape, padding=1, direction=direction).algorithm == ALGORITHM
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_few_destination_channels_pay_where_much_is_gained(dtype):
+    few = explain((1, 64, 56, 56), (8, 64, 5, 5), padding=2, dtype=dtype)
+    assert few.algorithm == ALGORITHM
+    choice = explain((1, 64, 14, 14), (8, 64, 3, 3), padding=1, dtype=dtype)
+    assert re.fullmatch(SLOWER, dict(choice.refused)[ALGORITHM])
 
 
 @pytest.mark.parametrize(("dilation", "pays"), [(12, True), (24, False)])

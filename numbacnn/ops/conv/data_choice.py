@@ -1,0 +1,127 @@
+"""What a data gradient is expected to take: by the general algorithm, by `col2im`, and by `row_runs`.
+
+A sum of what there is to do, each with a cost: only ratios matter. Those of vectors of 64 bytes were fitted to 1,500
+random problems of one, two and three axes in both precisions, on two cores of an Intel server (before, the slower
+algorithm was chosen for every seventh, and 4 % were lost in the mean; 2.7 % now); those of narrower ones, of `col2im`
+and the general algorithm alone, to 199 problems on two cores of a Zen 3 server.
+
+A batch must give the bits of its samples, so a problem is judged by a single sample and by a batch of some.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from ...kernels._target import target
+from ...kernels.tile import MAX_ROWS, tile_lanes
+from . import blocking
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..geometry import ConvGeometry
+
+# What a choice is judged by.
+BATCHES = (1, 8)
+# A tile of rows takes as long as so many rows more.
+TILE_ROWS = 0.7
+WIDE = target().vector_bytes >= 64
+
+
+class General(NamedTuple):
+    """Microseconds of the general algorithm: to start, per phase, and per million of what follows."""
+
+    start: float
+    phase: float
+    weights: float  # that are packed
+    pieces: float  # and more of those, if taps that follow on each other belong to several phases
+    products: float  # that are no products with zeros
+    image: float  # values of the result
+
+
+class Columns(NamedTuple):
+    """The same of `col2im`."""
+
+    start: float
+    weights: float
+    products: float
+    image: float
+    sums: float  # products that are added to the image
+    steps: float  # of positions and taps
+
+
+class Rows(NamedTuple):
+    """The same of `row_runs`."""
+
+    start: float
+    products: float
+    adds: float  # of vectors
+    sums: float
+    weights: float
+
+
+if WIDE:
+    GENERAL = General(6.54, 1.59, weights=270, pieces=63.8, products=5.65, image=167)
+    COLUMNS = Columns(9.21, weights=108, products=6.29, image=325, sums=229, steps=2760)
+    ROWS = Rows(7.72, products=6.84, adds=812, sums=19.9, weights=1090)
+else:
+    GENERAL = General(25.6, 3.94, weights=344, pieces=0, products=17.7, image=200)
+    COLUMNS = Columns(38.5, weights=42.7, products=14.4, image=270, sums=408, steps=0)
+
+
+def ratio(time: Callable[[ConvGeometry, int], float], g: ConvGeometry, itemsize: int) -> float:
+    """How many times as long as the general algorithm another one takes."""
+    found = 1.0
+    for batch in BATCHES:
+        judged = g._replace(batch=batch)
+        found *= (time(judged, itemsize) / general(judged, itemsize)) ** (1 / len(BATCHES))
+    return found
+
+
+def general(g: ConvGeometry, itemsize: int) -> float:
+    """Microseconds of the general algorithm."""
+    c, full = GENERAL, tile_lanes(itemsize)
+    read = g.batch * math.prod(reads(g, axis) for axis in range(3))
+    panels = blocking.panels(g.in_channels, full)
+    packed = -(-2 * g.in_channels // full) * full // 2 * g.taps * g.out_channels
+    phases = math.prod(map(min, g.stride, g.kernel))
+    work = (c.weights + (c.pieces if phases > 1 else 0)) * packed + c.products * read * g.out_channels * panels * full
+    return c.start + c.phase * phases + 1e-6 * (work + c.image * _image(g))
+
+
+def columns(g: ConvGeometry, itemsize: int) -> float:
+    """Microseconds of `col2im`."""
+    c, positions = COLUMNS, _positions(g)
+    weights = g.in_channels * g.taps * g.out_channels
+    work = weights * (c.weights + c.products * (positions + TILE_ROWS * -(-positions // MAX_ROWS)))
+    return c.start + 1e-6 * (work + c.image * _image(g) + (c.sums * g.in_channels + c.steps) * positions * g.taps)
+
+
+def rows(g: ConvGeometry, itemsize: int) -> float:
+    """Microseconds of `row_runs`, where vectors are wide."""
+    c, full, positions = ROWS, tile_lanes(itemsize), _positions(g)
+    count, line = g.in_channels * g.taps, g.kernel[2] if g.dilation[2] == 1 else 1
+    products = positions * g.out_channels * blocking.panels(count, full) * full
+    adds = positions * g.taps // line * -(-2 * g.in_channels * line // full)
+    work = c.products * products + c.adds * adds + c.sums * positions * count + c.weights * count * g.out_channels
+    return c.start + 1e-6 * work
+
+
+def _positions(g: ConvGeometry) -> int:
+    return g.batch * math.prod(g.output)
+
+
+def _image(g: ConvGeometry) -> int:
+    return g.batch * math.prod(g.input) * g.in_channels
+
+
+def reads(g: ConvGeometry, axis: int) -> int:
+    """How many taps of all positions along an axis do not read zeros."""
+    if g.padding_mode[axis] != "zeros":
+        return g.output[axis] * g.kernel[axis]
+    stride, total = g.stride[axis], 0
+    for tap in range(g.kernel[axis]):
+        at = tap * g.dilation[axis] - g.pad_low[axis]
+        total += max(0, min(g.output[axis], -(-(g.input[axis] - at) // stride)) - max(0, -(at // stride)))
+    return total
