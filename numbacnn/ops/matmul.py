@@ -14,8 +14,7 @@ from ..kernels._operands import Operand
 from ..kernels._program import Program
 from ._call import Call, make_call
 from ._check import check_same_dtype
-from ._few_rows import few_rows_step
-from ._matmul_plan import plan
+from ._matmul_plan import DIRECT_ROWS, plan
 from .memory import Room, empty
 
 if TYPE_CHECKING:
@@ -141,8 +140,11 @@ def _known_call(
         return None
     left, right, out = (Operand(shape, a_dtype) for shape in (a_shape, b_shape, (rows, columns)))
     vector = None if bias is None else Operand(bias[0], a_dtype)
-    elements = tuple(stride // a_dtype.itemsize for stride in strides)
-    step = few_rows_step(left, right, vector, out, elements)
+    step = None
+    if 1 < rows <= DIRECT_ROWS:
+        from ._few_rows import few_rows_step  # with it come the convolutions, for which other products need not wait
+
+        step = few_rows_step(left, right, vector, out, tuple([stride // a_dtype.itemsize for stride in strides]))
     if step is None:
         launch = plan(rows, columns, depth, a_dtype, 1, strides, bias is not None).single
         step = launch.on(left, right, vector or left, out)
