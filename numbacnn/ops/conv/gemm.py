@@ -7,6 +7,7 @@ and over the produced channels; everything else follows from the geometry. `gemm
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...kernels.conv_gemm import OWN_BYTES, GemmConv
@@ -173,7 +174,9 @@ def _plan(
     # What blocks pack is all taps: of those a lone phase beside joined ones uses but a few.
     alone = not (dots or packed_before) and len(phases) == 1 and phases[0].taps == g.taps
     alone = alone and blocking.packs_itself(phases[0].points, phases[0].taps)
+    source_bytes = g.batch * math.prod(source.extents) * source.channels * itemsize
     packs = alone and blocking.packs_itself(g.batch * phases[0].points, phases[0].taps)
+    packs = packs and source_bytes <= blocking.REREAD_BYTES
     packs = packs and groups * panels > 1  # a single panel is cut into blocks of points
     # Taps that are all used, from the last to the first, are packed in the order in which the source is read.
     backwards = not packed_before and all(phase.weight_places(g.kernel)[0] == g.taps - 1 > 0 for phase in phases)
