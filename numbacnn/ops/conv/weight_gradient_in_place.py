@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from ...kernels import conv_weight_in_place
+from ...kernels._target import LINE_BYTES, target
 from ...kernels.tile import MIN_PAIRED_ROWS, tile_lanes
 from . import blocking
 from .weight_gradient_plan import SumsPlan, sums_plan
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 # Rows of x for neighbouring positions that lie so far apart fall on many pages and into few sets of the caches, the
 # sooner the more of their lines six channels take.
 FAR_BYTES = {4: 1024, 8: 512}
+# Where a vector is a cache line, only rows that are few: copied ones are asked for in advance, which makes gradients of
+# longer signals 1.05 to 1.2 times as fast.
+FEW_BYTES = 3 << 20
 FEW_CHANNELS = 32  # output channels that do not make up for copying x once for every tap
 
 
@@ -24,6 +28,8 @@ def accepts(g: ConvGeometry, itemsize: int) -> bool:
     if g.groups > 1 and min(g.in_per_group, g.out_per_group) < tile_lanes(itemsize):
         return True
     near = g.stride[2] * g.in_channels * itemsize < FAR_BYTES[itemsize]
+    if target().vector_bytes == LINE_BYTES:
+        near = near and g.elements * itemsize <= FEW_BYTES
     shared = g.taps > math.prod(g.stride)  # rows are read by several taps
     return g.taps > 1 and ((near and shared) or g.out_per_group < FEW_CHANNELS)
 

@@ -188,6 +188,12 @@ def test_which_rows_are_read_in_place(shapes, options, in_place):
     assert weight_gradient_in_place.accepts(conv_geometry(*shapes, **options), 4) is in_place
 
 
+def test_many_rows_are_copied_where_a_vector_is_a_cache_line():
+    few, many = (conv_geometry((batch, 64, 2048), (64, 64, 3)) for batch in (1, 8))
+    assert weight_gradient_in_place.accepts(few, 4)
+    assert weight_gradient_in_place.accepts(many, 4) is (target().vector_bytes < 64)
+
+
 SMALL_GROUPS = [
     ConvCase(2, 64, 64, (15, 17), (3, 3), (2, 1), 1, groups=8, name="squares"),
     ConvCase(1, 64, 32, (15, 14), (3, 3), padding=1, groups=8, padding_mode="circular", name="fewer output channels"),
