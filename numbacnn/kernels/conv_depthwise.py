@@ -21,7 +21,7 @@ from .layout import copy_transposed
 from .line_tile import FEWEST_POINTS, LINE_POINTS, LINE_VECTORS, clipped_line_tile, line_tile
 from .pointer import as_integers, cast, load_pointer, offset, store_pointer
 from .simd import fma, lanes, load, store
-from .window_tile import LEFT, RIGHT, WHOLE, WINDOW, WINDOW_POINTS, row_tile, window_tile
+from .window_tile import LEFT, RIGHT, WHOLE, WINDOW, row_tile, window_tile
 
 # How a thread's scratch memory is divided, in slots.
 TABLE_ROWS = 2048  # source rows that one destination row reads: pairs of slots
@@ -59,6 +59,7 @@ class Direct(NamedTuple):
     zones: int
     columns: int
     shared: int  # which tiles: LINES (one tap at a time), ROWS (a kernel row), PAIRS (two rows of points)
+    points: int  # of a tile that shares what it reads, at most
     width: int  # positions of a source row
     source_n: int  # source elements between samples, planes, rows, positions
     source_d: int
@@ -114,7 +115,8 @@ def _zone(table, inside, rows, zone, first, last, weight, bias, out, g):
     moved = int(last * n > g.channels)  # whether the last panel is moved back
     x_step, x_tap = zone[ALPHA] * g.source_w, zone[BETA] * g.source_w
     w_tap, w_panel = zone[TAP_STEP] * n, g.taps * n
-    tiles = (zone[POINTS] + LINE_POINTS - 1) // LINE_POINTS
+    most = g.points if g.shared == ROWS else LINE_POINTS
+    tiles = (zone[POINTS] + most - 1) // most
     for tile in range(tiles):
         a = tile * zone[POINTS] // tiles
         points = (tile + 1) * zone[POINTS] // tiles - a
@@ -159,15 +161,15 @@ def _pair(table, planes, x_row, zone, first, last, weight, bias, out, out_row, g
     n = LINE_VECTORS * lanes(out)
     moved = int(last * n > g.channels)
     points = zone[POINTS]
-    for tile in range((points + WINDOW_POINTS - 1) // WINDOW_POINTS):
-        a = min(tile * WINDOW_POINTS, points - WINDOW_POINTS)  # the last laps over the one before: the same values
-        side = LEFT if a < zone[INSIDE] else RIGHT if a + WINDOW_POINTS > zone[INSIDE_END] else WHOLE
+    for tile in range((points + g.points - 1) // g.points):
+        a = min(tile * g.points, points - g.points)  # the last laps over the one before: the same values
+        side = LEFT if a < zone[INSIDE] else RIGHT if a + g.points > zone[INSIDE_END] else WHOLE
         for lone in range(1 + moved):
             panel = last - 1 if lone else first
             panels = 1 if lone else last - first - moved
             c = g.channels - n if lone else first * n
             window_tile(
-                side, table, planes, panels, (zone[SOURCE] + a) * g.source_w + c, x_row, g.source_w,
+                g.points, side, table, planes, panels, (zone[SOURCE] + a) * g.source_w + c, x_row, g.source_w,
                 offset(weight, (panel * g.taps + zone[TAP]) * n), zone[TAP_STEP] * n, g.taps * n, offset(bias, c),
                 offset(out, a * g.out_w + c), out_row, g.out_w,
             )  # fmt: skip

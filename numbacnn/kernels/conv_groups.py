@@ -57,7 +57,7 @@ from .simd import (
     store,
     store_first,
 )
-from .strip_tile import GROUP_RUNS, copy_positions, group_tile
+from .strip_tile import GROUP_RUNS, GROUP_TILES, copy_positions, group_tile
 
 # Positions that are asked for in advance: more latency than instructions in flight cover.
 AHEAD = 12
@@ -266,6 +266,8 @@ def _ask(out, i, segment, tables, g):
 @device
 def _next_points(left):
     """Points of the next tile when `left` are left, so that tiles cost little and fit."""
+    if GROUP_TILES[0] == 14 and left % 14 == 0:
+        return 14
     if left > 16:
         return 12
     if left > 12:

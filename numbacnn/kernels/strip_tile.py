@@ -16,11 +16,13 @@ from .value import Value
 WEIGHT_TAPS = 6
 SELECTED = 4  # channels that the lanes of a vector may read: groups of three outputs and more on eight lanes
 FEW_POINTS = 8  # as many positions stay in registers beside their sums
-GROUP_TILES = (12, 10, 8, 7)  # points of `group_tile`: rows of 7, 14, 28 and 56 make up whole ones, or nearly
 LONGEST_RUN = 3  # taps: with 12 accumulators, 3 weights and a position just the 16 registers of AVX2
 LONG_RUN = 7  # taps of the runs of long kernel rows: with 8 accumulators just as many
 # Points of `points_tile`, and products of them and a run. Where there are 32 registers, long runs have 14 accumulators.
 POINTS_TILES, MOST_PRODUCTS = ((14, 12, 8, 7, 4), 98) if target().registers >= 32 else ((12, 8, 7, 4), 56)
+# Points of `group_tile`: rows of 7, 14, 28 and 56 make up whole ones, or nearly. (With three taps and but 7 or 8 points
+# multiply-adds wait for each other.)
+GROUP_TILES = (*((14,) if target().registers >= 32 else ()), 12, 10, 8, 7)
 POINTS_RUNS = (LONG_RUN, LONGEST_RUN, 2, 1)  # taps of the runs that `points_tile` knows, in the order of its table
 GROUP_RUNS = (LONGEST_RUN, 2, 1)  # and `group_tile`
 

@@ -13,24 +13,31 @@ from collections.abc import Iterator
 from typing import Any
 
 from ._build import intrinsic
+from ._target import target
 from .emitter import Emitter, emitted
 from .line_tile import FEWEST_POINTS, LINE_POINTS, LINE_VECTORS
 
 WINDOW = 3  # rows and taps of the kernel of `window_tile`
-WINDOW_POINTS = 4
 ROW_TAPS = (5,)  # of `row_tile`
+# Points of `window_tile` in a row, and the most of `row_tile`. Where there are 32 registers: seven, for rows that four
+# do not fit; fourteen, so that multiply-adds do not wait for each other.
+_WIDE = target().registers >= 32
+WINDOW_POINTS = (4, 7) if _WIDE else (4,)
+ROW_POINTS = (2 * LINE_POINTS, LINE_POINTS) if _WIDE else (LINE_POINTS,)
 WHOLE, LEFT, RIGHT = range(3)  # whether a point's first, or last, column lies outside the source
 
 
 @intrinsic
 def window_tile(
-    typingctx, side, table, planes, panels, x_offset, x_row, x_step, w, w_tap, w_panel, start,
+    typingctx, points, side, table, planes, panels, x_offset, x_row, x_step, w, w_tap, w_panel, start,
     out, out_row, out_step,
 ):  # fmt: skip
-    """Two rows of `WINDOW_POINTS` neighbours under 3 x 3 taps, for panels of `LINE_VECTORS` vectors of channels.
+    """Two rows of some neighbours under 3 x 3 taps, for panels of `LINE_VECTORS` vectors of channels.
 
-    The rows read four source rows and each position of these up to six times: 33 loads for 72 multiply-adds.
+    The rows read four source rows and each position of these up to six times: with four points 33 loads for 72
+    multiply-adds.
 
+    points : of either row, of `WINDOW_POINTS`
     side : WHOLE; LEFT or RIGHT where the first or last column that they read lies outside the source
     table, planes : of every source plane WINDOW entries of two slots; the first is a pointer to the first row that the
         first row of points reads, and an offset (in elements) into the weights
@@ -42,20 +49,24 @@ def window_tile(
     out, out_row, out_step : first point of the destination, elements between the rows, between points
     """
 
-    def emit(e, side, *rest):
-        e.choose(side, (WHOLE, LEFT, RIGHT), lambda side: _window(e, side, *rest))
+    def emit(e, points, side, *rest):
+        sides = (WHOLE, LEFT, RIGHT)
+        e.choose(
+            points, WINDOW_POINTS, lambda points: e.choose(side, sides, lambda side: _window(e, points, side, *rest))
+        )
 
     return emitted(
-        emit, w, side, table, planes, panels, x_offset, x_row, x_step, w, w_tap, w_panel, start, out, out_row, out_step
+        emit, w, points, side, table, planes, panels, x_offset, x_row, x_step, w, w_tap, w_panel, start, out, out_row,
+        out_step,
     )  # fmt: skip
 
 
 def _window(
-    e: Emitter, side: int, table: Any, planes: Any, panels: Any, x_offset: Any, x_row: Any, x_step: Any, w: Any,
-    w_tap: Any, w_panel: Any, start: Any, out: Any, out_row: Any, out_step: Any,
+    e: Emitter, points: int, side: int, table: Any, planes: Any, panels: Any, x_offset: Any, x_row: Any, x_step: Any,
+    w: Any, w_tap: Any, w_panel: Any, start: Any, out: Any, out_row: Any, out_step: Any,
 ) -> None:  # fmt: skip
-    """Emit the tile for a side."""
-    builder, points, taps = e.builder, WINDOW_POINTS, range(WINDOW)
+    """Emit the tile for some points and a side."""
+    builder, taps = e.builder, range(WINDOW)
     columns = range(int(side == LEFT), points + WINDOW - 1 - int(side == RIGHT))
     with _each_vector(e, panels, w, w_panel) as (channel, weight):
         first = e.load(e.at(start, channel))
@@ -89,13 +100,13 @@ def row_tile(
 
     All taps of a row at a time: its weights stay in registers, and each position serves up to as many points.
 
-    points : `FEWEST_POINTS` to `LINE_POINTS`
+    points : `FEWEST_POINTS` to `LINE_POINTS`, or another of `ROW_POINTS`
     taps : of every row, one of `ROW_TAPS`
     first, end : the first of the ``points + taps - 1`` columns that lies inside the source, and one beyond the last
     """
 
     def emit(e, points, taps, *rest):
-        every = tuple(range(LINE_POINTS, FEWEST_POINTS - 1, -1))
+        every = (*ROW_POINTS[:-1], *range(LINE_POINTS, FEWEST_POINTS - 1, -1))
         e.choose(taps, ROW_TAPS, lambda taps: e.choose(points, every, lambda points: _row(e, points, taps, *rest)))
 
     return emitted(

@@ -27,7 +27,7 @@ from ...kernels.conv_depthwise import (
 )
 from ...kernels.line_tile import LINE_POINTS
 from ...kernels.tile import tile_lanes
-from ...kernels.window_tile import ROW_TAPS, WINDOW, WINDOW_POINTS
+from ...kernels.window_tile import ROW_POINTS, ROW_TAPS, WINDOW, WINDOW_POINTS
 from . import blocking, depthwise_weight, strips
 from .bias import zero_row
 from .depthwise_zones import Zones, plan_zones, weight_zones
@@ -131,7 +131,7 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> Plan:
     band = blocking.row_band(lists_d.longest, lists_h.longest, math.prod(source[2:]) * channels * itemsize, out)
     bands = -(-out[1] // band)
     units = g.batch * bands * out[0] * band
-    shared = _shared(g, zones, itemsize)
+    shared, most_points = _shared(g, zones, itemsize)
     unit_blocks, panel_blocks = _blocks(units, out[2], panels, FEWEST_PAIRED if shared == PAIRS else 1)
     row_bytes = max(1, lists_d.longest * lists_h.longest) * source[2] * width * itemsize
     panel_weights = g.taps * width * itemsize
@@ -159,6 +159,7 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> Plan:
         zones=zone_count,
         columns=column_count,
         shared=shared,
+        points=most_points,
         width=source[2],
         source_n=source_n,
         source_d=source_d,
@@ -193,18 +194,24 @@ def _blocks(units: int, points: int, panels: int, fewest: int) -> tuple[int, int
     return unit_blocks, min(MIN_BLOCKS // unit_blocks, panels)
 
 
-def _shared(g: ConvGeometry, zones: Zones, itemsize: int) -> int:
-    """Which tiles compute the points: those that share what they read, where L1 keeps it for the next vector."""
+def _shared(g: ConvGeometry, zones: Zones, itemsize: int) -> tuple[int, int]:
+    """Which tiles compute the points, and of how many: those that share what they read, if L1 keeps it for the next."""
+    alone = LINES, LINE_POINTS
     if len(zones.zones) != ZONE_FIELDS or zones.counts[1] or g.stride[2] > 1 or g.dilation[2] > 1:
-        return LINES
+        return alone
     points, taps = zones.zones[POINTS], zones.zones[TAPS]
     near_borders = zones.zones[INSIDE] <= 1 and points - zones.zones[INSIDE_END] <= 1
     regular_rows = g.kernel[1] == WINDOW and g.stride[1] == g.dilation[1] == 1 and g.padding_mode[1] == "zeros"
-    if taps == WINDOW and points > WINDOW_POINTS and near_borders and regular_rows:
-        return PAIRS if blocking.l1_keeps((WINDOW + 1) * (WINDOW_POINTS + 2) + 8, g.groups * itemsize) else LINES
-    if taps in ROW_TAPS and blocking.l1_keeps(g.kernel[1] * (LINE_POINTS + taps - 1), g.groups * itemsize):
-        return ROWS
-    return LINES
+    step_bytes = g.groups * itemsize
+    if taps == WINDOW and near_borders and regular_rows:
+        for most in sorted(WINDOW_POINTS, key=lambda most: -(-points // most) * most):  # the least that tiles lap over
+            if points > most and blocking.l1_keeps((WINDOW + 1) * (most + 2) + 8, step_bytes):
+                return PAIRS, most
+    for most in ROW_POINTS if taps in ROW_TAPS else ():
+        whole = most == LINE_POINTS or points % most == 0
+        if whole and blocking.l1_keeps(g.kernel[1] * (most + taps - 1), step_bytes):
+            return ROWS, most
+    return alone
 
 
 def forward(

@@ -8,6 +8,7 @@ import pytest
 from numbacnn.errors import OptionError
 from numbacnn.kernels._target import target
 from numbacnn.kernels.conv_depthwise import LINES, PAIRS, ROWS
+from numbacnn.kernels.line_tile import LINE_POINTS
 from numbacnn.ops import conv_backward_data, conv_backward_weight, conv_forward, explain
 from numbacnn.ops.conv import blocking, depthwise, depthwise_weight, plan, strip_tables, strips
 from numbacnn.ops.geometry import conv_geometry
@@ -118,9 +119,9 @@ def test_planes_in_bands(tune):
 @pytest.mark.parametrize(
     ("size", "kernel", "padding"),
     [
-        *(((height, width), (3, 3), 1) for height, width in itertools.product((2, 3, 4, 7), (4, 5, 6, 8, 13))),
+        *(((height, width), (3, 3), 1) for height, width in itertools.product((2, 3, 4, 7), (4, 5, 6, 8, 13, 14))),
         *(((9, width), (3, 3), padding) for width, padding in itertools.product((8, 9), (0, (1, 0), (0, 1), 2))),
-        *(((5, width), (3, 5), (1, 2)) for width in (4, 5, 6, 7, 10, 17)),
+        *(((5, width), (3, 5), (1, 2)) for width in (4, 5, 6, 7, 10, 14, 17, 28)),
         ((9, 12), (5, 5), (2, 0)),
         ((9, 12), (5, 5), 4),
         ((4, 9, 10), (3, 3, 3), 1),
@@ -143,7 +144,7 @@ def test_tiles_that_share_what_they_read(size, kernel, padding, dtype, tune):
 
     shared, one_image = both(), conv_forward(x[1:2], weight, **options)
     np.testing.assert_array_equal(one_image, shared[0][1:2])
-    tune(depthwise, _shared=lambda *_: LINES)
+    tune(depthwise, _shared=lambda *_: (LINES, LINE_POINTS))
     for shares, alone in zip(shared, both(), strict=True):
         np.testing.assert_array_equal(shares, alone)
 
