@@ -10,10 +10,13 @@ from __future__ import annotations
 import math
 
 from ...kernels._serial import SCRATCH_SLOTS
-from ...kernels._target import LINE_BYTES
+from ...kernels._target import LINE_BYTES, target
 from ...kernels.conv_gemm import FIRST_TABLE, MAX_TAPS, MAX_TILES, TABLE_SLOTS
 from ...kernels.tile import MAX_ROWS
 from .._split import split_evenly
+
+# Vectors of 64 bytes, for which algorithms' costs were measured apart.
+WIDE_VECTORS = target().vector_bytes >= 64
 
 # The cache of which a thread's scratch is half: 512 KiB, or 1 MiB where vectors are of 64 bytes.
 L2_BYTES = 2 * 8 * SCRATCH_SLOTS

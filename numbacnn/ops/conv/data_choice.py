@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...kernels._target import target
 from ...kernels.tile import MAX_ROWS, tile_lanes
 from . import blocking
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 BATCHES = (1, 8)
 # A tile of rows takes as long as so many rows more.
 TILE_ROWS = 0.7
-WIDE = target().vector_bytes >= 64
 
 
 class General(NamedTuple):
@@ -61,7 +59,7 @@ class Rows(NamedTuple):
     weights: float
 
 
-if WIDE:
+if blocking.WIDE_VECTORS:
     GENERAL = General(6.54, 1.59, weights=270, pieces=63.8, products=5.65, image=167)
     COLUMNS = Columns(9.21, weights=108, products=6.29, image=325, sums=229, steps=2760)
     ROWS = Rows(7.72, products=6.84, adds=812, sums=19.9, weights=1090)

@@ -30,10 +30,9 @@ PART_BYTES, NEAR_BYTES = 16 << 10, 256 << 10
 # Nanoseconds of one core, measured with vectors of 64 bytes, and of 32: a pass over one row (into four parts); what
 # else is done with a row, where products are made at once and where there are matrix products; by how much more blocks
 # take that do not fit the core's caches.
-WIDE = target().vector_bytes >= 64
-PASS_NS, OWN_ROW_NS, DENSE_ROW_NS, FAR = (3.0, 3.7, 16.0, 2.0) if WIDE else (1.4, 5.0, 16.0, 1.5)
+PASS_NS, OWN_ROW_NS, DENSE_ROW_NS, FAR = (3.0, 3.7, 16.0, 2.0) if blocking.WIDE_VECTORS else (1.4, 5.0, 16.0, 1.5)
 # A vector's multiply-adds with one complex number; launches.
-PRODUCT_NS, CALL_NS = (0.57, 1.7e4) if WIDE else (0.5, 1e5)
+PRODUCT_NS, CALL_NS = (0.57, 1.7e4) if blocking.WIDE_VECTORS else (0.5, 1e5)
 # What sums of products take on one core, with vectors of 32 bytes fitted to 210 random problems of many taps and 1 to
 # 96 channels (of which the slower algorithm was chosen for every third before, by operations alone): of groups; of
 # panels of 16 channels, and panels with fewer; of all taps at once in data gradients of few channels, whose sums are
@@ -165,10 +164,10 @@ def cost(c: Cut, g: ConvGeometry, direction: str, itemsize: int) -> float:
 def direct_cost(g: ConvGeometry, direction: str, itemsize: int) -> float:
     """Nanoseconds of one core that a sum of products takes for one sample, roughly."""
     if g.groups > 1:
-        vector, rate = _lanes(itemsize), DIRECT_FLOPS_PER_NS * (4 / itemsize if WIDE else 1.0)
+        vector, rate = _lanes(itemsize), DIRECT_FLOPS_PER_NS * (4 / itemsize if blocking.WIDE_VECTORS else 1.0)
         filled = -(-g.in_channels // vector) * vector / g.in_channels if is_depthwise(g) else 1.0
         return filled * g.flops / max(1, g.batch) / rate
-    if WIDE:
+    if blocking.WIDE_VECTORS:
         return _direct_cost_of_wide(g._replace(batch=1), direction, itemsize)
     steps, run, lanes = math.prod(g.output) * g.taps, g.in_channels, g.out_channels
     if direction == "backward_data":
@@ -207,7 +206,7 @@ def is_depthwise(g: ConvGeometry) -> bool:
 
 def _lanes(itemsize: int) -> int:
     """Of a vector. Costs of narrow ones were fitted to float32, and both kinds of costs double together."""
-    return target().lanes(itemsize) if WIDE else 8
+    return target().lanes(itemsize) if blocking.WIDE_VECTORS else 8
 
 
 def _vectors(channels: int, pairs: int, lanes: int) -> int:

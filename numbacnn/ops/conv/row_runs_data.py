@@ -84,7 +84,7 @@ def accepts(g: ConvGeometry) -> str | None:
 
 def declines(g: ConvGeometry, itemsize: int) -> str | None:
     """None, or why another algorithm is expected to be clearly faster."""
-    if not data_choice.WIDE or g.in_channels < FEWEST_JUDGED:
+    if not blocking.WIDE_VECTORS or g.in_channels < FEWEST_JUDGED:
         return None
     ratio = data_choice.ratio(data_choice.rows, g, itemsize)
     if col2im.pays(g, itemsize):

@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...kernels._target import target
 from ...kernels.tile import MAX_ROWS, tile_lanes
 from . import blocking, col2im, data_choice, row_runs, weight_gradient, weight_gradient_groups
 from .winograd_tiles import side_of, tiles_of
@@ -80,13 +79,12 @@ class OtherCosts(NamedTuple):
 # Of forward and data gradient, and of the weight gradient; where vectors are of 64 bytes, and where they are not.
 # By what a block keeps to itself (its input; the weights; nothing) or, for the weight gradient, where its sums are (in
 # memory, or in the scratch); and by the number of transformed axes.
-WIDE = target().vector_bytes >= 64
 OTHER = (
     {
         "data": OtherCosts(start=10.1, multiplications=6.29, weights=123.0),
         "weight": OtherCosts(start=10.9, multiplications=6.89, weights=122.0),
     }
-    if WIDE
+    if blocking.WIDE_VECTORS
     else {
         "data": OtherCosts(start=33.7, multiplications=12.8, weights=124.0),
         "weight": OtherCosts(start=27.8, multiplications=15.8, weights=113.0),
@@ -105,7 +103,7 @@ WINOGRAD = (
         ("sums in scratch", 1): Costs(18.7, multiplications=10.4, source=223, destination=334, weights=134),
         ("sums in scratch", 2): Costs(6.54, multiplications=10.8, source=320, destination=611, weights=131),
     }
-    if WIDE
+    if blocking.WIDE_VECTORS
     else {
         ("own input", 1): Costs(45.4, multiplications=13.3, source=112, destination=191, weights=531),
         ("own input", 2): Costs(24.8, multiplications=15.7, source=153, destination=295, weights=588),
@@ -191,7 +189,7 @@ def work_of(direction: str, g: ConvGeometry, passes: Passes, itemsize: int) -> W
         other *= weight_gradient.share_read(g, itemsize)
     else:
         other *= math.prod(_share_read(side, axis) for axis in range(3) if g.padding_mode[axis] == "zeros")
-    gains = direction != "backward_weight" or not WIDE  # there its patches are for fewer channels
+    gains = direction != "backward_weight" or not blocking.WIDE_VECTORS  # there its patches are for fewer channels
     if gains and row_runs.accepts(direction, g) is None and row_runs.declines(direction, g, itemsize) is None:
         other /= 1 + row_runs.GAIN / side.run
     return Work(

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from numbacnn.errors import OptionError
+from numbacnn.kernels import strip_tile
 from numbacnn.kernels.conv_strips import MAX_POINTS
 from numbacnn.ops import conv_backward_data, conv_forward, explain
-from numbacnn.ops.conv import grouped, plan, strips
+from numbacnn.ops.conv import blocking, grouped, plan, strips
 from numbacnn.ops.geometry import conv_geometry
 from tests.bits import assert_same_bits
 from tests.cases import ConvCase, conv_arrays
@@ -200,6 +201,31 @@ def test_short_rows_are_left_to_indirect_gemm(direction, width, stride, points):
     reason = f"rows of {points} points are too short for its tiles" if points else None
     assert grouped.declines(direction, geometry, 4) == reason
     assert plan.plan_conv(direction, geometry).algorithm == ("indirect" if points else "grouped")
+
+
+@pytest.mark.parametrize(
+    ("direction", "inputs", "outputs", "itemsize", "options", "declined"),
+    [
+        ("forward", 16, 8, 4, {"stride": 2}, None),  # two groups share a vector
+        ("forward", 8, 16, 4, {}, None),
+        ("forward", 8, 16, 4, {"stride": 2}, 16),
+        ("forward", 8, 9, 4, {"dilation": 2}, 9),
+        ("forward", 8, 17, 4, {}, 17),
+        ("forward", 8, 9, 8, {}, 9),
+        ("backward_data", 17, 8, 4, {}, 17),
+        ("backward_data", 8, 17, 4, {"stride": 2}, None),
+    ],
+)
+def test_wide_vectors_are_left_to_indirect_gemm(
+    direction, inputs, outputs, itemsize, options, declined, monkeypatch
+):  # fmt: skip
+    wide = SimpleNamespace(vector_bytes=64, lanes=lambda itemsize: 64 // itemsize)
+    for module in (grouped, strip_tile):
+        monkeypatch.setattr(module, "target", lambda: wide)
+    monkeypatch.setattr(blocking, "WIDE_VECTORS", True)
+    geometry = conv_geometry((1, 8 * inputs, 9, 30), (8 * outputs, inputs, 3, 3), groups=8, **options)
+    reason = f"groups of {declined} channels do not share a vector" if declined else None
+    assert grouped.declines(direction, geometry, itemsize) == reason
 
 
 @pytest.mark.parametrize(("inputs", "outputs", "accepted"), [(4, 4, True), (1, 8, True), (1, 9, False), (5, 1, False)])

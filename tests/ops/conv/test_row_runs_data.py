@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from numbacnn.ops import conv_backward_data, explain
-from numbacnn.ops.conv import data_choice, row_runs_data
+from numbacnn.ops.conv import blocking, row_runs_data
 from tests.bits import assert_same_bits
 from tests.cases import ConvCase
 from tests.ops.conv import checks
@@ -112,7 +112,7 @@ def test_nan_and_infinity_stay_where_they_are():
     np.testing.assert_array_equal(np.isinf(result[0, 0]), (rows >= 38)[:, None] & (columns >= 39))
 
 
-@pytest.mark.skipif(not data_choice.WIDE, reason="nothing was measured beside narrower vectors")
+@pytest.mark.skipif(not blocking.WIDE_VECTORS, reason="nothing was measured beside narrower vectors")
 def test_a_model_decides_where_vectors_are_wide():
     def choice(channels, size):
         return explain((1, channels, size, size), (400, channels, 3, 3), padding=1, direction="backward_data")
