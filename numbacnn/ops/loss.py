@@ -94,6 +94,13 @@ def cross_entropy(
     (True, array([[-0.5 ,  0.25,  0.25]]))
     """
     x, target = check_float("input", x), check_tensor_like("target", target)
+    check_choice("reduction", reduction, REDUCTIONS)
+    if not 2 <= x.ndim <= 5 or x.shape[1] == 0:
+        raise ShapeError(
+            f"cross_entropy needs an input of shape (N, C) or (N, C, *spatial) with at least one class, got {x.shape}"
+        )
+    if not 0 <= label_smoothing <= 1:
+        raise OptionError(f"label_smoothing must be from 0 to 1, got {label_smoothing}")
     if not from_probabilities:
         counts = None if weight is None else check_tensor_like("weight", weight)
         call = _labels_call(
@@ -106,13 +113,6 @@ def cross_entropy(
             if state.item(kernels.WRONG):
                 _check_range(target, target != ignore_index, x.shape[1])
             return value, grads[0] if grads else None
-    check_choice("reduction", reduction, REDUCTIONS)
-    if not 2 <= x.ndim <= 5 or x.shape[1] == 0:
-        raise ShapeError(
-            f"cross_entropy needs an input of shape (N, C) or (N, C, *spatial) with at least one class, got {x.shape}"
-        )
-    if not 0 <= label_smoothing <= 1:
-        raise OptionError(f"label_smoothing must be from 0 to 1, got {label_smoothing}")
     given = None if weight is None else _class_weights(weight, x)
     x = np.ascontiguousarray(x) if x.ndim == 2 else channels_last(x)
     shares = _check_target(target, x, given, ignore_index)
@@ -152,11 +152,10 @@ def _labels_call(
 ) -> Call | None:
     """The call of an input, class indices and weights: the loss, what `check_labels` found, and perhaps the gradient.
 
-    None if the target is something else, or anything illegal.
+    None if the target is something else, or its weights are illegal.
     """
     positions = shape[:1] + shape[2:]
-    legal = 2 <= len(shape) <= 5 and shape[1] > 0 and reduction in REDUCTIONS and 0 <= label_smoothing <= 1
-    if not legal or target_shape != positions or target_dtype.kind not in "iu":
+    if target_shape != positions or target_dtype.kind not in "iu":
         return None
     if weight is not None and (weight[0] != shape[1:2] or weight[2] != dtype):
         return None

@@ -208,6 +208,8 @@ def test_cross_entropy_refuses():
         cross_entropy(x, good, np.ones(4, np.float32))
     with pytest.raises(OptionError, match="reduction must be one of 'mean', 'sum', 'none'; got 'avg'"):
         cross_entropy(x, good, reduction="avg")
+    with pytest.raises(OptionError, match=r"reduction must be one of .*; got \['mean'\]"):
+        cross_entropy(x, good, reduction=["mean"])
     with pytest.raises(OptionError, match=r"label_smoothing must be from 0 to 1, got 1\.5"):
         cross_entropy(x, good, label_smoothing=1.5)
     with pytest.raises(DTypeError, match="input must be float32 or float64, got int64"):

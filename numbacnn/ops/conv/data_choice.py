@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...kernels.tile import MAX_ROWS, tile_lanes
 from . import blocking
+from .lattice import taps_inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +81,7 @@ def ratio(time: Callable[[ConvGeometry, int], float], g: ConvGeometry, itemsize:
 def general(g: ConvGeometry, itemsize: int) -> float:
     """Microseconds of the general algorithm."""
     c, full = GENERAL, tile_lanes(itemsize)
-    read = g.batch * math.prod(reads(g, axis) for axis in range(3))
+    read = g.batch * math.prod(taps_inside(g, axis) for axis in range(3))
     panels = blocking.panels(g.in_channels, full)
     packed = -(-2 * g.in_channels // full) * full // 2 * g.taps * g.out_channels
     phases = math.prod(map(min, g.stride, g.kernel))
@@ -112,14 +113,3 @@ def _positions(g: ConvGeometry) -> int:
 
 def _image(g: ConvGeometry) -> int:
     return g.batch * math.prod(g.input) * g.in_channels
-
-
-def reads(g: ConvGeometry, axis: int) -> int:
-    """How many taps of all positions along an axis do not read zeros."""
-    if g.padding_mode[axis] != "zeros":
-        return g.output[axis] * g.kernel[axis]
-    stride, total = g.stride[axis], 0
-    for tap in range(g.kernel[axis]):
-        at = tap * g.dilation[axis] - g.pad_low[axis]
-        total += max(0, min(g.output[axis], -(-(g.input[axis] - at) // stride)) - max(0, -(at // stride)))
-    return total

@@ -228,3 +228,17 @@ def _stretch(m: int, period: int, begin: int, end: int, mode: str) -> _Run:
     if mode == "reflect" and m % 2:
         return _Run((m + 1) * period - (end - 1), end - begin, end - 1, -1)
     return _Run(begin - m * period, end - begin, begin, 1)
+
+
+def positions_inside(g: ConvGeometry, axis: int, first: int, last: int) -> int:
+    """Positions along an axis for which any tap from `first` to `last` reads more than padding by zeros."""
+    if g.padding_mode[axis] != "zeros":
+        return g.output[axis]
+    low, high = g.pad_low[axis] - last * g.dilation[axis], g.pad_low[axis] - first * g.dilation[axis] + g.input[axis]
+    begin, end = (min(max(-(-at // g.stride[axis]), 0), g.output[axis]) for at in (low, high))
+    return max(0, end - begin)
+
+
+def taps_inside(g: ConvGeometry, axis: int) -> int:
+    """How many taps of all positions along an axis read more than padding by zeros."""
+    return sum(positions_inside(g, axis, tap, tap) for tap in range(g.kernel[axis]))

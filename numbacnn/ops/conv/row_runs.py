@@ -25,10 +25,10 @@ from ...kernels.conv_rows import (
 )
 from ...kernels.sources import MODES
 from ...kernels.tile import MAX_ROWS, tile_lanes
-from . import blocking, data_choice, row_runs_data, weight_gradient_groups
+from . import blocking, row_runs_data, weight_gradient_groups
 from .bias import zero_row
 from .finish import NOTHING, Finish
-from .lattice import by_axis, strides
+from .lattice import by_axis, strides, taps_inside
 
 if TYPE_CHECKING:
     from ...kernels._build import Prepared
@@ -101,7 +101,7 @@ def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | Non
     if direction == "backward_data":
         return row_runs_data.declines(g, itemsize)
     if direction == "forward":
-        share = math.prod(data_choice.reads(g, axis) / max(1, g.output[axis] * g.kernel[axis]) for axis in (0, 1))
+        share = math.prod(taps_inside(g, axis) / max(1, g.output[axis] * g.kernel[axis]) for axis in (0, 1))
         if share < 1 / (1 + GAIN / g.in_channels):
             return f"{1 - share:.0%} of its taps read padding, which the general algorithm leaves out"
         return None

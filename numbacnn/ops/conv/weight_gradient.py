@@ -11,6 +11,7 @@ from ...kernels._operands import Operand
 from ...kernels.tile import MAX_ROWS, VECTORS, tile_lanes
 from . import blocking, weight_gradient_few, weight_gradient_groups, weight_gradient_in_place
 from .bias import zero_row
+from .lattice import positions_inside, taps_inside
 from .weight_gradient_plan import SumsPlan, sums_plan
 
 if TYPE_CHECKING:
@@ -187,24 +188,14 @@ def points_read(g: ConvGeometry, first: int, last: int) -> int:
     if first_row < last_row:
         first_w, last_w = 0, g.kernel[2] - 1
     taps = (first_d, last_d), (first_h, last_h), (first_w, last_w)
-    return g.batch * math.prod(_inside(g, axis, *taps[axis]) for axis in range(3))
+    return g.batch * math.prod(positions_inside(g, axis, *taps[axis]) for axis in range(3))
 
 
 def share_read(g: ConvGeometry, itemsize: int) -> float:
     """The share of the products that is computed: what reads padding by zeros is left out where rows are copied."""
     if g.taps == 1 or _way(g, itemsize) or not math.prod(g.output):
         return 1.0
-    read = [sum(_inside(g, axis, tap, tap) for tap in range(g.kernel[axis])) for axis in range(3)]
-    return math.prod(read) / (g.taps * math.prod(g.output))
-
-
-def _inside(g: ConvGeometry, axis: int, first: int, last: int) -> int:
-    """Positions along an axis for which any tap from `first` to `last` reads more than padding by zeros."""
-    if g.padding_mode[axis] != "zeros":
-        return g.output[axis]
-    low, high = g.pad_low[axis] - last * g.dilation[axis], g.pad_low[axis] - first * g.dilation[axis] + g.input[axis]
-    begin, end = (min(max(-(-at // g.stride[axis]), 0), g.output[axis]) for at in (low, high))
-    return max(0, end - begin)
+    return math.prod(taps_inside(g, axis) for axis in range(3)) / (g.taps * math.prod(g.output))
 
 
 def _way(g: ConvGeometry, itemsize: int) -> Any:

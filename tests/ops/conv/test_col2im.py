@@ -7,8 +7,7 @@ import pytest
 
 from numbacnn.errors import OptionError
 from numbacnn.ops import conv_backward_data, conv_forward, explain
-from numbacnn.ops.conv import col2im, data_choice
-from numbacnn.ops.geometry import conv_geometry
+from numbacnn.ops.conv import col2im
 from tests.bits import assert_same_bits
 from tests.cases import ConvCase
 from tests.ops.conv import checks
@@ -120,13 +119,3 @@ def test_reasons():
     assert message.endswith(" times as long as the general algorithm")
     with pytest.raises(OptionError, match="algorithm='col2im' cannot run forward of this convolution: it is for data"):
         conv_forward(np.ones((1, 2, 9)), np.ones((3, 2, 3)), algorithm=ALGORITHM)
-
-
-@pytest.mark.parametrize("stride", [1, 2, 3])
-@pytest.mark.parametrize("padding", [0, 1, 4])
-@pytest.mark.parametrize("dilation", [1, 2])
-def test_products_with_padding_are_counted(stride, padding, dilation):
-    size, kernel = 9, 4
-    g = conv_geometry((1, 1, size), (1, 1, kernel), stride, padding, dilation, warn=False)
-    places = [o * stride + tap * dilation - padding for o in range(g.output[2]) for tap in range(kernel)]
-    assert data_choice.reads(g, 2) == sum(0 <= place < size for place in places)

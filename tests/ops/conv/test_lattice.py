@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from numbacnn.kernels.sources import MODES
 from numbacnn.ops.conv import gemm, weight_gradient
-from numbacnn.ops.conv.lattice import backward_data_phases, forward_phase
+from numbacnn.ops.conv.lattice import backward_data_phases, forward_phase, taps_inside
 from numbacnn.ops.geometry import conv_geometry, source_index
 
 
@@ -141,3 +141,13 @@ def test_plans_are_small(shapes, padding, mode):
     assert deep_size(gemm.plan_forward(g, 4)) < 8_000
     assert deep_size(gemm.plan_backward_data(g, 4)) < 8_000 * (1 if mode == "zeros" else 9)
     assert deep_size(weight_gradient.plan(g, 4)) < 8_000
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("padding", [0, 1, 4])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_products_with_padding_are_counted(stride, padding, dilation):
+    size, kernel = 9, 4
+    g = conv_geometry((1, 1, size), (1, 1, kernel), stride, padding, dilation, warn=False)
+    places = [o * stride + tap * dilation - padding for o in range(g.output[2]) for tap in range(kernel)]
+    assert taps_inside(g, 2) == sum(0 <= place < size for place in places)
