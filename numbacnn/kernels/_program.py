@@ -146,7 +146,7 @@ def _write_run(
 
     def expression(part: Operand | Distance) -> str:  # not recursive: that were a cycle, which keeps `scope` alive
         if isinstance(part, Distance):
-            return f"({place(part.there)} - {place(part.here)}) // {part.here.dtype.itemsize}"
+            return f"({place(part.there)} - ({place(part.here)})) // {part.here.dtype.itemsize}"
         return place(part)
 
     parts = [part for step in steps for part in step.parts]

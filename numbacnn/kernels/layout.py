@@ -213,8 +213,9 @@ def _copy_narrow(src, src_first, src_row, dst, dst_first, dst_row, rows, columns
     """`copy_transposed` of fewer rows or columns than a square has."""
     begin_row, begin_column = 0, 0
     if 2 <= columns == src_row < SQUARE:
-        begin_row = rows - rows % SQUARE
-        for row in range(0, begin_row, SQUARE):
+        begin_row = rows if rows >= SQUARE else 0
+        for i in range(0, begin_row, SQUARE):
+            row = min(i, rows - SQUARE)
             if columns == 3:
                 split_3(src, src_first + row * 3, dst, dst_first + row, dst_row)
             else:

@@ -17,13 +17,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import OptionError
 from ..geometry import collapse
-from . import col2im, depthwise, fft, grouped, indirect, pointwise, row_runs, strips, winograd
+from . import col2im, depthwise, fft, grouped, indirect, patches, pointwise, row_runs, strips, winograd
 
 if TYPE_CHECKING:
     from ..geometry import ConvGeometry
 
 DIRECTIONS = ("forward", "backward_data", "backward_weight")
-ALGORITHMS: tuple[Any, ...] = (pointwise, fft, depthwise, grouped, strips, winograd, row_runs, col2im, indirect)
+ALGORITHMS: tuple[Any, ...] = (
+    pointwise,
+    fft,
+    depthwise,
+    grouped,
+    strips,
+    winograd,
+    patches,
+    row_runs,
+    col2im,
+    indirect,
+)
 
 
 class Choice(NamedTuple):

@@ -1,4 +1,4 @@
-"""How much memory a convolution takes beyond its input and output: there is no im2col, and there are no large plans."""
+"""How much memory a convolution takes beyond its input and output: no whole im2col, and no large plans."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ LARGE = [
     ConvCase(1, 1024, 1024, (17, 17), (3, 3), 2, 1, name="strided"),
     ConvCase(1, 64, 64, (512, 256), (3, 3), padding=1, groups=64, name="depthwise"),
     ConvCase(1, 3, 64, (512, 512), (7, 7), 2, 3, name="first layer"),
+    ConvCase(16, 3, 768, (224, 224), (16, 16), 16, name="patches"),
+    ConvCase(8, 3, 768, (224, 224), (32, 32), 32, name="large patches"),
     ConvCase(1, 16, 16, (64, 64, 128), (3, 3, 3), padding=1, dtype="float64", name="3-D"),
     ConvCase(1, 64, 64, (1 << 17,), (9,), padding=4, padding_mode="circular", name="1-D"),
     ConvCase(1, 2, 3, (1 << 20,), (63,), padding=31, name="long signal"),

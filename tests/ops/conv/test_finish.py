@@ -23,6 +23,7 @@ PROBLEMS = {
     "grouped of small groups": ((2, 35, 9, 9), (30, 7, 3, 3), {"padding": 1, "groups": 5}),
     "grouped": ((2, 40, 9, 9), (36, 10, 3, 3), {"padding": 1, "groups": 4}),
     "winograd": ((2, 64, 13, 14), (40, 64, 3, 3), {"padding": 1, "algorithm": "winograd"}),
+    "patches": ((2, 3, 32, 48), (180, 3, 16, 16), {"stride": 16}),
     "row_runs": ((2, 3, 15, 17), (21, 3, 5, 5), {"stride": 2, "padding": 2}),
     "indirect": ((2, 70, 6, 6), (19, 70, 3, 3), {"dilation": 2, "padding": 2}),
     "indirect of blocks of channels": ((1, 600, 4, 4, 4), (17, 600, 3, 3, 3), {"padding": 1, "algorithm": "indirect"}),
