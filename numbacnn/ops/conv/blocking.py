@@ -52,6 +52,8 @@ MIN_BLOCKS = 16
 # Blocks that pack their own weights are fewer: each lists all points and reads all source rows, once for several panels
 # (1.02 to 1.1 times as fast).
 PACKING_BLOCKS = 8
+# Points that take as long to multiply by a panel as the panel takes to pack.
+PACKING_POINTS = 16
 
 # ... and the source is no larger than this, about what is near a core (2.4 MB of it: 1.4 times the time).
 REREAD_BYTES = 1 << 20

@@ -17,6 +17,7 @@ from ...kernels import conv_strips_weight as weight_kernels
 from ...kernels._operands import Operand
 from ...kernels._target import target
 from ...kernels.strip_tile import LONGEST_RUN, POINTS_RUNS
+from .._split import in_step
 from . import blocking, strip_tables
 from .bias import padded_bias, zero_row
 from .lattice import strides
@@ -285,6 +286,7 @@ def plan_backward_weight(g: ConvGeometry, itemsize: int) -> Plan:
     partial_bytes = g.taps * s.parts * vectors * target().vector_bytes
     most = max(1, min(blocking.PACKED_BYTES // partial_bytes, s.units))
     chunks, panel_blocks = _blocks(g, s, most, True)
+    chunks = min(in_step(chunks, panel_blocks), most)
     launch = weight_kernels.StripsWeight(
         phases=len(fit.row.phases) // kernels.PHASE_COLUMNS,
         group=fit.group,

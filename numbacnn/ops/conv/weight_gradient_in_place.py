@@ -20,6 +20,8 @@ FAR_BYTES = {4: 1024, 8: 512}
 # Where a vector is a cache line, only rows that are few: copied ones are asked for in advance, which makes gradients of
 # longer signals 1.05 to 1.2 times as fast.
 FEW_BYTES = 3 << 20
+# With fewer blocks than this the input channels are cut, into parts of at least so many.
+FEW_BLOCKS, LEAST_RUN = 4, 12
 FEW_CHANNELS = 32  # output channels that do not make up for copying x once for every tap
 
 
@@ -55,9 +57,11 @@ def plan(g: ConvGeometry, itemsize: int) -> SumsPlan:
         max(1, blocking.PACKED_BYTES // max(1, g.out_channels * run * taps * itemsize)),
         max(1, points // (4 * conv_weight_in_place.POINT_BLOCK)),
     )
-    run_block = blocking.split_evenly(run, fit)
     panel_block = _panel_block(g, groups, panels, fit, most_chunks)
-    run_blocks, panel_blocks = -(-run // run_block), -(-groups * panels // panel_block)
+    panel_blocks = -(-groups * panels // panel_block)
+    run_blocks = max(-(-run // fit), min(-(-FEW_BLOCKS // (tap_blocks * panel_blocks * most_chunks)), run // LEAST_RUN))
+    run_block = -(-run // run_blocks)
+    run_blocks = -(-run // run_block)
     blocks = tap_blocks * run_blocks * panel_blocks
     chunks = min(-(-blocking.MIN_BLOCKS // max(1, blocks)), most_chunks)
     record = conv_weight_in_place.InPlaceConv(

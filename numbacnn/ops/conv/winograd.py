@@ -13,6 +13,7 @@ from ...kernels import winograd_domain as domain
 from ...kernels._operands import Operand
 from ...kernels.conv_winograd import conv_winograd
 from ...kernels.tile import MAX_ROWS, tile_lanes
+from .._split import in_step
 from . import blocking, winograd_choice, winograd_weight
 from .bias import padded_bias, zero_row
 from .finish import NOTHING, Finish
@@ -65,6 +66,9 @@ STEP_PANELS, MORE_STEP_PANELS = 2, 4
 # stay in L2: transformed, they are four times the size of the weights, and memory may be slow. So many tiles reuse
 # them, more if there are fewer points; of 36 points, 49 are an image of 28x28.
 OWN_WEIGHT_POINTS, MOST_TILES = 50 * 36, 190
+# With fewer blocks than this they are made smaller, and so are those of which one core would get one more. Each block
+# transforms its panel's weights again, which takes as long as so many tiles.
+FEW_BLOCKS, TILES_OF_WEIGHTS = 4, 4
 # Weights of a panel that several stretches of taps have in the scratch at a time.
 STRETCHES_BYTES = 96 << 10
 # Tiles of a block that keeps neither to itself (there are taps along D to be summed).
@@ -180,7 +184,7 @@ def plan(g: ConvGeometry, direction: str, itemsize: int) -> Plan:
     panels = -(-side.lanes // width)
     run = _run_of_part(side, g.groups, itemsize)
     some = side if run == side.run else side._replace(run=run, source_channels=run)
-    cut = _cut(some, tiles.columns, tiles.points, panels * width, width, itemsize)
+    cut = _cut(some, tiles.columns, tiles.points, panels * width, width, itemsize, g.groups * panels)
     whole = record(g, some, tiles, cut, width, itemsize, side.run % run)
     portion = tile_blocks = whole.depth_blocks * -(-tiles.columns // cut.columns)
     if not cut.own_values:
@@ -217,7 +221,7 @@ def _parts(side: Side, whole: Winograd, itemsize: int) -> Iterator[Part]:
             )
 
 
-def _cut(side: Side, columns: int, points: int, lanes: int, width: int, itemsize: int) -> Cut:
+def _cut(side: Side, columns: int, points: int, lanes: int, width: int, itemsize: int, all_panels: int) -> Cut:
     """The largest blocks of tiles whose intermediate results fit; `lanes` of all panels of a group."""
     line = blocking.LINE_BYTES // itemsize
     slots, most_slots = (n * 8 // itemsize for n in (domain.PRODUCT_SLOTS, domain.MOST_PRODUCT_SLOTS))
@@ -237,8 +241,8 @@ def _cut(side: Side, columns: int, points: int, lanes: int, width: int, itemsize
     if planes == 1 or side.stretched:
         half = slots // points // (2 * width)  # the other half is for weights
         rows = VALUES_ALONE_BYTES // row_bytes - 1  # in the shared buffer
-        most = min(OWN_WEIGHT_POINTS // points, MOST_TILES, half, rows // planes)
-        shape = shape_of(side, columns, min(most, tabulated))
+        most = min(OWN_WEIGHT_POINTS // points, MOST_TILES, half, rows // planes, tabulated)
+        shape = shape_of(side, columns, _evenly(tiles, most, all_panels))
         if planes == 1:
             room = (most_slots // points - shape[0] * shape[1] * width - 2 * line) // width
             run = blocking.split_evenly(side.run, max(line, room), line)
@@ -246,6 +250,16 @@ def _cut(side: Side, columns: int, points: int, lanes: int, width: int, itemsize
     shape = largest_shape(side, columns, min(TILES, tabulated), VALUES_BYTES // row_bytes - 1)
     step = max(1, min(step, (slots // points - line) // (shape[0] * shape[1] * width)))
     return Cut(*shape, step, False, 0, side.run)
+
+
+def _evenly(tiles: int, most: int, all_panels: int) -> int:
+    """Tiles of a block, at most `most`, so that those of `all_panels` keep cores busy till the end."""
+    blocks = in_step(max(1, -(-tiles // max(1, most))), all_panels)
+    if blocks * all_panels < FEW_BLOCKS:
+        blocks = max(blocks, min(-(-FEW_BLOCKS // all_panels), tiles // (3 * TILES_OF_WEIGHTS)))
+    if blocks * all_panels % 2 and tiles > TILES_OF_WEIGHTS * blocks * all_panels:
+        blocks += 1
+    return max(1, min(most, -(-tiles // blocks)))
 
 
 def _run_at_a_time(side: Side, bytes_of_channel: int, line: int) -> int:

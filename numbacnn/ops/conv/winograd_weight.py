@@ -10,6 +10,7 @@ from ...kernels import conv_winograd_weight as kernels
 from ...kernels._operands import Operand
 from ...kernels.tile import VECTORS, tile_lanes
 from ...kernels.winograd_domain import MOST_PRODUCT_SLOTS, PASS_VECTORS, Winograd, winograd_inputs
+from .._split import in_step
 from . import blocking
 from .bias import zero_row
 from .lattice import strides
@@ -166,12 +167,13 @@ def _sums_bytes(g: Winograd, point_bytes: int) -> int:
 def _at_once(g: Winograd, s: kernels.WinogradSums, itemsize: int) -> kernels.WinogradSums:
     """All tiles in one portion, cut into channels whose sums fit the scratch."""
     points, panels = g.points_h * g.points_w, kernels.AT_ONCE_PANELS
+    panel_blocks = -(-g.panels // panels)
     run = min(kernels.AT_ONCE_RUN, kernels.AT_ONCE_SUMS // points)
     sums_slots = points * run * panels * g.width * itemsize // 8
     return s._replace(
         point_blocks=0,
-        run_blocks=-(-g.run // run),
-        panel_blocks=-(-g.panels // panels),
+        run_blocks=in_step(-(-g.run // run), g.groups * panel_blocks),
+        panel_blocks=panel_blocks,
         taps_run=_taps_run(g, run, kernels.AT_ONCE_TILES + sums_slots, itemsize),
     )
 
