@@ -16,7 +16,7 @@ from .layout import copy_transposed
 from .offset_tile import offset_gemm, offset_outer
 from .pointer import cast, offset, store_pointer
 from .runs import clear_run, copy_run, even_part
-from .simd import load_first, splat, store
+from .simd import half, interleaved, load_first, splat, store
 from .sources import ZEROS, source_at
 from .tile import MAX_LANES
 
@@ -60,7 +60,8 @@ class RowsConv(NamedTuple):
     plane: int  # elements of a patch plane; the patch has a plane per tap along D
     row_blocks: int  # parts that output rows and columns are cut into
     column_blocks: int
-    count: int  # products per output value
+    count: int  # products per output value, or steps that are pairs of them or single ones
+    pairs: int  # how many are pairs, which come first; 0: none, and lanes are not paired
     lanes: int  # output channels
     vector: int  # lanes of one vector
     width: int  # lanes of a panel
@@ -172,6 +173,7 @@ def conv_rows(
                     count,
                     offsets,
                     g.count,
+                    g.pairs,
                     offset(packed, g.width),
                     g.width,
                     packed,
@@ -197,6 +199,41 @@ def pack_rows(block, weight: "T*", bias: "T*", packed: "T*", count: "int64", lan
     for k in range(1, 1 + count):
         for i in range(valid, width):
             panel[k * width + i] = 0
+
+
+@kernel
+def pack_pairs(
+    block,
+    weight: "T*",
+    bias: "T*",
+    packed: "T*",
+    order: "int64*",
+    steps: "int64",
+    products: "int64",
+    lanes: "int64",
+    width: "int64",
+):
+    """One block: all of a panel of paired lanes, ``packed[1 + k][2 * lane + i] = weight[lane][order[2 * k + i]]``.
+
+    The bias is in the even lanes of the first row. Where `order` is negative there is nothing, and 0.
+    """
+    clear_run(packed, (1 + steps) * width)
+    for lane in range(lanes):
+        packed[2 * lane] = bias[lane]
+        column = offset(packed, width + 2 * lane)
+        for k in range(steps):
+            column[k * width] = weight[lane * products + order[2 * k]]
+            if order[2 * k + 1] >= 0:
+                column[k * width + 1] = weight[lane * products + order[2 * k + 1]]
+
+
+@device
+def _pack_twice(packed, grad_output, points, g):
+    """Rows of dY, one after the other, each lane twice side by side; zero beyond the last lane."""
+    zero = half(packed)
+    for p in range(points):
+        row = load_first(grad_output, p * g.lanes, g.lanes, zero)
+        store(packed, p * g.width, interleaved(row, row))
 
 
 @device
@@ -242,11 +279,15 @@ def conv_rows_weight(
                 lane = (first_panel + panel) * g.width
                 lanes = min(g.width, g.lanes - lane)
                 y, y_stride = offset(grad_output, (point + first) * g.lanes + lane), g.lanes
-                if lanes < g.width or (g.count > FEW_PRODUCTS and g.lanes > g.width):
+                if g.pairs > 0:
+                    _pack_twice(rows_of_panel, y, count, g)
+                    y, y_stride = rows_of_panel, g.width
+                elif lanes < g.width or (g.count > FEW_PRODUCTS and g.lanes > g.width):
                     _pack_panel(rows_of_panel, y, count, lanes, g)
                     y, y_stride = rows_of_panel, g.width
                 offset_outer(  # 1st loop: tiles of the reduction
                     lanes > g.vector,
+                    g.pairs > 0,
                     g.count,
                     offset(scratch, first),
                     count,
@@ -273,3 +314,21 @@ def combine_rows(block, partial: "T*", out: "T*", g: "RowsConv"):
             total[i] += part[i]
     lane = panel * g.width
     copy_transposed(total, 0, g.width, out, lane * g.count + first, g.count, rows, min(g.width, g.lanes - lane))
+
+
+@kernel
+def combine_pairs(block, partial: "T*", out: "T*", order: "int64*", products: "int64", g: "RowsConv"):
+    """As `combine_rows` for paired lanes: ``out[lane][order[2 * k + i]]`` is what lane ``2 * lane + i`` sums up."""
+    first = block * COMBINE_ROWS
+    rows = min(COMBINE_ROWS, g.count - first)
+    total = offset(partial, first * g.width)
+    for chunk in range(1, g.chunks):
+        part = offset(total, chunk * g.count * g.width)
+        for i in range(rows * g.width):
+            total[i] += part[i]
+    for k in range(rows):
+        for i in range(2):
+            product = order[2 * (first + k) + i]
+            if product >= 0:
+                for lane in range(g.lanes):
+                    out[lane * products + product] = total[k * g.width + 2 * lane + i]

@@ -76,6 +76,12 @@ class Emitter:
         mask = self.ir.Constant(self.ir.VectorType(self.i32, self.lanes), order)
         return Value(self.builder, self.builder.shuffle_vector(value.llvm, value.llvm, mask))
 
+    def sum_of_halves(self, value: Value) -> Value:
+        """The upper half of the lanes added to the lower one, in both."""
+        order = [self.i32((i + self.lanes // 2) % self.lanes) for i in range(self.lanes)]
+        mask = self.ir.Constant(self.ir.VectorType(self.i32, self.lanes), order)
+        return value + Value(self.builder, self.builder.shuffle_vector(value.llvm, value.llvm, mask))
+
     def store_element(self, value: Value, pointer: Any) -> None:
         self.builder.store(value.llvm, pointer, align=self.itemsize)
 

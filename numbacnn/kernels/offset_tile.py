@@ -10,6 +10,9 @@
 
 Where the tiles of `tile.py` walk a run of consecutive elements per kernel tap, these have one flat loop, and a short
 run costs no more than a long one. The price is one integer load per row of weights, which the load units have to spare.
+
+Where columns fill half a vector at most, a step is a *pair* of products whose elements lie side by side: even lanes sum
+up the first of each, odd lanes the second.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from .emitter import Emitter, emitted
 from .pointer import offset, prefetch_read
 from .tile import GEMM_ROWS, MAX_ROWS, MIN_GEMM_ROWS, OUTER_ROWS
 from .tile_steps import add_products, load_rows, row_numbers, store_rows
+from .value import Value
 
 LINE_ELEMENTS = 8  # float64 values of a cache line; asking twice for one of float32 values costs nothing
 
@@ -57,30 +61,83 @@ def _gemm(
 
 
 @intrinsic
+def _pair_gemm_tile(typingctx, table, rows, offsets, count, pairs, w, w_width, bias, out, out_stride, lanes):
+    """The tile of `offset_gemm` for pairs."""
+
+    def emit(e, table, rows, *rest):
+        e.choose(rows, GEMM_ROWS, lambda written: _pair_gemm(e, written, table, rows, *rest))
+
+    return emitted(emit, w, table, rows, offsets, count, pairs, w, w_width, bias, out, out_stride, lanes)
+
+
+def _pair_gemm(
+    e: Emitter, written_rows: int, table: Any, rows: Any, offsets: Any, count: Any, pairs: Any, w: Any, w_width: Any,
+    bias: Any, out: Any, out_stride: Any, lanes: Any,
+) -> None:  # fmt: skip
+    """Emit the GEMM tile of pairs for some rows."""
+    builder = e.builder
+    numbers = row_numbers(e, written_rows, rows, written_rows == MIN_GEMM_ROWS)
+    x = [e.slot(table, number, e.pointer) for number in numbers]
+    even = Value(builder, e.ir.Constant(e.ir.VectorType(e.ir.IntType(1), e.lanes), [1, 0] * (e.lanes // 2)))
+
+    def pair(k, sums):
+        at = builder.load(e.at(offsets, k))
+        return add_products(e, [(e.at(row, at),) for row in x], e.at(w, builder.mul(k, w_width)), sums, side_by_side=2)
+
+    def single(k, sums):
+        k = builder.add(k, pairs)
+        at, right = builder.load(e.at(offsets, k)), e.load(e.at(w, builder.mul(k, w_width)))
+        lefts = [even.choose(e.broadcast(e.at(row, at)), 0.0) for row in x]
+        return [left.fma(right, total) for left, total in zip(lefts, sums, strict=True)]
+
+    sums = e.carry(pairs, load_rows(e, [bias], 1) * written_rows, pair)
+    sums = e.carry(builder.sub(count, pairs), sums, single)
+    sums = [e.sum_of_halves(e.in_turn(total, e.lanes // 2)) for total in sums]
+    store_rows(e, sums, [e.at(out, builder.mul(out_stride, number)) for number in numbers], lanes)
+
+
+@intrinsic
 def _outer_tile(typingctx, wide, rows, table, count, offsets, y, y_stride, out, out_stride):
     """The tile of `offset_outer`: one vector of columns or two, one of `OUTER_ROWS` rows."""
 
     def emit(e, wide, rows, *rest):
-        e.choose(wide, (1, 0), lambda wide: e.choose(rows, OUTER_ROWS, lambda rows: _outer(e, rows, wide + 1, *rest)))
+        def tile(rows, vectors):
+            _outer(e, rows, vectors, 1, *rest)
+
+        e.choose(wide, (1, 0), lambda wide: e.choose(rows, OUTER_ROWS, lambda rows: tile(rows, wide + 1)))
 
     return emitted(emit, y, wide, rows, table, count, offsets, y, y_stride, out, out_stride)
 
 
+@intrinsic
+def _pair_outer_tile(typingctx, rows, table, count, offsets, y, y_stride, out, out_stride):
+    """The tile of `offset_outer` for pairs."""
+
+    def emit(e, rows, *rest):
+        e.choose(rows, OUTER_ROWS, lambda rows: _outer(e, rows, 1, 2, *rest))
+
+    return emitted(emit, y, rows, table, count, offsets, y, y_stride, out, out_stride)
+
+
 def _outer(
-    e: Emitter, rows: int, vectors: int, table: Any, count: Any, offsets: Any, y: Any, y_stride: Any, out: Any,
-    out_stride: Any,
+    e: Emitter, rows: int, vectors: int, side_by_side: int, table: Any, count: Any, offsets: Any, y: Any, y_stride: Any,
+    out: Any, out_stride: Any,
 ) -> None:  # fmt: skip
-    """Emit the outer-product tile for some rows and vectors."""
+    """Emit the outer-product tile for some rows and vectors, of single elements or pairs."""
     builder = e.builder
     out_rows = [e.at(out, builder.mul(out_stride, e.i64(i))) for i in range(rows)]
     places = [builder.load(e.at(offsets, i)) for i in range(rows)]
 
     def position(p, sums):
         x = e.slot(table, p, e.pointer)
-        return add_products(e, [(e.at(x, place),) for place in places], e.at(y, builder.mul(p, y_stride)), sums)
+        lefts = [(e.at(x, place),) for place in places]
+        new = add_products(e, lefts, e.at(y, builder.mul(p, y_stride)), sums, side_by_side=side_by_side)
+        if side_by_side > 1:
+            e.keep_order()
+        return new
 
     start = load_rows(e, out_rows, vectors)
-    if vectors > 1:
+    if vectors > 1 or (side_by_side > 1 and rows == MAX_ROWS):  # so many sums leave pairs no registers
         sums = e.carry(count, start, position)
     else:  # too few chains to keep the multiply-adders busy: two sets, of the even and the odd positions
         pairs = builder.lshr(count, e.i64(1))
@@ -98,15 +155,16 @@ def _outer(
 
 
 @device
-def offset_gemm(wide, table, points, offsets, count, w, w_width, bias, out, out_stride, lanes):
+def offset_gemm(wide, table, points, offsets, count, pairs, w, w_width, bias, out, out_stride, lanes):
     """A GEMM over gathered rows: as many tiles as needed, of nearly equal size.
 
     wide : two vectors of columns (true) or one
     table : slots with a pointer to each of the x rows
     points : how many rows there are
     offsets, count : the reduction: elements from the beginning of every x row, and how many
+    pairs : how many of them, the first ones, are pairs; what others are multiplied by is in the even lanes
     w, w_width : packed weights; elements between their successive rows
-    bias : a padded row of initial values
+    bias : a padded row of initial values, where there are pairs in the even lanes, and 0 in the odd ones
     out, out_stride : first output row; elements between output rows
     lanes : number of output columns that exist
     """
@@ -115,16 +173,20 @@ def offset_gemm(wide, table, points, offsets, count, w, w_width, bias, out, out_
     longer = points - fewest * tiles
     for tile in range(tiles):
         rows = fewest + 1 if tile < longer else fewest
-        _gemm_tile(wide, table, rows, offsets, count, w, w_width, bias, out, out_stride, lanes)
+        if pairs > 0:
+            _pair_gemm_tile(table, rows, offsets, count, pairs, w, w_width, bias, out, out_stride, lanes)
+        else:
+            _gemm_tile(wide, table, rows, offsets, count, w, w_width, bias, out, out_stride, lanes)
         table = offset(table, rows)
         out = offset(out, rows * out_stride)
 
 
 @device
-def offset_outer(wide, rows, table, points, offsets, y, y_stride, out, out_stride, ahead, ahead_count):
+def offset_outer(wide, pairs, rows, table, points, offsets, y, y_stride, out, out_stride, ahead, ahead_count):
     """Outer products over gathered rows: as many tiles as needed, of nearly equal size.
 
     wide : two vectors of columns (true) or one
+    pairs : whether each offset is that of a pair, the second of which may be anything that can be read
     rows : number of offsets, and of rows of `out`
     table, points : slots with a pointer to each of the x rows; how many there are
     y, out : full-width rows, `y_stride` and `out_stride` elements apart
@@ -138,6 +200,9 @@ def offset_outer(wide, rows, table, points, offsets, y, y_stride, out, out_strid
         n = fewest + 1 if tile < longer else fewest
         for i in range(tile * ahead_step, (tile + 1) * ahead_step, LINE_ELEMENTS):
             prefetch_read(ahead, i)
-        _outer_tile(wide, n, table, points, offsets, y, y_stride, out, out_stride)
+        if pairs:
+            _pair_outer_tile(n, table, points, offsets, y, y_stride, out, out_stride)
+        else:
+            _outer_tile(wide, n, table, points, offsets, y, y_stride, out, out_stride)
         offsets = offset(offsets, n)
         out = offset(out, n * out_stride)

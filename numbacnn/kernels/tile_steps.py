@@ -12,18 +12,18 @@ from .value import Value
 
 
 def add_products(
-    e: Emitter, lefts: list[tuple[Any, ...]], right: Any, sums: list[Value], mask: Any = None
+    e: Emitter, lefts: list[tuple[Any, ...]], right: Any, sums: list[Value], mask: Any = None, side_by_side: int = 1
 ) -> list[Value]:
     """The step of a tile: each row's element times the vectors that lie at `right`.
 
-    `lefts` points to the element of each row, or to several that the vectors take in turn. What is not in `mask`, that
-    of a single vector, is not read.
+    `lefts` points to the element of each row, or to several that the vectors take in turn; each may be several elements
+    `side_by_side`, which lanes take in turn. What is not in `mask`, that of a single vector, is not read.
     """
     vectors = len(sums) // len(lefts)
     row = [e.load(right, j, mask) for j in range(vectors)]
     new = []
     for i, places in enumerate(lefts):
-        values = [e.broadcast(place) for place in places]
+        values = [e.broadcast(place, side_by_side) for place in places]
         new += [values[j % len(values)].fma(row[j], sums[i * vectors + j]) for j in range(vectors)]
         if len(places) > 1:  # so many broadcasts leave no register free for what comes next
             e.keep_order()

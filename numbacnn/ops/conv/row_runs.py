@@ -18,9 +18,11 @@ from ...kernels.conv_rows import (
     MAX_POINTS,
     PATCH_SLOTS,
     RowsConv,
+    combine_pairs,
     combine_rows,
     conv_rows,
     conv_rows_weight,
+    pack_pairs,
     pack_rows,
 )
 from ...kernels.sources import MODES
@@ -44,11 +46,15 @@ backward_data = row_runs_data.backward_data
 # where vectors are of 64 bytes: the same at 12 to 16 channels, for the products take half the time, and copying does
 # not.)
 MAX_CHANNELS = {"forward": 16, "backward_weight": 1024 // max(32, target().vector_bytes)}
+# Forward, where lanes are paired, as many per output channel, and no more than the second number.
+PAIRED_CHANNELS = 12, 64
 # The same for weight gradients under strides, where taps of neighbouring positions meet. (Where they do not: with more
 # than a vector of channels.)
 MANY_STRIDED = 16
 # Forward, the general algorithm takes longer by so much divided by the channels.
 GAIN = 3.2
+# ... and so many times as long beside paired lanes. (Measured: 1.4 to 2, but Winograd's model promises too much.)
+PAIRED_GAIN = 1.3
 PATCH_BYTES = PATCH_SLOTS * 8 - 64  # what copies may write behind the last row
 # A patch of this size leaves half of a 32 KiB L1 to weights and output; larger ones only where a row needs it.
 GOOD_PATCH_BYTES = 24 * 1024
@@ -70,6 +76,7 @@ class RowPlan(NamedTuple):
     """Kernel arguments that do not depend on the data."""
 
     offsets: np.ndarray
+    order: np.ndarray  # of products, where lanes are paired: see `_paired`
     forward: RowsConv
     backward_weight: RowsConv  # differs in how blocks and panels are cut
     cost: float
@@ -82,13 +89,30 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
         return row_runs_data.accepts(g)
     if g.groups != 1:
         return f"groups is {g.groups}, not 1"
-    if g.in_channels > MAX_CHANNELS[direction]:
-        return f"{g.in_channels} input channels are more than {MAX_CHANNELS[direction]}"
+    most = max(MAX_CHANNELS[direction], _paired_channels(g) if direction == "forward" else 0)
+    if g.in_channels > most:
+        return f"{g.in_channels} input channels are more than {most}"
     if _columns(g, 8, PATCH_BYTES) < min(g.output[2], 6):
         return "the input that six output positions span does not fit its patch"
     if _packed_elements(g) * 8 > blocking.PACKED_BYTES:
         return f"the packed weights take more than {blocking.PACKED_BYTES} bytes"
     return None
+
+
+def pairs_fit(g: ConvGeometry, itemsize: int) -> bool:
+    """Whether output channels fill no more than half a vector: each then has two lanes, see `offset_tile`."""
+    return 2 * g.out_channels <= target().lanes(itemsize)
+
+
+def gain(g: ConvGeometry, itemsize: int) -> float:
+    """Forward, how many times as long the general algorithm takes for a product."""
+    return (1 + GAIN / max(1, g.in_channels)) * (PAIRED_GAIN if pairs_fit(g, itemsize) else 1.0)
+
+
+def _paired_channels(g: ConvGeometry) -> int:
+    """The most input channels where lanes are paired: the general algorithm has dot products for the fewest outputs."""
+    per_output, most = PAIRED_CHANNELS
+    return min(per_output * g.out_channels, most)
 
 
 def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | None:
@@ -101,8 +125,11 @@ def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | Non
     if direction == "backward_data":
         return row_runs_data.declines(g, itemsize)
     if direction == "forward":
+        most = MAX_CHANNELS[direction]
+        if g.in_channels > most and not pairs_fit(g, itemsize):
+            return f"{g.in_channels} input channels are more than {most}"
         share = math.prod(taps_inside(g, axis) / max(1, g.output[axis] * g.kernel[axis]) for axis in (0, 1))
-        if share < 1 / (1 + GAIN / g.in_channels):
+        if share < 1 / gain(g, itemsize):
             return f"{1 - share:.0%} of its taps read padding, which the general algorithm leaves out"
         return None
     if weight_gradient_groups.accepts(g, itemsize):
@@ -144,9 +171,12 @@ def _forward_launches(g: ConvGeometry, dtype: np.dtype[Any]) -> tuple[Prepared, 
     p = plan(g, dtype.itemsize)
     record = p.forward
     shape = record.panels, 1 + record.count, record.width
-    pack = pack_rows.prepare(
-        (dtype,), record.panels, record.count, record.lanes, record.width, cost=float(math.prod(shape))
-    )
+    cost = float(math.prod(shape))
+    if record.pairs > 0:
+        products = g.in_channels * g.taps
+        pack = pack_pairs.prepare((dtype,), 1, p.order, record.count, products, record.lanes, record.width, cost=cost)
+    else:
+        pack = pack_rows.prepare((dtype,), record.panels, record.count, record.lanes, record.width, cost=cost)
     blocks = record.chunks * record.panel_blocks
     return pack, conv_rows.prepare((dtype,), blocks, p.offsets, record, cost=p.cost), shape
 
@@ -159,8 +189,10 @@ def _weight_launches(g: ConvGeometry, dtype: np.dtype[Any]) -> tuple[Prepared, P
     shape = record.chunks, record.panels, record.count, record.width
     blocks = record.chunks * record.panel_blocks
     add = conv_rows_weight.prepare((dtype,), blocks, p.offsets, record, cost=p.cost)
-    blocks = -(-record.count // COMBINE_ROWS) * record.panels
-    return add, combine_rows.prepare((dtype,), blocks, record, cost=0.5 * math.prod(shape)), shape
+    blocks, cost = -(-record.count // COMBINE_ROWS) * record.panels, 0.5 * math.prod(shape)
+    if record.pairs > 0:
+        return add, combine_pairs.prepare((dtype,), blocks, p.order, g.in_channels * g.taps, record, cost=cost), shape
+    return add, combine_rows.prepare((dtype,), blocks, record, cost=cost), shape
 
 
 @functools.lru_cache(maxsize=64)  # at most 256 KiB each; most take far less
@@ -175,7 +207,11 @@ def plan(g: ConvGeometry, itemsize: int) -> RowPlan:
     full = tile_lanes(itemsize)
     width = full if g.out_channels > full // 2 else full // 2
     panels = -(-g.out_channels // width)
-    count = g.in_channels * g.taps
+    offsets = _offsets(g, plane, pitch)
+    order, pairs = _paired(offsets) if pairs_fit(g, itemsize) else (offsets, 0)
+    if pairs > 0:
+        offsets = offsets[order[::2]]
+    count = len(offsets)
     in_n, in_d, in_h, _ = strides(g.input, g.in_channels)
     points = g.batch * math.prod(g.output)
     chunks = min(blocks, MANY_BLOCKS)
@@ -201,6 +237,7 @@ def plan(g: ConvGeometry, itemsize: int) -> RowPlan:
         row_blocks=row_blocks,
         column_blocks=column_blocks,
         count=count,
+        pairs=pairs,
         lanes=g.out_channels,
         vector=full // 2,
         width=width,
@@ -212,7 +249,7 @@ def plan(g: ConvGeometry, itemsize: int) -> RowPlan:
     )
     cost = 2.0 * points * count * panels * width / blocking.FLOPS_PER_NS
     weight_record = record._replace(chunks=sums, panel_blocks=_panel_blocks(panels, sums))
-    return RowPlan(_offsets(g, plane, pitch), record, weight_record, cost)
+    return RowPlan(offsets, order, record, weight_record, cost)
 
 
 def _span(g: ConvGeometry) -> tuple[int, ...]:
@@ -258,3 +295,22 @@ def _offsets(g: ConvGeometry, plane: int, pitch: int) -> np.ndarray:
     kd, kh, kw = np.ogrid[: g.kernel[0], : g.kernel[1], : g.kernel[2]]
     steps = kd * plane + kh * (g.dilation[1] * pitch) + kw * (g.dilation[2] * g.in_channels)
     return np.ascontiguousarray((ci + steps).ravel(), dtype=np.int64)
+
+
+def _paired(offsets: np.ndarray) -> tuple[np.ndarray, int]:
+    """The order of products in which those side by side are pairs, as two columns row by row; and how many pairs.
+
+    Pairs come first. Others have -1 beside them.
+    """
+    places = [*np.argsort(offsets).tolist(), -1]
+    pairs, single = [], []
+    i = 0
+    while i < len(offsets):
+        first, second = places[i : i + 2]
+        if offsets[second] == offsets[first] + 1:
+            pairs.append((first, second))
+            i += 2
+        else:
+            single.append((first, -1))
+            i += 1
+    return np.array(pairs + single, np.int64).ravel(), len(pairs)

@@ -143,7 +143,9 @@ def declines(direction: str, judged: list[tuple[ConvGeometry, Passes]], itemsize
 def expected_ratio(direction: str, judged: list[tuple[ConvGeometry, Passes]], itemsize: int) -> float:
     """How many times as long as the general algorithm it is expected to take, on all problems judged."""
     lanes = side_of(judged[0][0], direction).lanes
-    ratio = 1.0 if lanes >= MIN_CHANNELS else IDLE_LANES if lanes > blocking.DOT_LANES else IDLE_BESIDE_DOTS
+    pairs = direction == "forward" and row_runs.pairs_fit(judged[0][0], itemsize)
+    dots = lanes <= blocking.DOT_LANES and not (pairs and _in_row_runs(direction, judged[0][0], itemsize))
+    ratio = 1.0 if lanes >= MIN_CHANNELS else IDLE_BESIDE_DOTS if dots else IDLE_LANES
     if judged[0][0].groups > 1 and direction != "backward_weight":
         ratio *= SEVERAL_GROUPS
     for g, passes in judged:
@@ -177,6 +179,10 @@ def other_family(direction: str) -> str:
     return "weight" if direction == "backward_weight" else "data"
 
 
+def _in_row_runs(direction: str, g: ConvGeometry, itemsize: int) -> bool:
+    return row_runs.accepts(direction, g) is None and row_runs.declines(direction, g, itemsize) is None
+
+
 def family(g: ConvGeometry, passes: Passes) -> tuple[str, int]:
     """Which costs of Winograd's algorithm hold."""
     return passes.where, sum(taps > 1 for taps in g.kernel[1:])
@@ -195,8 +201,8 @@ def work_of(direction: str, g: ConvGeometry, passes: Passes, itemsize: int) -> W
     else:
         other *= math.prod(_share_read(side, axis) for axis in range(3) if g.padding_mode[axis] == "zeros")
     gains = direction != "backward_weight" or not blocking.WIDE_VECTORS  # there its patches are for fewer channels
-    if gains and row_runs.accepts(direction, g) is None and row_runs.declines(direction, g, itemsize) is None:
-        other /= 1 + row_runs.GAIN / side.run
+    if gains and _in_row_runs(direction, g, itemsize):
+        other /= row_runs.gain(g, itemsize) if direction == "forward" else 1 + row_runs.GAIN / side.run
     return Work(
         other=other,
         other_weights=g.taps * weights,

@@ -69,6 +69,24 @@ def test_dilation_far_beyond_the_kernel():
     check(ConvCase(1, 1, 3, (50, 20), (3, 3), padding=20, dilation=(20, 1), padding_mode="circular"))
 
 
+@pytest.mark.parametrize("channels", [(48, 4), (64, 7), (3, 6), (1, 2), (16, 1)])
+@pytest.mark.parametrize("kernel", [(3, 4), (1, 2), (5, 1)])
+@pytest.mark.parametrize("dilation", [1, (1, 2)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_pairs(channels, kernel, dilation, dtype):
+    """Runs of products of even and of odd lengths, where output channels fill half a vector at most, or not."""
+    case = ConvCase(2, *channels, (9, 17), kernel, 1, (2, 1), dilation, dtype=dtype)
+    checks.check(case, ALGORITHM, ["forward"] if channels[0] > 16 else ["forward", "backward_weight"])
+
+
+def test_which_products_are_pairs():
+    """Those whose elements lie side by side; the others follow."""
+    offsets = np.array([7, 20, 2, 1, 0, 21, 30, 22])
+    order, pairs = row_runs._paired(offsets)
+    assert pairs == 2
+    assert order.reshape(-1, 2).tolist() == [[4, 3], [1, 5], [2, -1], [0, -1], [7, -1], [6, -1]]
+
+
 @pytest.mark.parametrize("batch", [0, 1, 3])
 def test_batch(batch):
     check(ConvCase(batch, 1, 32, (28, 28), (3, 3), padding=1))
@@ -103,7 +121,8 @@ def test_nan_and_infinity_stay_where_they_are():
         ("backward_data", ((1, 3, 40, 40), (4, 3, 17, 17)), {}, "867 products"),
         ("backward_data", ((1, 3, 4000, 4000), (4, 3, 3, 3)), {"dilation": 1999}, "does not fit its patch"),
         ("forward", ((1, 64, 8, 8), (64, 32, 3, 3)), {"groups": 2}, "groups is 2"),
-        ("forward", ((1, 64, 8, 8), (4, 64, 3, 3)), {}, "64 input channels"),
+        ("forward", ((1, 64, 8, 8), (4, 64, 3, 3)), {}, "64 input channels are more than 48"),
+        ("forward", ((1, 64, 8, 8), (1, 64, 3, 3)), {}, "64 input channels are more than 16"),
         ("forward", ((1, 8, 300000), (4, 8, 200000)), {}, "patch"),
         ("backward_weight", ((1, 8, 64, 64), (1000, 8, 30, 30)), {}, "packed weights"),
     ],
