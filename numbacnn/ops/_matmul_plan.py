@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ..kernels._build import Prepared
 
+WIDE = target().vector_bytes == 64
 # Enough blocks that two to eight cores finish together; but what blocks copy grows with their number. So of 4 times the
 # operations, whose copies are 2.5 times as many, are made 2 times as many blocks.
 MANY_BLOCKS, OPERATIONS_OF_TWO = 16, 1 << 20
@@ -32,15 +33,19 @@ ROWS_IN_PLACE, PIECE_OF_RESULTS = 1 / 8, 150
 COPIED_BYTES = 1024
 FEW_ROWS = FEW_COLUMNS = 48
 # Few rows are multiplied as fast as `b` is read: elements of it per block, and bytes of its rows, where they lie along
-# memory (short stretches are read slowly, above all where nothing is computed meanwhile).
-ELEMENTS_PER_BLOCK, STREAM_BYTES, DIRECT_STREAM_BYTES = 1 << 16, 1024, 1536
+# memory (short stretches are read slowly, above all where nothing is computed meanwhile; but L1 holds all rows' sums).
+ELEMENTS_PER_BLOCK, STREAM_BYTES = 1 << 16, 1024
+DIRECT_STREAM_BYTES, DIRECT_SUMS_BYTES = 3072 if WIDE else 1536, 12288
+# What the second-level caches of two cores hold is read fastest in as long stretches as sums fit the registers; so few
+# bytes where vectors are narrow that it is not worth while.
+CACHED_BYTES = 1 << 21 if WIDE else 0
 # Rows so few that `b`, where its rows lie in one piece, is read where it lies: up to three times as fast.
 DIRECT_ROWS = 8
 # Rows so far apart share few places of the first cache, and drive each other out unless they are copied; which does not
 # matter where a block has so few panels of columns, nor where there are more such places than rows of a tile: twelve
 # beside vectors of 64 bytes.
 CONFLICT_BYTES, FEW_PANELS = 4096, 2
-PLACES_FOR_ROWS = target().vector_bytes == 64
+PLACES_FOR_ROWS = WIDE
 # One core, conservatively: decides only whether a launch is worth a second core.
 OPERATIONS_PER_NS, BYTES_PER_NS = 60.0, 10.0
 
@@ -92,9 +97,9 @@ def plan(
         most = min(most, gemm.COLUMN_SLOTS * 8 // (panel * itemsize))
     wanted = -(-_power_of_two(min(MANY_BLOCKS, wanted)) // count)
     fewest = -(-panels // most)
-    stretch = (DIRECT_STREAM_BYTES if direct else STREAM_BYTES) // (width * itemsize)
+    stretch = min(DIRECT_STREAM_BYTES, DIRECT_SUMS_BYTES // rows) if direct else STREAM_BYTES
     conflict = a_row * itemsize % CONFLICT_BYTES == 0 and not PLACES_FOR_ROWS
-    narrow = panels // stretch if streams else -(-columns // FEW_COLUMNS)
+    narrow = panels * width * itemsize // stretch if streams else -(-columns // FEW_COLUMNS)
     narrow = max(_power_of_two(narrow), min(2, panels))
     copied = a_depth != 1 or (conflict and panels > FEW_PANELS * narrow)
     price = (1 if copied else ROWS_IN_PLACE) + PIECE_OF_RESULTS / depth
@@ -118,6 +123,7 @@ def plan(
         copy_rows=int(a_depth != 1 or (conflict and panels > FEW_PANELS * column_blocks)),
         has_bias=int(has_bias),
         direct=int(direct),
+        cached=int(columns * depth * itemsize <= CACHED_BYTES),
     )
     cost = operations / OPERATIONS_PER_NS + (rows + columns) * depth * itemsize / BYTES_PER_NS
     blocks = row_blocks * column_blocks

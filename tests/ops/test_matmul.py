@@ -40,8 +40,8 @@ ORDERS = {"C": np.ascontiguousarray, "F": np.asfortranarray, "strided": strided,
 @pytest.mark.parametrize("right", ORDERS)
 def test_every_size_and_order(left, right, dtype):
     for rows, depth, columns in [
-        (1, 1, 1), (1, 5, 40), (1, 70, 131), (1, 600, 3), (2, 3, 4), (3, 17, 8), (4, 16, 16), (5, 40, 9), (6, 257, 17),
-        (7, 8, 33), (13, 300, 1), (49, 130, 34), (100, 20, 5), (61, 513, 130),
+        (1, 1, 1), (1, 5, 40), (1, 70, 131), (1, 600, 3), (1, 20, 600), (2, 3, 4), (3, 17, 8), (4, 16, 16), (5, 40, 9),
+        (6, 257, 17), (7, 8, 33), (13, 300, 1), (49, 130, 34), (100, 20, 5), (61, 513, 130),
     ]:  # fmt: skip
         a, b = integers(rows, depth, dtype=dtype), integers(depth, columns, dtype=dtype, seed=1)
         result = matmul(ORDERS[left](a), ORDERS[right](b))
