@@ -2,7 +2,9 @@
 
 A sum of what there is to do, each with a cost: only ratios matter. Those of vectors of 64 bytes were fitted to 1,500
 random problems of one, two and three axes in both precisions, on two cores of an Intel server (before, the slower
-algorithm was chosen for every seventh, and 4 % were lost in the mean; 2.7 % now); those of narrower ones, of `col2im`
+algorithm was chosen for every seventh, and 4 % were lost in the mean; 2.7 % now); what `col2im` takes, once more, to
+3,000 with strides, after matrix products had become faster (2.6 and 3.7 % lost in float32 and float64; 1.9 and 2.8 %
+now); those of narrower ones, of `col2im`
 and the general algorithm alone, to 199 problems on two cores of a Zen 3 server.
 
 A batch must give the bits of its samples, so a problem is judged by a single sample and by a batch of some.
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...kernels.tile import MAX_ROWS, tile_lanes
 from . import blocking
-from .lattice import taps_inside
+from .lattice import joined_stretches, taps_inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +37,7 @@ class General(NamedTuple):
     phase: float
     weights: float  # that are packed
     pieces: float  # and more of those, if taps that follow on each other belong to several phases
+    again: float  # and of those that are packed once more, for further columns of a line that are joined
     products: float  # that are no products with zeros
     image: float  # values of the result
 
@@ -61,11 +64,11 @@ class Rows(NamedTuple):
 
 
 if blocking.WIDE_VECTORS:
-    GENERAL = General(6.54, 1.59, weights=270, pieces=63.8, products=5.65, image=167)
-    COLUMNS = Columns(9.21, weights=108, products=6.29, image=325, sums=229, steps=2760)
+    GENERAL = General(6.54, 1.59, weights=270, pieces=63.8, again=111, products=5.65, image=167)
+    COLUMNS = Columns(10.5, weights=88.8, products=5.33, image=389, sums=262, steps=1310)
     ROWS = Rows(7.72, products=6.84, adds=812, sums=19.9, weights=1090)
 else:
-    GENERAL = General(25.6, 3.94, weights=344, pieces=0, products=17.7, image=200)
+    GENERAL = General(25.6, 3.94, weights=344, pieces=0, again=0, products=17.7, image=200)
     COLUMNS = Columns(38.5, weights=42.7, products=14.4, image=270, sums=408, steps=0)
 
 
@@ -85,7 +88,8 @@ def general(g: ConvGeometry, itemsize: int) -> float:
     panels = blocking.panels(g.in_channels, full)
     packed = -(-2 * g.in_channels // full) * full // 2 * g.taps * g.out_channels
     phases = math.prod(map(min, g.stride, g.kernel))
-    work = (c.weights + (c.pieces if phases > 1 else 0)) * packed + c.products * read * g.out_channels * panels * full
+    weights = c.weights + (c.pieces if phases > 1 else 0) + c.again * max(0, joined_stretches(g) - 1)
+    work = weights * packed + c.products * read * g.out_channels * panels * full
     return c.start + c.phase * phases + 1e-6 * (work + c.image * _image(g))
 
 

@@ -153,6 +153,11 @@ def side_by_side(phases: list[AxisPhase]) -> list[AxisPhase]:
     return joined
 
 
+def joined_stretches(g: ConvGeometry) -> int:
+    """How many stretches of joined columns there are along W: each has its weights packed for itself."""
+    return sum(phase.width > 1 for phase in side_by_side(list(_transposed(g, 2))))
+
+
 class _Run(NamedTuple):
     """Input coordinates ``start + p`` that padded coordinates ``coordinate + slope * p`` stand for.
 
