@@ -8,12 +8,16 @@ either.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from ...kernels._serial import SCRATCH_SLOTS
 from ...kernels._target import LINE_BYTES, target
 from ...kernels.conv_gemm import FIRST_TABLE, MAX_TAPS, MAX_TILES, TABLE_SLOTS
 from ...kernels.tile import MAX_ROWS
 from .._split import split_evenly
+
+if TYPE_CHECKING:
+    from ..geometry import ConvGeometry
 
 # Vectors of 64 bytes, for which algorithms' costs were measured apart.
 WIDE_VECTORS = target().vector_bytes >= 64
@@ -80,6 +84,21 @@ DOT_LANES = 4
 
 # What the planes under a depthwise kernel take of L2.
 BAND_BYTES = L2_BYTES * 5 // 8
+
+
+# What a choice is judged by: see `judged`.
+BATCHES = (1, 8)
+
+
+def judged(direction: str, g: ConvGeometry) -> list[ConvGeometry]:
+    """The problems by which a choice is judged, all together.
+
+    A batch must give the bits of its samples, so whatever the batch, forward and data gradient are judged by a single
+    sample and by a batch of some, to which packed weights are of more use: what is lost on the one must be gained on
+    the other. The weight gradient sums over the batch anyway.
+    """
+    batches = (max(1, g.batch),) if direction == "backward_weight" else BATCHES
+    return [g._replace(batch=batch) for batch in batches]
 
 
 # A panel of one vector takes nearly as long as one of two (0.85 of it with vectors of 32 bytes, 0.7 with those of 64):

@@ -6,8 +6,6 @@ algorithm was chosen for every seventh, and 4 % were lost in the mean; 2.7 % now
 3,000 with strides, after matrix products had become faster (2.6 and 3.7 % lost in float32 and float64; 1.9 and 2.8 %
 now); those of narrower ones, of `col2im`
 and the general algorithm alone, to 199 problems on two cores of a Zen 3 server.
-
-A batch must give the bits of its samples, so a problem is judged by a single sample and by a batch of some.
 """
 
 from __future__ import annotations
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
 
     from ..geometry import ConvGeometry
 
-# What a choice is judged by.
-BATCHES = (1, 8)
 # A tile of rows takes as long as so many rows more.
 TILE_ROWS = 0.7
 
@@ -74,11 +70,8 @@ else:
 
 def ratio(time: Callable[[ConvGeometry, int], float], g: ConvGeometry, itemsize: int) -> float:
     """How many times as long as the general algorithm another one takes."""
-    found = 1.0
-    for batch in BATCHES:
-        judged = g._replace(batch=batch)
-        found *= (time(judged, itemsize) / general(judged, itemsize)) ** (1 / len(BATCHES))
-    return found
+    judged = blocking.judged("backward_data", g)
+    return math.prod(time(g, itemsize) / general(g, itemsize) for g in judged) ** (1 / len(judged))
 
 
 def general(g: ConvGeometry, itemsize: int) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import fft_dense, fft_depthwise, fft_plan, winograd
+from . import blocking, fft_dense, fft_depthwise, fft_plan, winograd, winograd_tiles
 
 if TYPE_CHECKING:
     from ...kernels._operands import Operand
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 name = "fft"
 exact = False
 
-# Below this nothing is worth estimating, and below many taps not what Winograd's algorithm takes; else transforms are
-# to be clearly cheaper, for they round more and spread what is not finite.
+# Below this nothing is worth estimating, and below many taps not what Winograd's algorithm takes, unless it is in
+# stretches where vectors are of 64 bytes; else transforms are to be clearly cheaper, for they round more and spread
+# what is not finite. With such vectors the estimates are fitted to more problems, of batches as well.
 MIN_TAPS, MANY_TAPS = 16, 32
-MARGIN = 1.3
+MANY_TAPS_OF_LINE, MARGIN = (MIN_TAPS, 1.15) if blocking.WIDE_VECTORS else (MANY_TAPS, 1.3)
 
 
 def accepts(direction: str, geometry: ConvGeometry) -> str | None:
@@ -42,15 +43,17 @@ def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | Non
     """None, or why another algorithm is expected to be as fast."""
     if geometry.taps < MIN_TAPS:
         return f"{geometry.taps} taps are few"
-    transforms = fft_plan.cost(fft_plan.cut_of(geometry, direction), geometry, direction, itemsize)
-    direct = fft_plan.direct_cost(geometry, direction, itemsize)
     share = winograd.share_of_general(direction, geometry, itemsize)
-    if share < 1 and geometry.taps < MANY_TAPS:
+    many = MANY_TAPS_OF_LINE if winograd_tiles.side_of(geometry, direction).stretched else MANY_TAPS
+    if share < 1 and geometry.taps < many:
         return f"{geometry.taps} taps are few beside Winograd's algorithm"
-    direct *= share
-    if transforms * MARGIN < direct:
-        return None
-    return f"transforms would take about {transforms / 1e6:.2g} ms of a core per sample, sums {direct / 1e6:.2g} ms"
+    judged = blocking.judged(direction, geometry) if blocking.WIDE_VECTORS else [geometry._replace(batch=1)]
+    cut, ratio = fft_plan.cut_of(geometry, direction), 1.0
+    for g in judged:
+        transforms = fft_plan.cost(cut, g, direction, itemsize)
+        direct = share * fft_plan.direct_cost(g, direction, itemsize)
+        ratio *= (transforms / direct) ** (1 / len(judged))
+    return None if ratio * MARGIN < 1 else f"transforms would take about {ratio:.2g} times as long as sums of products"
 
 
 def forward(g: ConvGeometry, x: Operand, weight: Operand, bias: Operand | None, out: Operand) -> list[Step]:

@@ -40,9 +40,11 @@ PRODUCT_NS, CALL_NS = (0.57, 1.7e4) if blocking.WIDE_VECTORS else (0.5, 1e5)
 DIRECT_FLOPS_PER_NS = 80.0
 DIRECT_CALL_NS, PANEL_FLOPS_PER_NS, DOTS = 4e4, 65.0, 0.5
 ROWS_FLOPS_PER_NS, ADD_NS, ADDS_OF_LINE = 72.5, 0.3, 6.0
-# The same with vectors of 64 bytes, fitted to 4,000 problems: of a position, a tap and a panel, of each of its
-# products, and of each that `row_runs` makes.
-STEP_NS, VECTORS_NS, ROW_RUNS_NS = 0.6, 0.33, 0.28
+# The same with vectors of 64 bytes, fitted to 7,500 problems: of a position, a tap and a panel, of each of its
+# products, and of each row of weights, forward and for the weights; of each product that `row_runs` makes. (When all
+# three directions had the same costs, half of the weight gradients with 24 to 220 channels took 1.6 times as long as
+# they need.)
+DIRECT_NS, SUM_NS, ROW_RUNS_NS = (0.32, 0.346, 14.2), (0.18, 0.4, 44.7), 0.28
 
 
 class Axis(NamedTuple):
@@ -126,7 +128,7 @@ def fits(side: Side) -> bool:
 def cut_of(g: ConvGeometry, direction: str) -> Cut:
     """The cheapest blocks of a problem that `accepts` takes. They depend on a single sample, and not on the dtype."""
     side, largest = side_of(g, direction), BLOCK_BYTES // row_bytes()
-    best = None
+    g, best = g._replace(batch=1), None
     for sizes in itertools.product(*(_sizes(axis, largest) for axis in side.axes)):
         if math.prod(sizes) <= largest:
             hops = _three(size - axis.span + 1 for size, axis in zip(sizes, side.axes, strict=True))
@@ -147,29 +149,29 @@ def transform_cost(c: Cut, dense: bool) -> float:
 
 
 def cost(c: Cut, g: ConvGeometry, direction: str, itemsize: int) -> float:
-    """Nanoseconds of one core for one sample, roughly."""
-    vector = _lanes(itemsize)
+    """Nanoseconds of one core for all samples, roughly."""
+    vector, pairs = _lanes(itemsize), g.batch * c.pairs
     if is_depthwise(g):
-        transforms = 2 * _vectors(g.in_channels, c.pairs, vector) + -(-g.in_channels // vector)
+        transforms = 2 * _vectors(g.in_channels, pairs, vector) + -(-g.in_channels // vector)
         return CALL_NS + transform_cost(c, False) * transforms
     channels, run, lanes = g.in_channels, g.in_per_group, g.out_per_group
     if direction == "backward_data":
         channels, run, lanes = g.out_channels, lanes, run
     panels = g.groups * -(-lanes // vector)
-    transforms = _vectors(channels, c.pairs, vector) + c.pairs * panels + panels * -(-run // 2)
-    products = 2 * c.pairs * run * panels * c.rows
+    transforms = _vectors(channels, pairs, vector) + pairs * panels + panels * -(-run // 2)
+    products = 2 * pairs * run * panels * c.rows
     return CALL_NS + transform_cost(c, True) * transforms + products * PRODUCT_NS
 
 
 def direct_cost(g: ConvGeometry, direction: str, itemsize: int) -> float:
-    """Nanoseconds of one core that a sum of products takes for one sample, roughly."""
+    """Nanoseconds of one core that sums of products take for all samples, roughly."""
     if g.groups > 1:
         vector, rate = _lanes(itemsize), DIRECT_FLOPS_PER_NS * (4 / itemsize if blocking.WIDE_VECTORS else 1.0)
         filled = -(-g.in_channels // vector) * vector / g.in_channels if is_depthwise(g) else 1.0
-        return filled * g.flops / max(1, g.batch) / rate
+        return filled * g.flops / rate
     if blocking.WIDE_VECTORS:
-        return _direct_cost_of_wide(g._replace(batch=1), direction, itemsize)
-    steps, run, lanes = math.prod(g.output) * g.taps, g.in_channels, g.out_channels
+        return _direct_cost_of_wide(g, direction, itemsize)
+    steps, run, lanes = g.batch * math.prod(g.output) * g.taps, g.in_channels, g.out_channels
     if direction == "backward_data":
         run, lanes = lanes, run
         if row_runs_data.accepts(g) is None:
@@ -193,10 +195,11 @@ def _direct_cost_of_wide(g: ConvGeometry, direction: str, itemsize: int) -> floa
     panels = blocking.panels(g.out_channels, tile_lanes(itemsize))
     if direction == "backward_weight" and weight_gradient_groups.accepts(g, itemsize):
         panels = g.out_channels / tile_lanes(itemsize)  # its tile leaves no half of one idle
-    steps = math.prod(g.output) * g.taps * panels
+    steps = g.batch * math.prod(g.output) * g.taps * panels
     if row_runs.accepts(direction, g) is None and row_runs.declines(direction, g, itemsize) is None:
         return CALL_NS + steps * g.in_channels * ROW_RUNS_NS
-    return CALL_NS + steps * (g.in_channels * VECTORS_NS + STEP_NS)
+    step, product, weight = SUM_NS if direction == "backward_weight" else DIRECT_NS
+    return CALL_NS + steps * (g.in_channels * product + step) + g.taps * panels * g.in_channels * weight
 
 
 def is_depthwise(g: ConvGeometry) -> bool:

@@ -156,9 +156,7 @@ def share_of_general(direction: str, geometry: ConvGeometry, itemsize: int) -> f
 
 
 def _judged(direction: str, geometry: ConvGeometry, itemsize: int) -> list[tuple[ConvGeometry, winograd_choice.Passes]]:
-    batches = (max(1, geometry.batch),) if direction == "backward_weight" else winograd_choice.BATCHES
-    judged = [geometry._replace(batch=batch) for batch in batches]
-    return [(g, passes(direction, g, itemsize)) for g in judged]
+    return [(g, passes(direction, g, itemsize)) for g in blocking.judged(direction, geometry)]
 
 
 def passes(direction: str, geometry: ConvGeometry, itemsize: int) -> winograd_choice.Passes:

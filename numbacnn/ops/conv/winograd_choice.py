@@ -6,10 +6,6 @@ fitted to random convolutions of one, two and three axes, in float32 and float64
 and fits): 2,900 on two cores of a Zen 3 server, and 2,300 on two of an Intel server with AVX-512. There multiplying
 takes half the time, moving values nearly as long as before, so that transforms are dearer; with the first numbers 18 %
 of the problems lost more than 5 % there, 4 % in the mean, with those of its own 12 and 2 %. Only ratios matter.
-
-A batch must give the bits of its samples, so whatever the batch, forward and data gradient are judged by a single
-sample and by a batch of some, to which transformed weights are of more use: what is lost on the one must be gained on
-the other. The weight gradient sums over the batch anyway.
 """
 
 from __future__ import annotations
@@ -25,8 +21,6 @@ if TYPE_CHECKING:
     from ..geometry import ConvGeometry
     from .winograd_tiles import Side
 
-# What forward and data gradient are judged by.
-BATCHES = (1, 8)
 MIN_CHANNELS = 16  # vectors and panels are mostly empty with fewer
 
 # Values at eight points take so many times the arithmetic of those at six.
