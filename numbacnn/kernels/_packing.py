@@ -15,17 +15,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # The address of an array's first element is read from the array object, ten times quicker than by `ndarray.ctypes`:
-# PyArrayObject is the object header, then `char *data`. `words` is all memory as an array, of which only such are read.
+# PyArrayObject is the object header, then `char *data`. `words` is all memory from the size of a header on, of which
+# only such words are read: an array at address `a` has its at index `a / size of a word`.
 _WORD = ctypes.sizeof(ctypes.c_size_t)
-words: ctypes.Array[ctypes.c_size_t] = (ctypes.c_size_t * (1 << 8 * _WORD - 6)).from_address(0)
-_DATA_WORD = object.__basicsize__ // _WORD
+words: ctypes.Array[ctypes.c_size_t] = (ctypes.c_size_t * (1 << 8 * _WORD - 6)).from_address(object.__basicsize__)
+_SHIFT = _WORD.bit_length() - 1
 # As an expression, for functions that are written out.
-ADDRESS_OF = f"words[id({{0}}) // {_WORD} + {_DATA_WORD}]"
+ADDRESS_OF = f"words[id({{0}}) >> {_SHIFT}]"
 
 
 def address(array: np.ndarray) -> int:
     """The address of an array's first element."""
-    return words[id(array) // _WORD + _DATA_WORD]
+    return words[id(array) >> _SHIFT]
 
 
 _probe = np.zeros(2)[1:]
@@ -81,7 +82,7 @@ def write_packer(
         def packed(a0, a1, a2):
             if a0.dtype is not dtype0:
                 check(a0, a1, a2)
-            return pack(words[id(a0) // 8 + 2], *a1, a2)
+            return pack(words[id(a0) >> 3], *a1, a2)
     """
     names = [f"a{i}" for i in range(len(rules))]
     scope = {"pack": pack, "words": words, "check": functools.partial(_check_all, kernel, rules), **(values or {})}

@@ -17,6 +17,7 @@ last. Operands are contiguous, and are sliced and reshaped as arrays are.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import struct
 import zlib
@@ -66,8 +67,29 @@ class Program:
     def __init__(self, steps: Sequence[Step], arguments: Sequence[Operand | None]) -> None:
         places, self.workspace_bytes = _workspace(steps, arguments)
         self.nbytes = sum(step.size for step in steps)
-        make_run = _write_run if self.nbytes <= LARGE_BYTES else _patching_run
-        self.run: Callable[..., bool] = make_run(steps, arguments, places)
+        self._all = steps, arguments, places
+
+    @functools.cached_property
+    def run(self) -> Callable[..., bool]:
+        return (_write_run if self.nbytes <= LARGE_BYTES else _patching_run)(*self._all)
+
+    def returning(self, make: Callable[[], np.ndarray], repair: Callable[[Any], Any]) -> Callable[..., np.ndarray]:
+        """The function of all arguments but the last, which it makes and returns; the program needs no workspace.
+
+        It takes as little time as a call can: it is one function. An array that is not aligned is replaced by
+        ``repair(array)``.
+        """
+        if self.nbytes <= LARGE_BYTES:
+            return _write_run(*self._all, make, repair)
+        run = self.run
+
+        def call(*arrays: Any) -> np.ndarray:
+            out = make()
+            if not run(*arrays, out):
+                run(*map(repair, arrays), out)
+            return out
+
+        return call
 
 
 def _workspace(steps: Sequence[Step], arguments: Sequence[Operand | None]) -> tuple[dict[Operand, int], int]:
@@ -112,17 +134,34 @@ def _bits_beside(operand: Operand) -> int:
 
 
 def _write_run(
-    steps: Sequence[Step], arguments: Sequence[Operand | None], places: dict[Operand, int]
-) -> Callable[..., bool]:
+    steps: Sequence[Step],
+    arguments: Sequence[Operand | None],
+    places: dict[Operand, int],
+    make: Callable[[], np.ndarray] | None = None,
+    repair: Callable[[Any], Any] | None = None,
+) -> Callable[..., Any]:
     """The function behind a program, written out as `_packing.write_packer` does; for two arrays it is like::
 
-    def run(a0, a1, workspace):
-        d0 = words[id(a0) // 8 + 2]
-        d1 = words[id(a1) // 8 + 2]
-        if (d0 | d1) & 3:
-            return False
-        launch(pack(part0, d0, workspace, part1, workspace, d1 + 4096, part2))
-        return True
+        def run(a0, a1, workspace):
+            d0 = words[id(a0) >> 3]
+            d1 = words[id(a1) >> 3]
+            if (d0 | d1) & 3:
+                return False
+            launch(pack(part0, d0, workspace, part1, workspace, d1 + 4096, part2))
+            return True
+
+    With `make` and `repair`, that of `Program.returning`::
+
+        def run(a0):
+            a1 = make()
+            d0 = words[id(a0) >> 3]
+            d1 = words[id(a1) >> 3]
+            if (d0 | d1) & 3:
+                a0 = repair(a0)
+                d0 = words[id(a0) >> 3]
+                d1 = words[id(a1) >> 3]
+            launch(pack(part0, d0, part1, d1 + 4096, part2))
+            return a1
     """
     # What is kept lives as long as its addresses may be used.
     scope: dict[str, Any] = {"words": words, "kept": [step.kept for step in steps]}
@@ -168,13 +207,24 @@ def _write_run(
         addresses = [known[base] for base in bases if base in known]
         if addresses and bits:
             beside.append(f"({' | '.join(addresses)}) & {bits}")
+    given = [f"a{i}" for i in range(len(arguments))]
+    addresses = "; ".join(lines) or "pass"
+    first, refused, done = "pass", "return False", "True"
+    if make is None:
+        given.append("workspace=0")
+    else:
+        scope |= {"make": make, "repair": repair}
+        done = given.pop()
+        first = f"{done} = make()"
+        refused = "; ".join([*(f"{name} = repair({name})" for name in given), addresses])
     source = f"""
-def run({"".join(f"a{i}, " for i in range(len(arguments)))}workspace=0):
-    {"; ".join(lines) or "pass"}
+def run({", ".join(given)}):
+    {first}
+    {addresses}
     if {" or ".join(beside) or "False"}:
-        return False
+        {refused}
     launch(pack({", ".join(values)}))
-    return True
+    return {done}
 """
     exec(source, scope)
     return scope.pop("run")  # whose globals it is: no cycle

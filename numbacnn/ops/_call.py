@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..kernels._program import Program
 from . import memory
 
 __all__ = ["Call", "make_call"]
@@ -16,7 +17,7 @@ Call = Callable[..., Any]
 
 
 def make_call(
-    run: Callable[..., bool],
+    run: Callable[..., bool] | Program,
     *rooms: memory.Room,
     workspace_bytes: int = 0,
     convert: tuple[Callable[[np.ndarray], np.ndarray] | None, ...] = (),
@@ -29,8 +30,8 @@ def make_call(
     Parameters
     ----------
     run : callable
-        ``run(*arrays, *results, address of workspace)``; False, and nothing done, if arrays are not aligned. As a rule
-        `Program.run`.
+        ``run(*arrays, *results, address of workspace)``; False, and nothing done, if arrays are not aligned. Or a
+        program, of which that is the `run`.
     *rooms : Room
         For the results.
     workspace_bytes : int
@@ -40,14 +41,10 @@ def make_call(
     room, others = rooms[0], rooms[1:]
     converts = any(convert)
 
-    def plain_call(*arrays: np.ndarray | None) -> Any:
-        out = room()
-        if not run(*arrays, out):
-            run(*map(_aligned, arrays), out)
-        return out
-
-    if not (others or converts or workspace_bytes):
-        return plain_call
+    if isinstance(run, Program):
+        if not (others or converts or workspace_bytes):
+            return run.returning(room.array, _aligned)
+        run = run.run
 
     def call(*arrays: np.ndarray | None) -> Any:
         while True:

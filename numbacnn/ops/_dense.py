@@ -107,7 +107,7 @@ def known_call(
     if dtype not in _FLOATS or strides_order(shape, strides, dtype.itemsize) is None:
         return None
     program = flat_program(kernel, ns, arrays, dtype, math.prod(shape), scalars, numbers)
-    return make_call(program.run, Room(shape, dtype, strides))
+    return make_call(program, Room(shape, dtype, strides))
 
 
 @functools.lru_cache(maxsize=1024)

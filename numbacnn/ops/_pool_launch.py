@@ -47,7 +47,7 @@ def _call(step: Step, arguments: tuple[Operand, ...], strides: tuple[tuple[int, 
     given, made = arguments[:-results], arguments[-results:]
     convert = [conversion(x.shape, s, x.dtype.itemsize) for x, s in zip(given, strides, strict=True)]
     rooms = [Room(out.shape, out.dtype, channels_last_memory(out.shape, out.dtype.itemsize)[0]) for out in made]
-    return make_call(Program([step], arguments).run, *rooms, convert=tuple(convert))
+    return make_call(Program([step], arguments), *rooms, convert=tuple(convert))
 
 
 @functools.lru_cache(maxsize=1024)

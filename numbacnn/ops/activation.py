@@ -336,7 +336,7 @@ def _softmax_call(
         order = strides_order(shape, strides, dtype.itemsize)
         assert order is not None
         steps = [_softmax_launch(rows, columns, dtype, shape, order, dim).on(*operands)]
-    return make_call(Program(steps, operands).run, Room(shape, dtype, strides))
+    return make_call(Program(steps, operands), Room(shape, dtype, strides))
 
 
 def _softmax_launch(

@@ -197,5 +197,5 @@ def _plan_pieces(
     steps = [p.on(part, out) for p, part in zip(joining, parts, strict=True) if p is not None]
     program = Program([in_step(steps)] if steps else [], (*parts, out))
     strides = [itemsize * math.prod(matrix[order.index(a) + 1 :]) for a in range(len(order))]
-    join = make_call(program.run, memory.Room(shape, dtype, tuple(strides)))
+    join = make_call(program, memory.Room(shape, dtype, tuple(strides)))
     return _Columns(join, shapes, axes, dtype, tuple(splitting))

@@ -149,7 +149,7 @@ def _known_call(
         launch = plan(rows, columns, depth, a_dtype, 1, strides, bias is not None).single
         step = launch.on(left, right, vector or left, out)
     program = Program([step], (left, right, vector, out))
-    return make_call(program.run, Room((rows, columns), a_dtype))
+    return make_call(program, Room((rows, columns), a_dtype))
 
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))

@@ -153,6 +153,24 @@ def test_nothing_is_done_with_arrays_that_are_not_aligned(which):
     assert operands[1].tolist() == [0, 0, 0]
 
 
+def test_a_function_that_makes_its_result():
+    x, y, out = (Operand((3,), F64) for _ in range(3))
+    program = Program([add.on(3, x, y, out, 2.0)], (x, None, y, out))
+    aligned, beside = np.arange(3.0), np.zeros(25, np.uint8)[1:].view(F64)
+    repaired = []
+
+    def repair(array):
+        repaired.append(array)
+        return None if array is None else array.copy()
+
+    call = program.returning(lambda: np.empty(3), repair)
+    assert call(aligned, None, aligned).tolist() == [0, 3, 6]
+    assert not repaired
+    assert call(aligned, None, beside).tolist() == [0, 1, 2]
+    assert len(repaired) == 3
+    assert call(aligned, None, aligned) is not call(aligned, None, aligned)
+
+
 def test_workspace_is_used_again_after_the_last_step_that_needs_it():
     """Four in a chain, of which two at a time are alive; each begins at a cache line."""
     x, out = Operand((100,), F64), Operand((100,), F64)

@@ -43,6 +43,10 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
     return pool.lease(shape, dtype, nbytes, size_class(nbytes))
 
 
+def _c_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    return tuple([itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape))])
+
+
 class Room:
     """Arrays as from `empty`, one after the other: what follows from their shape is done once.
 
@@ -63,16 +67,22 @@ class Room:
     __slots__ = ("_dtype", "_nbytes", "_shape", "_size", "_strides")
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], strides: tuple[int, ...] | None = None) -> None:
-        self._shape, self._dtype, self._strides = shape, dtype, strides
         self._nbytes = math.prod(shape) * dtype.itemsize
+        if strides == _c_strides(shape, dtype.itemsize):
+            strides = None  # as it is, and made sooner
+        self._shape, self._dtype, self._strides = shape, dtype, strides
         self._size = size_class(self._nbytes) if self._nbytes else 0
 
-    def __call__(self) -> np.ndarray:
+    def array(self) -> np.ndarray:
         """An uninitialised array."""
         nbytes = self._nbytes
         if nbytes >= POOLED_FROM_BYTES or (pool.guarding and nbytes):
             return pool.lease(self._shape, self._dtype, nbytes, self._size, self._strides)
+        if self._strides is None:
+            return _ndarray(self._shape, self._dtype)
         return _ndarray(self._shape, self._dtype, None, 0, self._strides)
+
+    __call__ = array
 
 
 def empty_strided(shape: tuple[int, ...], dtype: np.dtype[Any], strides: tuple[int, ...], nbytes: int) -> np.ndarray:
