@@ -22,7 +22,7 @@ from typing import Any
 from ._build import device, intrinsic
 from .emitter import Emitter, emitted
 from .pointer import offset, prefetch_read
-from .tile import GEMM_ROWS, MAX_ROWS, MIN_GEMM_ROWS, OUTER_ROWS
+from .tile import GEMM_ROWS, MAX_ROWS, MIN_GEMM_ROWS, OUTER_ROWS, VECTORS
 from .tile_steps import add_products, load_rows, row_numbers, store_rows
 from .value import Value
 
@@ -54,7 +54,9 @@ def _gemm(
 
     def step(k, sums):
         at = builder.load(e.at(offsets, k))
-        return add_products(e, [(e.at(row, at),) for row in x], e.at(w, builder.mul(k, w_width)), sums)
+        # A constant, where it is known, leaves a register for the address of the tenth row.
+        place = e.times(k, VECTORS * e.lanes) if vectors == VECTORS else builder.mul(k, w_width)
+        return add_products(e, [(e.at(row, at),) for row in x], e.at(w, place), sums)
 
     sums = e.carry(count, load_rows(e, [bias], vectors) * written_rows, step)
     store_rows(e, sums, [e.at(out, builder.mul(out_stride, number)) for number in numbers], lanes)
@@ -163,7 +165,7 @@ def offset_gemm(wide, table, points, offsets, count, pairs, w, w_width, bias, ou
     points : how many rows there are
     offsets, count : the reduction: elements from the beginning of every x row, and how many
     pairs : how many of them, the first ones, are pairs; what others are multiplied by is in the even lanes
-    w, w_width : packed weights; elements between their successive rows
+    w, w_width : packed weights; elements between their successive rows, two vectors of them if `wide`
     bias : a padded row of initial values, where there are pairs in the even lanes, and 0 in the odd ones
     out, out_stride : first output row; elements between output rows
     lanes : number of output columns that exist
