@@ -33,7 +33,7 @@ CUT = [
     ConvCase(1, 1030, 40, (9, 13), (3, 3), padding=1, name="source channels in parts"),
     ConvCase(1, 900, 70, (2, 8, 10), (3, 3, 3), padding=(1, 3, 4), dilation=(1, 3, 4), name="planes of parts"),
     ConvCase(1, 33, 70, (2, 7, 7), (3, 3, 3), padding=1, name="taps of all planes put together"),
-    ConvCase(1, 120, 70, (6, 7, 7), (7, 5, 5), padding=2, name="taps put one by one"),
+    ConvCase(1, 120, 140, (6, 7, 7), (7, 5, 5), padding=2, name="taps put one by one"),
     ConvCase(1, 200, 150, (17, 15), (5, 5), padding=2, name="five taps, own weights"),
     ConvCase(1, 1043, 200, (33, 31), (3, 3), padding=1, name="gradients in parts both ways"),
 ]
