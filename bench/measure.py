@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import inputs, reference, validate
-from .cases import Case, TrainCase, rate
+from .cases import Case, ConvCase, TrainCase, rate
 from .libraries import Unsupported
 from .load import ForeignLoad
 from .worker import Worker, WorkerFailed
@@ -47,6 +47,7 @@ def measure(case: Case, direction: str, dtype: str, workers: Sequence[Worker], e
         "direction": direction,
         "dtype": dtype,
         "unit": case.unit,
+        "axes": len(case.kernel) if isinstance(case, ConvCase) else None,
         "libraries": {},
     }
     contestants = _validated(case, direction, dtype, workers, entry["libraries"])

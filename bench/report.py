@@ -51,25 +51,38 @@ SUMMARY_HEAD = ["cases", "direction", "dtype", "against", "number", "geomean", "
 
 
 def summary(entries: Iterable[Entry]) -> list[list[str]]:
-    """One row per group, direction, dtype and other library: how many times faster numbacnn is."""
+    """One row per group, direction, dtype and other library: how many times faster numbacnn is.
+
+    Convolutions of one and of three axes have another row where there are some of two as well.
+    """
     rows = []
-    for key, some in _tables(entries):
+    for (group, *rest), some in _tables(entries):
         compared = [entry for entry in some if entry["ratios"]]
-        for other in dict.fromkeys(name for entry in compared for name in entry["ratios"]):
-            cases = {e["case"]: e["ratios"][other]["ratio"] for e in compared if other in e["ratios"]}
-            worst = min(cases, key=cases.__getitem__)
-            rows.append(
-                [
-                    *key,
-                    other,
-                    str(len(cases)),
-                    f"**{geometric_mean(cases.values()):.2f}**",
-                    f"{cases[worst]:.2f}",
-                    worst,
-                    f"{max(cases.values()):.2f}",
-                    f"{sum(ratio >= 1 for ratio in cases.values())}/{len(cases)}",
-                ]
-            )
+        rows += _comparisons([group, *rest], compared)
+        others = [entry for entry in compared if entry.get("axes") in (1, 3)]
+        if 0 < len(others) < len(compared):
+            rows += _comparisons([f"{group}, 1-D and 3-D", *rest], others)
+    return rows
+
+
+def _comparisons(key: list[str], compared: list[Entry]) -> list[list[str]]:
+    """One row of a summary per other library."""
+    rows = []
+    for other in dict.fromkeys(name for entry in compared for name in entry["ratios"]):
+        cases = {e["case"]: e["ratios"][other]["ratio"] for e in compared if other in e["ratios"]}
+        worst = min(cases, key=cases.__getitem__)
+        rows.append(
+            [
+                *key,
+                other,
+                str(len(cases)),
+                f"**{geometric_mean(cases.values()):.2f}**",
+                f"{cases[worst]:.2f}",
+                worst,
+                f"{max(cases.values()):.2f}",
+                f"{sum(ratio >= 1 for ratio in cases.values())}/{len(cases)}",
+            ]
+        )
     return rows
 
 

@@ -61,7 +61,7 @@ def test_shipped_tables():
     counts = {group: len(cases.load(group)) for group in cases.groups()}
     assert counts["conv"] == 14
     assert counts["layers"] >= 60
-    assert {"depthwise_grouped", "long_kernel", "pool", "norm", "linear", "matmul", "train"} <= counts.keys()
+    assert {"depthwise_grouped", "further", "long_kernel", "pool", "norm", "linear", "matmul", "train"} <= counts.keys()
     assert all(case.groups > 1 for case in cases.load("depthwise_grouped"))
     assert [case.name for case in cases.load("conv", "^mnist")] == ["mnist_1_28_b64"]
     with pytest.raises(ValueError, match=r"no shape table 'convolutions'; known are activation, arithmetic, conv, "):

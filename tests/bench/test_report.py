@@ -14,6 +14,21 @@ def test_summary(results):
     assert backward[1:6] == ["backward_data", "float32", "torch", "1", "**1.00**"]
 
 
+def test_one_and_three_axes_are_summed_up_apart(results):
+    for entry, axes in zip(results["entries"], (2, 2, 3, 1), strict=True):
+        entry["axes"] = axes
+    rows = report.summary(results["entries"])
+    assert [row[:2] for row in rows] == [
+        ["conv", "forward"],
+        ["conv, 1-D and 3-D", "forward"],
+        ["conv", "backward_data"],
+    ]
+    assert rows[1][4:] == ["1", "**0.50**", "0.50", "b", "0.50", "0/1"]
+    for entry in results["entries"]:
+        entry["axes"] = 3
+    assert len(report.summary(results["entries"])) == 2
+
+
 def test_shares_are_of_what_limits(results):
     """Arithmetic by the best peak, what only moves memory by the best bandwidth."""
     moving = make_entry("d", 1e-3, 1e-3) | {"group": "norm", "unit": "GB/s"}
