@@ -96,10 +96,11 @@ def split(records: bytes) -> Iterator[tuple[bytes, int, bool]]:
 
 def run_alone(records: bytes) -> None:
     """Run jobs, whose records follow each other, in the calling thread."""
-    (_serial or _load_serial())(records, len(records) >> 3)
+    (_serial or load_serial())(records, len(records) >> 3)
 
 
-def _load_serial() -> Any:
+def load_serial() -> Any:
+    """The serial driver, which is `_serial` from now on."""
     global _serial
     with _cache.lock:
         from ._serial import run_serial

@@ -124,10 +124,6 @@ def _operands(step: Step) -> Iterable[Operand]:
             yield part
 
 
-def _launcher(steps: Sequence[Step]) -> Callable[[bytes], None]:
-    return _launch.run_shared if any(step.shared for step in steps) else _launch.run_alone
-
-
 def _bits_beside(operand: Operand) -> int:
     """The bits of an address that are 0 if the operand is aligned to its elements."""
     return operand.dtype.itemsize - 1
@@ -201,7 +197,12 @@ def _write_run(
             layout += "q" * len(expressions)
             values += expressions
     scope["pack"] = struct.Struct(layout).pack
-    scope["launch"] = _launcher(steps)
+    launch, slots = "launch", ""
+    if any(step.shared for step in steps):
+        scope["launch"] = _launch.run_shared
+    else:  # what `_launch.run_alone` does
+        scope["drivers"] = _launch
+        launch, slots = "(drivers._serial or drivers.load_serial())", f", {sum(step.size for step in steps) // 8}"
     beside = []
     for bits, bases in itertools.groupby(sorted(names, key=_bits_beside), key=_bits_beside):
         addresses = [known[base] for base in bases if base in known]
@@ -223,7 +224,7 @@ def run({", ".join(given)}):
     {addresses}
     if {" or ".join(beside) or "False"}:
         {refused}
-    launch(pack({", ".join(values)}))
+    {launch}(pack({", ".join(values)}){slots})
     return {done}
 """
     exec(source, scope)
@@ -254,7 +255,7 @@ def _patching_run(
     made = [(base, base.made_by) for base in holes if base.made_by is not None]
     given = [operand and operand.base for operand in arguments]
     beside = [(base, _bits_beside(base)) for base in holes if base in given]
-    launch = _launcher(steps)
+    launch = _launch.run_shared if any(step.shared for step in steps) else _launch.run_alone
 
     def run(*operands: Any) -> bool:
         workspace = operands[len(given)] if len(operands) > len(given) else 0

@@ -51,7 +51,9 @@ def concatenate(arrays: Sequence[np.ndarray], axis: int) -> np.ndarray:
     >>> concatenate([np.ones((1, 2)), np.zeros((1, 1))], 1)
     array([[1., 1., 0.]])
     """
-    first, nbytes = arrays[0], sum([x.nbytes for x in arrays])
+    first, nbytes = arrays[0], 0
+    for x in arrays:
+        nbytes += x.nbytes
     if nbytes >= SMALL_BYTES:
         columns = _known_columns(tuple([(x.shape, x.strides, x.dtype) for x in arrays]), axis)
         if columns is not None:
