@@ -61,7 +61,7 @@ class RowsConv(NamedTuple):
     row_blocks: int  # parts that output rows and columns are cut into
     column_blocks: int
     count: int  # products per output value, or steps that are pairs of them or single ones
-    pairs: int  # how many are pairs, which come first; 0: none, and lanes are not paired
+    pairs: int  # how many are pairs; 0: none, and lanes are not paired
     lanes: int  # output channels
     vector: int  # lanes of one vector
     width: int  # lanes of a panel
@@ -110,11 +110,8 @@ def _copy_patch(patch, sample, d, row, rows, column, columns, g):
 
 
 @device
-def _load_block(block, patch, table, source, g):
-    """Fill the patch of a block, and the table with a pointer for each of its positions.
-
-    Returns the first position and their number. Positions of a block are consecutive in the output.
-    """
+def load_patch(block, patch, source, g):
+    """Fill the patch of a block. Returns its first position, rows and columns; its positions are consecutive."""
     column, columns = even_part(block % g.column_blocks, g.column_blocks, g.out_w)
     block //= g.column_blocks
     row, rows = even_part(block % g.row_blocks, g.row_blocks, g.out_h)
@@ -132,11 +129,21 @@ def _load_block(block, patch, table, source, g):
         (columns - 1) * g.stride_w + g.span_w,
         g,
     )
+    return (plane * g.out_h + row) * g.out_w + column, rows, columns
+
+
+@device
+def _load_block(block, patch, table, source, g):
+    """Fill the patch of a block, and the table with a pointer for each of its positions.
+
+    Returns the first position and their number.
+    """
+    point, rows, columns = load_patch(block, patch, source, g)
     for i in range(rows):
         for j in range(columns):
             place = i * g.stride_h * g.pitch + j * g.stride_w * g.channels
             store_pointer(table, i * columns + j, offset(patch, place))
-    return (plane * g.out_h + row) * g.out_w + column, rows * columns
+    return point, rows * columns
 
 
 @kernel
@@ -173,7 +180,6 @@ def conv_rows(
                     count,
                     offsets,
                     g.count,
-                    g.pairs,
                     offset(packed, g.width),
                     g.width,
                     packed,
@@ -202,29 +208,32 @@ def pack_rows(block, weight: "T*", bias: "T*", packed: "T*", count: "int64", lan
 
 
 @kernel
-def pack_pairs(
+def pack_listed(
     block,
     weight: "T*",
     bias: "T*",
     packed: "T*",
     order: "int64*",
+    together: "int64",
     steps: "int64",
     products: "int64",
     lanes: "int64",
     width: "int64",
 ):
-    """One block: all of a panel of paired lanes, ``packed[1 + k][2 * lane + i] = weight[lane][order[2 * k + i]]``.
+    """One block: all of a panel, ``packed[1 + k][together * lane + i] = weight[lane][order[together * k + i]]``.
 
-    The bias is in the even lanes of the first row. Where `order` is negative there is nothing, and 0.
+    With two `together`, lanes are paired: the bias is in the even ones of the first row, and where `order` is negative
+    there is nothing, and 0.
     """
     clear_run(packed, (1 + steps) * width)
     for lane in range(lanes):
-        packed[2 * lane] = bias[lane]
-        column = offset(packed, width + 2 * lane)
-        for k in range(steps):
-            column[k * width] = weight[lane * products + order[2 * k]]
-            if order[2 * k + 1] >= 0:
-                column[k * width + 1] = weight[lane * products + order[2 * k + 1]]
+        packed[together * lane] = bias[lane]
+        for i in range(together):
+            column = offset(packed, width + together * lane + i)
+            for k in range(steps):
+                product = order[together * k + i]
+                if product >= 0:
+                    column[k * width] = weight[lane * products + product]
 
 
 @device

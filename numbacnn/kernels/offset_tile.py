@@ -11,8 +11,8 @@
 Where the tiles of `tile.py` walk a run of consecutive elements per kernel tap, these have one flat loop, and a short
 run costs no more than a long one. The price is one integer load per row of weights, which the load units have to spare.
 
-Where columns fill half a vector at most, a step is a *pair* of products whose elements lie side by side: even lanes sum
-up the first of each, odd lanes the second.
+Where columns fill half a vector at most, a row of `offset_outer` is a *pair* of them whose elements lie side by side:
+even lanes sum up the first, odd lanes the second.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from .emitter import Emitter, emitted
 from .pointer import offset, prefetch_read
 from .tile import GEMM_ROWS, MAX_ROWS, MIN_GEMM_ROWS, OUTER_ROWS, VECTORS
 from .tile_steps import add_products, load_rows, row_numbers, store_rows
-from .value import Value
 
 LINE_ELEMENTS = 8  # float64 values of a cache line; asking twice for one of float32 values costs nothing
 
@@ -59,42 +58,6 @@ def _gemm(
         return add_products(e, [(e.at(row, at),) for row in x], e.at(w, place), sums)
 
     sums = e.carry(count, load_rows(e, [bias], vectors) * written_rows, step)
-    store_rows(e, sums, [e.at(out, builder.mul(out_stride, number)) for number in numbers], lanes)
-
-
-@intrinsic
-def _pair_gemm_tile(typingctx, table, rows, offsets, count, pairs, w, w_width, bias, out, out_stride, lanes):
-    """The tile of `offset_gemm` for pairs."""
-
-    def emit(e, table, rows, *rest):
-        e.choose(rows, GEMM_ROWS, lambda written: _pair_gemm(e, written, table, rows, *rest))
-
-    return emitted(emit, w, table, rows, offsets, count, pairs, w, w_width, bias, out, out_stride, lanes)
-
-
-def _pair_gemm(
-    e: Emitter, written_rows: int, table: Any, rows: Any, offsets: Any, count: Any, pairs: Any, w: Any, w_width: Any,
-    bias: Any, out: Any, out_stride: Any, lanes: Any,
-) -> None:  # fmt: skip
-    """Emit the GEMM tile of pairs for some rows."""
-    builder = e.builder
-    numbers = row_numbers(e, written_rows, rows, written_rows == MIN_GEMM_ROWS)
-    x = [e.slot(table, number, e.pointer) for number in numbers]
-    even = Value(builder, e.ir.Constant(e.ir.VectorType(e.ir.IntType(1), e.lanes), [1, 0] * (e.lanes // 2)))
-
-    def pair(k, sums):
-        at = builder.load(e.at(offsets, k))
-        return add_products(e, [(e.at(row, at),) for row in x], e.at(w, builder.mul(k, w_width)), sums, side_by_side=2)
-
-    def single(k, sums):
-        k = builder.add(k, pairs)
-        at, right = builder.load(e.at(offsets, k)), e.load(e.at(w, builder.mul(k, w_width)))
-        lefts = [even.choose(e.broadcast(e.at(row, at)), 0.0) for row in x]
-        return [left.fma(right, total) for left, total in zip(lefts, sums, strict=True)]
-
-    sums = e.carry(pairs, load_rows(e, [bias], 1) * written_rows, pair)
-    sums = e.carry(builder.sub(count, pairs), sums, single)
-    sums = [e.sum_of_halves(e.in_turn(total, e.lanes // 2)) for total in sums]
     store_rows(e, sums, [e.at(out, builder.mul(out_stride, number)) for number in numbers], lanes)
 
 
@@ -157,16 +120,15 @@ def _outer(
 
 
 @device
-def offset_gemm(wide, table, points, offsets, count, pairs, w, w_width, bias, out, out_stride, lanes):
+def offset_gemm(wide, table, points, offsets, count, w, w_width, bias, out, out_stride, lanes):
     """A GEMM over gathered rows: as many tiles as needed, of nearly equal size.
 
     wide : two vectors of columns (true) or one
     table : slots with a pointer to each of the x rows
     points : how many rows there are
     offsets, count : the reduction: elements from the beginning of every x row, and how many
-    pairs : how many of them, the first ones, are pairs; what others are multiplied by is in the even lanes
     w, w_width : packed weights; elements between their successive rows, two vectors of them if `wide`
-    bias : a padded row of initial values, where there are pairs in the even lanes, and 0 in the odd ones
+    bias : a padded row of initial values
     out, out_stride : first output row; elements between output rows
     lanes : number of output columns that exist
     """
@@ -175,10 +137,7 @@ def offset_gemm(wide, table, points, offsets, count, pairs, w, w_width, bias, ou
     longer = points - fewest * tiles
     for tile in range(tiles):
         rows = fewest + 1 if tile < longer else fewest
-        if pairs > 0:
-            _pair_gemm_tile(table, rows, offsets, count, pairs, w, w_width, bias, out, out_stride, lanes)
-        else:
-            _gemm_tile(wide, table, rows, offsets, count, w, w_width, bias, out, out_stride, lanes)
+        _gemm_tile(wide, table, rows, offsets, count, w, w_width, bias, out, out_stride, lanes)
         table = offset(table, rows)
         out = offset(out, rows * out_stride)
 

@@ -197,7 +197,8 @@ def _direct_cost_of_wide(g: ConvGeometry, direction: str, itemsize: int) -> floa
         panels = g.out_channels / tile_lanes(itemsize)  # its tile leaves no half of one idle
     steps = g.batch * math.prod(g.output) * g.taps * panels
     if row_runs.accepts(direction, g) is None and row_runs.declines(direction, g, itemsize) is None:
-        return CALL_NS + steps * g.in_channels * ROW_RUNS_NS
+        faster = row_runs.narrow_gain(g, itemsize) if direction == "forward" else 1.0
+        return CALL_NS + steps * g.in_channels * ROW_RUNS_NS / faster
     step, product, weight = SUM_NS if direction == "backward_weight" else DIRECT_NS
     return CALL_NS + steps * (g.in_channels * product + step) + g.taps * panels * g.in_channels * weight
 

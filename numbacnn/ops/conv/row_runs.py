@@ -13,6 +13,8 @@ import numpy as np
 
 from ...kernels._operands import Operand
 from ...kernels._target import target
+from ...kernels.chain_tile import LEAST_POINTS
+from ...kernels.conv_chains import conv_chains
 from ...kernels.conv_rows import (
     COMBINE_ROWS,
     MAX_POINTS,
@@ -22,7 +24,7 @@ from ...kernels.conv_rows import (
     combine_rows,
     conv_rows,
     conv_rows_weight,
-    pack_pairs,
+    pack_listed,
     pack_rows,
 )
 from ...kernels.sources import MODES
@@ -31,6 +33,7 @@ from . import blocking, row_runs_data, weight_gradient_groups
 from .bias import zero_row
 from .finish import NOTHING, Finish
 from .lattice import by_axis, strides, taps_inside
+from .row_order import Chains, chains, paired
 
 if TYPE_CHECKING:
     from ...kernels._build import Prepared
@@ -46,15 +49,18 @@ backward_data = row_runs_data.backward_data
 # where vectors are of 64 bytes: the same at 12 to 16 channels, for the products take half the time, and copying does
 # not.)
 MAX_CHANNELS = {"forward": 16, "backward_weight": 1024 // max(32, target().vector_bytes)}
-# Forward, where lanes are paired, as many per output channel, and no more than the second number.
+# Forward, where a vector holds all output channels; and where these fill half of it at most, as many per output
+# channel, and no more than the second number.
+NARROW_CHANNELS = 32
 PAIRED_CHANNELS = 12, 64
 # The same for weight gradients under strides, where taps of neighbouring positions meet. (Where they do not: with more
 # than a vector of channels.)
 MANY_STRIDED = 16
 # Forward, the general algorithm takes longer by so much divided by the channels.
 GAIN = 3.2
-# ... and so many times as long beside paired lanes. (Measured: 1.4 to 2, but Winograd's model promises too much.)
-PAIRED_GAIN = 1.3
+# ... and so many times as long beside chains and pairs. (Measured: 1.2 to 1.4, and 1.4 to 2, but Winograd's model
+# promises too much.)
+NARROW_GAIN, PAIRED_GAIN = 1.2, 1.3
 PATCH_BYTES = PATCH_SLOTS * 8 - 64  # what copies may write behind the last row
 # A patch of this size leaves half of a 32 KiB L1 to weights and output; larger ones only where a row needs it.
 GOOD_PATCH_BYTES = 24 * 1024
@@ -76,9 +82,11 @@ class RowPlan(NamedTuple):
     """Kernel arguments that do not depend on the data."""
 
     offsets: np.ndarray
-    order: np.ndarray  # of products, where lanes are paired: see `_paired`
+    chains: Chains | None  # forward, where a vector holds all output channels and rows have enough positions for a tile
     forward: RowsConv
-    backward_weight: RowsConv  # differs in how blocks and panels are cut
+    weight_offsets: np.ndarray
+    order: np.ndarray  # of products in the weight gradient, if there are pairs: see `row_order.paired`
+    backward_weight: RowsConv  # differs in what is paired, and how blocks and panels are cut
     cost: float
 
 
@@ -99,14 +107,24 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     return None
 
 
+def is_narrow(g: ConvGeometry, itemsize: int) -> bool:
+    """Whether a vector holds all output channels."""
+    return g.out_channels <= target().lanes(itemsize)
+
+
 def pairs_fit(g: ConvGeometry, itemsize: int) -> bool:
-    """Whether output channels fill no more than half a vector: each then has two lanes, see `offset_tile`."""
+    """Whether output channels fill no more than half a vector: each then has two lanes, see `chain_tile`."""
     return 2 * g.out_channels <= target().lanes(itemsize)
+
+
+def narrow_gain(g: ConvGeometry, itemsize: int) -> float:
+    """Forward, how many times as long a product would take if output channels filled a panel."""
+    return PAIRED_GAIN if pairs_fit(g, itemsize) else NARROW_GAIN if is_narrow(g, itemsize) else 1.0
 
 
 def gain(g: ConvGeometry, itemsize: int) -> float:
     """Forward, how many times as long the general algorithm takes for a product."""
-    return (1 + GAIN / max(1, g.in_channels)) * (PAIRED_GAIN if pairs_fit(g, itemsize) else 1.0)
+    return narrow_gain(g, itemsize) * (1 + GAIN / max(1, g.in_channels))
 
 
 def _paired_channels(g: ConvGeometry) -> int:
@@ -125,7 +143,7 @@ def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | Non
     if direction == "backward_data":
         return row_runs_data.declines(g, itemsize)
     if direction == "forward":
-        most = MAX_CHANNELS[direction]
+        most = MAX_CHANNELS[direction] if not is_narrow(g, itemsize) else NARROW_CHANNELS
         if g.in_channels > most and not pairs_fit(g, itemsize):
             return f"{g.in_channels} input channels are more than {most}"
         share = math.prod(taps_inside(g, axis) / max(1, g.output[axis] * g.kernel[axis]) for axis in (0, 1))
@@ -171,14 +189,13 @@ def _forward_launches(g: ConvGeometry, dtype: np.dtype[Any]) -> tuple[Prepared, 
     p = plan(g, dtype.itemsize)
     record = p.forward
     shape = record.panels, 1 + record.count, record.width
-    cost = float(math.prod(shape))
-    if record.pairs > 0:
-        products = g.in_channels * g.taps
-        pack = pack_pairs.prepare((dtype,), 1, p.order, record.count, products, record.lanes, record.width, cost=cost)
-    else:
+    cost, blocks = float(math.prod(shape)), record.chunks * record.panel_blocks
+    if p.chains is None:
         pack = pack_rows.prepare((dtype,), record.panels, record.count, record.lanes, record.width, cost=cost)
-    blocks = record.chunks * record.panel_blocks
-    return pack, conv_rows.prepare((dtype,), blocks, p.offsets, record, cost=p.cost), shape
+        return pack, conv_rows.prepare((dtype,), blocks, p.offsets, record, cost=p.cost), shape
+    sizes = 2 if record.pairs else 1, record.count, g.in_channels * g.taps, record.lanes, record.width
+    pack = pack_listed.prepare((dtype,), 1, p.chains.order, *sizes, cost=cost)
+    return pack, conv_chains.prepare((dtype,), blocks, p.chains.counts, p.chains.offsets, record, cost=p.cost), shape
 
 
 @functools.lru_cache(maxsize=64)
@@ -188,7 +205,7 @@ def _weight_launches(g: ConvGeometry, dtype: np.dtype[Any]) -> tuple[Prepared, P
     record = p.backward_weight
     shape = record.chunks, record.panels, record.count, record.width
     blocks = record.chunks * record.panel_blocks
-    add = conv_rows_weight.prepare((dtype,), blocks, p.offsets, record, cost=p.cost)
+    add = conv_rows_weight.prepare((dtype,), blocks, p.weight_offsets, record, cost=p.cost)
     blocks, cost = -(-record.count // COMBINE_ROWS) * record.panels, 0.5 * math.prod(shape)
     if record.pairs > 0:
         return add, combine_pairs.prepare((dtype,), blocks, p.order, g.in_channels * g.taps, record, cost=cost), shape
@@ -205,13 +222,15 @@ def plan(g: ConvGeometry, itemsize: int) -> RowPlan:
     plane = ((rows - 1) * g.stride[1] + span[1]) * pitch
     blocks = g.batch * g.output[0] * row_blocks * column_blocks
     full = tile_lanes(itemsize)
-    width = full if g.out_channels > full // 2 else full // 2
+    width = full // 2 if is_narrow(g, itemsize) else full
     panels = -(-g.out_channels // width)
     offsets = _offsets(g, plane, pitch)
-    order, pairs = _paired(offsets) if pairs_fit(g, itemsize) else (offsets, 0)
-    if pairs > 0:
-        offsets = offsets[order[::2]]
-    count = len(offsets)
+    order, pairs = paired(offsets) if pairs_fit(g, itemsize) else (np.arange(len(offsets)), 0)
+    found = None
+    if is_narrow(g, itemsize) and g.output[2] // column_blocks >= LEAST_POINTS:
+        found = chains(offsets, g.stride[2] * g.in_channels, order, pairs)
+    firsts = offsets[order[::2]] if pairs else offsets
+    count = len(firsts)
     in_n, in_d, in_h, _ = strides(g.input, g.in_channels)
     points = g.batch * math.prod(g.output)
     chunks = min(blocks, MANY_BLOCKS)
@@ -249,7 +268,9 @@ def plan(g: ConvGeometry, itemsize: int) -> RowPlan:
     )
     cost = 2.0 * points * count * panels * width / blocking.FLOPS_PER_NS
     weight_record = record._replace(chunks=sums, panel_blocks=_panel_blocks(panels, sums))
-    return RowPlan(offsets, order, record, weight_record, cost)
+    if found is None:
+        record = record._replace(count=len(offsets), pairs=0)
+    return RowPlan(offsets, found, record, firsts, order, weight_record, cost)
 
 
 def _span(g: ConvGeometry) -> tuple[int, ...]:
@@ -295,22 +316,3 @@ def _offsets(g: ConvGeometry, plane: int, pitch: int) -> np.ndarray:
     kd, kh, kw = np.ogrid[: g.kernel[0], : g.kernel[1], : g.kernel[2]]
     steps = kd * plane + kh * (g.dilation[1] * pitch) + kw * (g.dilation[2] * g.in_channels)
     return np.ascontiguousarray((ci + steps).ravel(), dtype=np.int64)
-
-
-def _paired(offsets: np.ndarray) -> tuple[np.ndarray, int]:
-    """The order of products in which those side by side are pairs, as two columns row by row; and how many pairs.
-
-    Pairs come first. Others have -1 beside them.
-    """
-    places = [*np.argsort(offsets).tolist(), -1]
-    pairs, single = [], []
-    i = 0
-    while i < len(offsets):
-        first, second = places[i : i + 2]
-        if offsets[second] == offsets[first] + 1:
-            pairs.append((first, second))
-            i += 2
-        else:
-            single.append((first, -1))
-            i += 1
-    return np.array(pairs + single, np.int64).ravel(), len(pairs)

@@ -108,7 +108,7 @@ def test_reasons():
     def reason(direction, x, weight, **options):
         return dict(explain(x, weight, direction=direction, **options).refused)[ALGORITHM]
 
-    assert reason("forward", (1, 20, 9, 9), (9, 20, 3, 3), stride=2) == "it is for data gradients"
+    assert reason("forward", (1, 20, 9, 9), (40, 20, 3, 3), stride=2) == "it is for data gradients"
     assert reason("backward_data", (1, 80, 9, 9), (80, 40, 3, 3), groups=2, stride=2) == "groups is 2, not 1"
     message = reason("backward_data", (1, 20, 999, 99), (9, 20, 3, 3), stride=2)
     assert message == "the products of 16 channels take too much memory"

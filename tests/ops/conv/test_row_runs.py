@@ -8,7 +8,7 @@ import pytest
 from numbacnn.errors import OptionError
 from numbacnn.kernels.tile import MAX_ROWS
 from numbacnn.ops import conv_backward_data, conv_backward_weight, conv_forward, explain
-from numbacnn.ops.conv import row_runs
+from numbacnn.ops.conv import row_order, row_runs
 from numbacnn.ops.geometry import conv_geometry
 from tests.bits import assert_same_bits
 from tests.cases import ConvCase
@@ -79,10 +79,52 @@ def test_pairs(channels, kernel, dilation, dtype):
     checks.check(case, ALGORITHM, ["forward"] if channels[0] > 16 else ["forward", "backward_weight"])
 
 
+@pytest.mark.parametrize("columns", range(6, 45))
+@pytest.mark.parametrize("out_channels", [5, 12, 16])
+def test_positions_of_a_row(columns, out_channels, guarded):
+    """Every way that rows may be cut into tiles of neighbouring positions."""
+    checks.check(ConvCase(2, 2, out_channels, (3, columns), (2, 3), padding=(0, 1)), ALGORITHM, ["forward"])
+
+
+@pytest.mark.parametrize(
+    ("channels", "kernel", "stride", "dilation"),
+    [
+        (3, (3, 7), 1, 1),
+        (4, (2, 7), 2, 1),
+        (3, (5, 7), (1, 2), 1),
+        (6, (3, 5), 3, 1),
+        (4, (2, 3), 1, 2),
+        (1, (1, 9), 1, 1),
+    ],
+)
+@pytest.mark.parametrize("out_channels", [8, 16])
+def test_chains(channels, kernel, stride, dilation, out_channels, guarded):
+    """Windows that overlap by several taps, by one, and not at all."""
+    checks.check(ConvCase(2, channels, out_channels, (12, 60), kernel, stride, 2, dilation), ALGORITHM, ["forward"])
+
+
+def test_what_is_a_chain():
+    """Up to three products whose elements lie a step apart; longer chains first, each product once."""
+    offsets = np.array([0, 2, 4, 6, 11, 20, 22, 31])
+    found = row_order.chains(offsets, 2, np.arange(8), 0)
+    assert found.counts.tolist() == [1, 1, 3, 0]
+    assert found.offsets.tolist() == [0, 20, 6, 11, 31]
+    assert found.order.tolist() == [0, 1, 2, 5, 6, 3, 4, 7]
+
+
+def test_chains_of_pairs():
+    """Single products follow them, as they are."""
+    offsets = np.array([0, 1, 4, 5, 8, 9, 12, 13, 16])
+    found = row_order.chains(offsets, 4, *row_order.paired(offsets))
+    assert found.counts.tolist() == [1, 0, 1, 1]
+    assert found.offsets.tolist() == [0, 12, 16]
+    assert found.order.reshape(-1, 2).tolist() == [[0, 1], [2, 3], [4, 5], [6, 7], [8, -1]]
+
+
 def test_which_products_are_pairs():
     """Those whose elements lie side by side; the others follow."""
     offsets = np.array([7, 20, 2, 1, 0, 21, 30, 22])
-    order, pairs = row_runs._paired(offsets)
+    order, pairs = row_order.paired(offsets)
     assert pairs == 2
     assert order.reshape(-1, 2).tolist() == [[4, 3], [1, 5], [2, -1], [0, -1], [7, -1], [6, -1]]
 
