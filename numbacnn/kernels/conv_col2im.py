@@ -15,7 +15,7 @@ from .layout import copy_transposed
 from .pointer import as_integers, cast, offset
 from .runs import copy_run
 from .simd import lanes, load, load_first, splat, store, store_first
-from .sources import Sources, source_at
+from .sources import ZEROS, Sources, source_at
 
 
 class Columns(NamedTuple):
@@ -43,17 +43,26 @@ def _add(target, source, count):
 
 @device
 def _add_position(image, values, channels, first_d, first_h, first_w, g, s):
-    """Add the products of an output position, ``values[tap][channel]``, whose tap 0 has read (`d`, `h`, `w`)."""
+    """Add the products of an output position, ``values[tap][channel]``, whose tap 0 has read (`d`, `h`, `w`).
+
+    Taps along W that have read one stretch of memory are added at once.
+    """
+    stretch = s.spread_w == 1 and s.stride_w == channels and s.mode_w == ZEROS
+    begin, end = max(0, -first_w), min(s.taps_w, s.size_w - first_w)
     for kd in range(s.taps_d):
         d = source_at(first_d + kd * s.spread_d, s.size_d, s.mode_d)
         for kh in range(s.taps_h):
             h = source_at(first_h + kh * s.spread_h, s.size_h, s.mode_h)
             if d >= 0 and h >= 0:
                 row = offset(image, d * s.stride_d + h * s.stride_h)
-                for kw in range(s.taps_w):
-                    w = source_at(first_w + kw * s.spread_w, s.size_w, s.mode_w)
-                    if w >= 0:
-                        _add(offset(row, w * s.stride_w), offset(values, kw * channels), channels)
+                if not stretch:
+                    for kw in range(s.taps_w):
+                        w = source_at(first_w + kw * s.spread_w, s.size_w, s.mode_w)
+                        if w >= 0:
+                            _add(offset(row, w * s.stride_w), offset(values, kw * channels), channels)
+                elif begin < end:
+                    count = (end - begin) * channels
+                    _add(offset(row, (first_w + begin) * channels), offset(values, begin * channels), count)
             values = offset(values, s.taps_w * channels)
 
 

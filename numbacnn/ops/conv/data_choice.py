@@ -47,7 +47,6 @@ class Columns(NamedTuple):
     image: float
     sums: float  # products that are added to the image
     steps: float  # of positions and taps
-    narrow: float  # and more of those, if an image has fewer channels than fill half a vector
 
 
 class Rows(NamedTuple):
@@ -62,11 +61,11 @@ class Rows(NamedTuple):
 
 if blocking.WIDE_VECTORS:
     GENERAL = General(6.54, 1.59, weights=270, pieces=63.8, again=111, products=5.65, image=167)
-    COLUMNS = Columns(10.5, weights=88.8, products=5.33, image=389, sums=262, steps=1310, narrow=3960)
+    COLUMNS = Columns(10.5, weights=88.8, products=5.33, image=389, sums=262, steps=1310)
     ROWS = Rows(7.72, products=6.84, adds=812, sums=19.9, weights=1090)
 else:
     GENERAL = General(25.6, 3.94, weights=344, pieces=0, again=0, products=17.7, image=200)
-    COLUMNS = Columns(38.5, weights=42.7, products=14.4, image=270, sums=408, steps=0, narrow=0)
+    COLUMNS = Columns(38.5, weights=42.7, products=14.4, image=270, sums=408, steps=0)
 
 
 def ratio(time: Callable[[ConvGeometry, int], float], g: ConvGeometry, itemsize: int) -> float:
@@ -92,8 +91,7 @@ def columns(g: ConvGeometry, itemsize: int) -> float:
     c, positions = COLUMNS, _positions(g)
     weights = g.in_channels * g.taps * g.out_channels
     work = weights * (c.weights + c.products * (positions + TILE_ROWS * -(-positions // MAX_ROWS)))
-    step = c.sums * g.in_channels + c.steps + (c.narrow if 4 * g.in_channels < tile_lanes(itemsize) else 0)
-    return c.start + 1e-6 * (work + c.image * _image(g) + step * positions * g.taps)
+    return c.start + 1e-6 * (work + c.image * _image(g) + (c.sums * g.in_channels + c.steps) * positions * g.taps)
 
 
 def rows(g: ConvGeometry, itemsize: int) -> float:

@@ -36,6 +36,7 @@ def test_channels(channels, dtype):
         ConvCase(1, 20, 9, (5, 6, 7), (3, 2, 3), (2, 1, 3), 1),
         ConvCase(1, 20, 9, (4, 4), (7, 7), 2, 3, name="most taps read padding"),
         ConvCase(1, 3, 2, (500,), (400,), 9, 20, name="very many taps"),
+        ConvCase(2, 3, 9, (5, 6), (2, 3), 1, 5, name="whole lines of taps read padding"),
         ConvCase(2, 20, 9, (11, 6), (3, 3), 2, 2, padding_mode="circular"),
         ConvCase(2, 20, 9, (11, 6), (3, 3), 1, 2, padding_mode="reflect"),
         ConvCase(2, 20, 9, (2, 3, 6), (3, 3, 3), 2, 1, padding_mode="replicate", dtype="float64"),
