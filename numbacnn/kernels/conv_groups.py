@@ -20,26 +20,7 @@ from typing import NamedTuple
 
 from ._build import device, kernel
 from ._serial import SCRATCH_SLOTS
-from .conv_strips import (
-    LISTS_D,
-    LISTS_H,
-    MAX_POINTS,
-    PHASE_COLUMNS,
-    PHASES,
-    POINTS,
-    RING_ROWS,
-    START,
-    STEP,
-    STRIP_COLUMNS,
-    STRIPS,
-    TABLE_ROWS,
-    TABLE_RUNS,
-    next_place,
-    place_of,
-    put_runs,
-    put_tile,
-    table_of,
-)
+from .conv_strips import MAX_POINTS, TABLE_RUNS, put_runs, put_tile
 from .finish import finish_rows
 from .layout import copy_transposed
 from .pointer import as_integers, cast, offset, prefetch_read, prefetch_write, store_pointer
@@ -56,6 +37,22 @@ from .simd import (
     quarter,
     store,
     store_first,
+)
+from .strip_rows import (
+    LISTS_D,
+    LISTS_H,
+    PHASE_COLUMNS,
+    PHASES,
+    POINTS,
+    RING_ROWS,
+    START,
+    STEP,
+    STRIP_COLUMNS,
+    STRIPS,
+    TABLE_ROWS,
+    next_place,
+    place_of,
+    table_of,
 )
 from .strip_tile import GROUP_RUNS, GROUP_TILES, copy_positions, group_tile
 

@@ -14,7 +14,9 @@ from typing import NamedTuple
 
 from ._build import device, kernel
 from ._serial import SCRATCH_SLOTS
-from .conv_strips import (
+from .pointer import cast, load_pointer, offset, store_pointer
+from .simd import lanes, load, store
+from .strip_rows import (
     FIRST_RUN,
     PHASE_COLUMNS,
     PHASES,
@@ -33,8 +35,6 @@ from .conv_strips import (
     put_rows,
     table_of,
 )
-from .pointer import cast, load_pointer, offset, store_pointer
-from .simd import lanes, load, store
 from .strip_tile import WEIGHT_TAPS, copy_positions, weight_tile
 
 # How a thread's scratch memory is divided, in slots.

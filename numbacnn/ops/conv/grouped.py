@@ -10,7 +10,8 @@ import numpy as np
 from ...kernels import conv_groups as kernels
 from ...kernels._operands import Operand
 from ...kernels._target import target
-from ...kernels.conv_strips import MAX_POINTS, PHASE_COLUMNS, RING_ROWS, STRIP_COLUMNS, TABLE_ROWS, TABLE_RUNS
+from ...kernels.conv_strips import MAX_POINTS, TABLE_RUNS
+from ...kernels.strip_rows import PHASE_COLUMNS, RING_ROWS, STRIP_COLUMNS, TABLE_ROWS
 from ...kernels.strip_tile import GROUP_RUNS, LONGEST_RUN, groups_together
 from . import blocking, strip_tables
 from .bias import padded_bias, zero_row

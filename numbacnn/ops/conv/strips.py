@@ -14,6 +14,7 @@ import numpy as np
 
 from ...kernels import conv_strips as kernels
 from ...kernels import conv_strips_weight as weight_kernels
+from ...kernels import strip_rows
 from ...kernels._operands import Operand
 from ...kernels._target import target
 from ...kernels.strip_tile import LONGEST_RUN, POINTS_RUNS
@@ -78,7 +79,7 @@ class Plan(NamedTuple):
 
     tables: np.ndarray  # see `strip_tables.joined`
     order: np.ndarray  # of the kernel's taps in packed weights
-    strips: kernels.Strips
+    strips: strip_rows.Strips
     launch: kernels.Destination | weight_kernels.StripsWeight
     blocks: int
     cost: float
@@ -137,7 +138,7 @@ def _fit(g: ConvGeometry, direction: str, itemsize: int) -> Fit | None:
     extents = g.output[:2] if transposed else g.input[:2]
     parts = g.out_per_group if transposed else g.in_per_group
     kernel_rows = parts * (g.kernel[0] * g.kernel[1] if weights else planes.longest * lines.longest)
-    if kernel_rows > kernels.TABLE_ROWS:
+    if kernel_rows > strip_rows.TABLE_ROWS:
         return None
     depth = strip_tables.ring_extent(planes, extents[0])
     vectors = -(-(g.in_channels if transposed else g.out_channels) // target().lanes(itemsize))
@@ -163,9 +164,9 @@ def _fit(g: ConvGeometry, direction: str, itemsize: int) -> Fit | None:
             rows = ring[0] * ring[1] * parts
             positions = rows * row.positions  # of one vector of channels
             if weights:
-                positions += group * segment * len(row.phases) // kernels.PHASE_COLUMNS
+                positions += group * segment * len(row.phases) // strip_rows.PHASE_COLUMNS
             panel = (limit // target().vector_bytes - kernels.MAX_POINTS) // max(1, positions)
-            if rows <= kernels.RING_ROWS and panel >= wanted:
+            if rows <= strip_rows.RING_ROWS and panel >= wanted:
                 return Fit(row, segment, min(panel, vectors), group, listed, ring)
             group //= 2
     return None
@@ -196,7 +197,7 @@ def _even_panel(most: int, vectors: int, unit_blocks: int) -> int:
 
 
 @functools.lru_cache(maxsize=512)
-def _strips(g: ConvGeometry, itemsize: int, direction: str) -> tuple[Fit, np.ndarray, kernels.Strips, np.ndarray]:
+def _strips(g: ConvGeometry, itemsize: int, direction: str) -> tuple[Fit, np.ndarray, strip_rows.Strips, np.ndarray]:
     """The tables and the record that both kernels share, and the order of the packed weights."""
     transposed = direction == "backward_data"
     fit = _fit(g, direction, itemsize)
@@ -214,7 +215,7 @@ def _strips(g: ConvGeometry, itemsize: int, direction: str) -> tuple[Fit, np.nda
     units = g.batch * segments * out[0] * out[1]
     whole_planes = direction == "backward_weight" or fit.ring[1] == source[1]
     panel = _even_panel(fit.panel, -(-channels // lanes), _most_unit_blocks(g, out[1], units, whole_planes))
-    record = kernels.Strips(
+    record = strip_rows.Strips(
         planes=out[0],
         rows=out[1],
         segments=segments,
@@ -226,7 +227,7 @@ def _strips(g: ConvGeometry, itemsize: int, direction: str) -> tuple[Fit, np.nda
         low=low,
         high=high,
         step=row.step,
-        strips=len(row.strips) // kernels.STRIP_COLUMNS,
+        strips=len(row.strips) // strip_rows.STRIP_COLUMNS,
         positions=row.positions,
         picks=len(row.picks),
         ring=fit.ring[0] * fit.ring[1] * parts,
@@ -261,7 +262,7 @@ def plan_data(g: ConvGeometry, itemsize: int, direction: str) -> Plan:
     unit_blocks, panel_blocks = _blocks(g, s, max(1, s.units), whole_planes)
     unit_blocks = _even(unit_blocks, s.units)
     launch = kernels.Destination(
-        phases=len(fit.row.phases) // kernels.PHASE_COLUMNS,
+        phases=len(fit.row.phases) // strip_rows.PHASE_COLUMNS,
         band=fit.group,
         listed=fit.listed,
         unit_blocks=unit_blocks,
@@ -288,7 +289,7 @@ def plan_backward_weight(g: ConvGeometry, itemsize: int) -> Plan:
     chunks, panel_blocks = _blocks(g, s, most, True)
     chunks = min(in_step(chunks, panel_blocks), most)
     launch = weight_kernels.StripsWeight(
-        phases=len(fit.row.phases) // kernels.PHASE_COLUMNS,
+        phases=len(fit.row.phases) // strip_rows.PHASE_COLUMNS,
         group=fit.group,
         chunks=chunks,
         panel_blocks=panel_blocks,
@@ -312,7 +313,7 @@ def _most_unit_blocks(g: ConvGeometry, rows: int, units: int, whole_planes: bool
     return max(1, min(BLOCKS, units // shortest))
 
 
-def _blocks(g: ConvGeometry, s: kernels.Strips, most: int, whole_planes: bool) -> tuple[int, int]:
+def _blocks(g: ConvGeometry, s: strip_rows.Strips, most: int, whole_planes: bool) -> tuple[int, int]:
     """Into how many ranges, at most `most`, the units are cut, and the panels."""
     unit_blocks = min(most, _most_unit_blocks(g, s.rows, s.units, whole_planes))
     panel_blocks = min(s.panels, -(-BLOCKS // unit_blocks))
