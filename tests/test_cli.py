@@ -251,7 +251,13 @@ def test_python_dash_m():
 def test_ctrl_c_keeps_the_last_good_checkpoint(signals, tmp_path):
     command = [sys.executable, "-m", "numbacnn", "train", "--data", str(signals), "--channels", "last"]
     command += ["--epochs", "100000", "--output", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # Where Ctrl-C is ignored, as in a shell's background jobs, a child would ignore it, too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        training = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with training as process:
         for line in process.stdout:
             if line.startswith("epoch      3/"):
                 process.send_signal(signal.SIGINT)
