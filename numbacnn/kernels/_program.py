@@ -184,19 +184,7 @@ def _write_run(
             return f"({place(part.there)} - ({place(part.here)})) // {part.here.dtype.itemsize}"
         return place(part)
 
-    parts = [part for step in steps for part in step.parts]
-    layout, values = "=", []
-    for literal, group in itertools.groupby(parts, key=lambda part: isinstance(part, bytes)):
-        if literal:
-            text = b"".join(group)  # type: ignore[arg-type]
-            scope[f"part{len(values)}"] = text
-            layout += f"{len(text)}s"
-            values.append(f"part{len(values)}")
-        else:
-            expressions = [expression(part) for part in group]  # type: ignore[arg-type]
-            layout += "q" * len(expressions)
-            values += expressions
-    scope["pack"] = struct.Struct(layout).pack
+    values = _write_values(steps, expression, scope)
     launch, slots = "launch", ""
     if any(step.shared for step in steps):
         scope["launch"] = _launch.run_shared
@@ -229,6 +217,26 @@ def run({", ".join(given)}):
 """
     exec(source, scope)
     return scope.pop("run")  # whose globals it is: no cycle
+
+
+def _write_values(
+    steps: Sequence[Step], expression: Callable[[Operand | Distance], str], scope: dict[str, Any]
+) -> list[str]:
+    """What ``pack`` takes to make the records of all steps; it is put into `scope`, with the bytes that are known."""
+    parts = [part for step in steps for part in step.parts]
+    layout, values = "=", []
+    for literal, group in itertools.groupby(parts, key=lambda part: isinstance(part, bytes)):
+        if literal:
+            text = b"".join(group)  # type: ignore[arg-type]
+            scope[f"part{len(values)}"] = text
+            layout += f"{len(text)}s"
+            values.append(f"part{len(values)}")
+        else:
+            expressions = [expression(part) for part in group]  # type: ignore[arg-type]
+            layout += "q" * len(expressions)
+            values += expressions
+    scope["pack"] = struct.Struct(layout).pack
+    return values
 
 
 def _patching_run(

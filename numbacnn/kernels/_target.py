@@ -30,6 +30,11 @@ class Target(NamedTuple):
     registers: int
     fma: bool
 
+    @property
+    def wide(self) -> bool:
+        """Whether a vector is a whole cache line."""
+        return self.vector_bytes >= LINE_BYTES
+
     def lanes(self, itemsize: int) -> int:
         """Number of elements of `itemsize` bytes in one vector."""
         return self.vector_bytes // itemsize

@@ -9,8 +9,6 @@ from .finish import finish_rows
 from .pointer import cast, offset
 from .runs import even_part
 
-__all__ = ["RowsConv", "conv_chains"]
-
 
 @kernel
 def conv_chains(

@@ -310,6 +310,15 @@ def conv_rows_weight(
                 )
 
 
+@device
+def _add_chunks(total, rows, g):
+    """Add some rows of a panel of all other chunks, in order, to those of the first."""
+    for chunk in range(1, g.chunks):
+        part = offset(total, chunk * g.panels * g.count * g.width)
+        for i in range(rows * g.width):
+            total[i] += part[i]
+
+
 @kernel
 def combine_rows(block, partial: "T*", out: "T*", g: "RowsConv"):
     """One block: `COMBINE_ROWS` rows of one panel of the gradient, chunks added in order, ``out[lane][k]``."""
@@ -317,10 +326,7 @@ def combine_rows(block, partial: "T*", out: "T*", g: "RowsConv"):
     first = block // g.panels * COMBINE_ROWS
     rows = min(COMBINE_ROWS, g.count - first)
     total = offset(partial, (panel * g.count + first) * g.width)
-    for chunk in range(1, g.chunks):
-        part = offset(total, chunk * g.panels * g.count * g.width)
-        for i in range(rows * g.width):
-            total[i] += part[i]
+    _add_chunks(total, rows, g)
     lane = panel * g.width
     copy_transposed(total, 0, g.width, out, lane * g.count + first, g.count, rows, min(g.width, g.lanes - lane))
 
@@ -331,10 +337,7 @@ def combine_pairs(block, partial: "T*", out: "T*", order: "int64*", products: "i
     first = block * COMBINE_ROWS
     rows = min(COMBINE_ROWS, g.count - first)
     total = offset(partial, first * g.width)
-    for chunk in range(1, g.chunks):
-        part = offset(total, chunk * g.count * g.width)
-        for i in range(rows * g.width):
-            total[i] += part[i]
+    _add_chunks(total, rows, g)
     for k in range(rows):
         for i in range(2):
             product = order[2 * (first + k) + i]

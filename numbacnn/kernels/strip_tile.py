@@ -33,7 +33,7 @@ def groups_together(channels: int, lanes: int) -> int:
     More than one in vectors of 64 bytes only: in smaller ones they would have so few channels that `points_tile` is
     better.
     """
-    most = lanes // 4 if target().vector_bytes >= 64 else 1
+    most = lanes // 4 if target().wide else 1
     return next(count for count in (4, 2, 1) if count == 1 or (count <= most and count * channels <= lanes))
 
 

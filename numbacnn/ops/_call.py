@@ -19,7 +19,6 @@ Call = Callable[..., Any]
 def make_call(
     run: Callable[..., bool] | Program,
     *rooms: memory.Room,
-    workspace_bytes: int = 0,
     convert: tuple[Callable[[np.ndarray], np.ndarray] | None, ...] = (),
 ) -> Call:
     """The function for calls of an op whose arrays are alike: in type, shape, strides and dtype.
@@ -29,19 +28,17 @@ def make_call(
 
     Parameters
     ----------
-    run : callable
-        ``run(*arrays, *results, address of workspace)``; False, and nothing done, if arrays are not aligned. Or a
-        program, of which that is the `run`.
+    run : Program or callable
+        ``run(*arrays, *results)``; False, and nothing done, if arrays are not aligned.
     *rooms : Room
         For the results.
-    workspace_bytes : int
     convert : tuple
         For each array None, or what makes of it the array that `run` takes; empty if there is nothing to convert.
     """
     room, others = rooms[0], rooms[1:]
-    converts = any(convert)
-
+    converts, workspace_bytes = any(convert), 0
     if isinstance(run, Program):
+        workspace_bytes = run.workspace_bytes
         if not (others or converts or workspace_bytes):
             return run.returning(room.array, _aligned)
         run = run.run

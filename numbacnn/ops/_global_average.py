@@ -50,7 +50,7 @@ def _call(shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype[Any]
     program = Program(steps, (x, out))
     room = Room(out.shape, dtype, channels_last_memory(out.shape, itemsize)[0])
     convert = (conversion(shape, strides, itemsize),)
-    return make_call(program, room, workspace_bytes=program.workspace_bytes, convert=convert)
+    return make_call(program, room, convert=convert)
 
 
 def average_everything(x: np.ndarray) -> np.ndarray:

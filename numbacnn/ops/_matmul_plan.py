@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ..kernels._build import Prepared
 
-WIDE = target().vector_bytes == 64
+WIDE = target().wide
 # Enough blocks that two to eight cores finish together; but what blocks copy grows with their number. So of 4 times the
 # operations, whose copies are 2.5 times as many, are made 2 times as many blocks.
 MANY_BLOCKS, OPERATIONS_OF_TWO = 16, 1 << 20

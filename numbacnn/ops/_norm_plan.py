@@ -91,7 +91,7 @@ def plan_forward(
     )
     program = Program([*steps, normalise.on(x, stats, out)], (x, *given, settings, out, stats))
     rooms = _room(shape, dtype), Room(stats.shape, dtype)
-    call = make_call(program, *rooms, workspace_bytes=program.workspace_bytes)
+    call = make_call(program, *rooms)
     return Forward(conversion(shape, strides, dtype.itemsize), call)
 
 
@@ -131,7 +131,7 @@ def plan_backward(x_layout: _Layout, grad_layout: _Layout, training: bool, activ
     ]
     program = Program(steps, (grad, x, stats, grad_input, *vectors))
     convert = *[conversion(like[0], like[1], dtype.itemsize) for like in (grad_layout, x_layout)], None
-    return make_call(program, *rooms, workspace_bytes=program.workspace_bytes, convert=convert)
+    return make_call(program, *rooms, convert=convert)
 
 
 def _no_gradients(grad: Any, x: Any, stats: Any, *results: np.ndarray) -> bool:

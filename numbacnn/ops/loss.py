@@ -192,7 +192,7 @@ def _labels_call(
         None if as_it_is else _as_indices,
         None if contiguous else np.ascontiguousarray,
     )
-    return make_call(program, *rooms, workspace_bytes=program.workspace_bytes, convert=convert)
+    return make_call(program, *rooms, convert=convert)
 
 
 def _as_indices(target: np.ndarray) -> np.ndarray:

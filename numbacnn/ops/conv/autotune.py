@@ -155,7 +155,7 @@ def _call(direction: str, g: ConvGeometry, dtype: np.dtype[Any], name: str) -> C
         "backward_weight": (outputs, inputs, weight),
     }[direction]
     absent = () if direction == "backward_weight" else (None, None)  # bias and residual
-    call = make_call(p.run, memory.Room(out, dtype), workspace_bytes=p.workspace_bytes)
+    call = make_call(p, memory.Room(out, dtype))
     return functools.partial(call, _random(first, dtype), _random(second, dtype), *absent)
 
 

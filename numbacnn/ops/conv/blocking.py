@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..geometry import ConvGeometry
 
 # Vectors of 64 bytes, for which algorithms' costs were measured apart.
-WIDE_VECTORS = target().vector_bytes >= 64
+WIDE_VECTORS = target().wide
 
 # The cache of which a thread's scratch is half: 512 KiB, or 1 MiB where vectors are of 64 bytes.
 L2_BYTES = 2 * 8 * SCRATCH_SLOTS
@@ -56,11 +56,12 @@ MIN_BLOCKS = 16
 # Blocks that pack their own weights are fewer: each lists all points and reads all source rows, once for several panels
 # (1.02 to 1.1 times as fast).
 PACKING_BLOCKS = 8
-# Points that take as long to multiply by a panel as the panel takes to pack.
-PACKING_POINTS = 16
 
 # ... and the source is no larger than this, about what is near a core (2.4 MB of it: 1.4 times the time).
 REREAD_BYTES = 1 << 20
+
+# Points that take as long to multiply by a panel as the panel takes to pack.
+PACKING_POINTS = 16
 
 # Packed weights per launch: with everything else a call stays below 16 MB of extra memory.
 PACKED_BYTES = 8 << 20

@@ -131,7 +131,7 @@ def _call(problem: signature.Problem, convert: tuple[_Convert | None, ...], *fol
     if 0 in shape:
         return make_call(_do_nothing, room)
     p = program(choice.direction, choice.algorithm, choice.geometry, dtype, *follows)
-    return make_call(p.run, room, workspace_bytes=p.workspace_bytes, convert=convert)
+    return make_call(p, room, convert=convert)
 
 
 def _do_nothing(*arrays: np.ndarray) -> bool:

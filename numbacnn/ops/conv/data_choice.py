@@ -4,8 +4,8 @@ A sum of what there is to do, each with a cost: only ratios matter. Those of vec
 random problems of one, two and three axes in both precisions, on two cores of an Intel server (before, the slower
 algorithm was chosen for every seventh, and 4 % were lost in the mean; 2.7 % now); what `col2im` takes, once more, to
 3,000 with strides, after matrix products had become faster (2.6 and 3.7 % lost in float32 and float64; 1.9 and 2.8 %
-now); those of narrower ones, of `col2im`
-and the general algorithm alone, to 199 problems on two cores of a Zen 3 server.
+now); those of narrower ones, of `col2im` and the general algorithm alone, to 199 problems on two cores of a Zen 3
+server.
 """
 
 from __future__ import annotations

@@ -187,7 +187,7 @@ def _direct_cost_of_wide(g: ConvGeometry, direction: str, itemsize: int) -> floa
     """Of the algorithm that would be chosen, where vectors are of 64 bytes."""
     if direction == "backward_data":
         found = data_choice.general(g, itemsize)
-        if row_runs.accepts(direction, g) is None and row_runs.declines(direction, g, itemsize) is None:
+        if row_runs.pays(direction, g, itemsize):
             found = data_choice.rows(g, itemsize)
         elif col2im.pays(g, itemsize):
             found = data_choice.columns(g, itemsize)
@@ -196,7 +196,7 @@ def _direct_cost_of_wide(g: ConvGeometry, direction: str, itemsize: int) -> floa
     if direction == "backward_weight" and weight_gradient_groups.accepts(g, itemsize):
         panels = g.out_channels / tile_lanes(itemsize)  # its tile leaves no half of one idle
     steps = g.batch * math.prod(g.output) * g.taps * panels
-    if row_runs.accepts(direction, g) is None and row_runs.declines(direction, g, itemsize) is None:
+    if row_runs.pays(direction, g, itemsize):
         faster = row_runs.narrow_gain(g, itemsize) if direction == "forward" else 1.0
         return CALL_NS + steps * g.in_channels * ROW_RUNS_NS / faster
     step, product, weight = SUM_NS if direction == "backward_weight" else DIRECT_NS

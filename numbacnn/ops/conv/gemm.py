@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...kernels.conv_gemm import OWN_BYTES, GemmConv
 from ...kernels.joined_weights import LEAST_TAPS, MOST_TAPS, TURNED_WEIGHTS, JoinedWeights
 from ...kernels.tile import MAX_ROWS, MIN_GEMM_ROWS, tile_lanes
-from .._split import in_step
+from .._split import for_all_cores
 from . import blocking
 from .lattice import AxisPhase, Memory, Phase, backward_data_phases, by_axis, forward_phase, strides
 
@@ -273,9 +273,9 @@ def _launch(
         wanted = -(-blocking.MIN_BLOCKS // max(1, beside))
         point_blocks = max(point_blocks, min(wanted, points // max(together, blocking.FEW_POINTS)))
     panel_blocks = -(-panels // (panels // panel_blocks))  # of the same size, but the last
-    if shared["packs"] and panel_blocks % 2 and points > blocking.PACKING_POINTS * panel_blocks:
-        point_blocks = 2  # every panel is packed twice, but two cores finish together
-    point_blocks = min(in_step(point_blocks, panel_blocks * beside), max(1, points // together))
+    packs_twice = bool(shared["packs"]) and points > blocking.PACKING_POINTS * panel_blocks
+    point_blocks = for_all_cores(point_blocks, panel_blocks * beside, packs_twice)
+    point_blocks = min(point_blocks, max(1, points // together))
     steps = blocking.RUN_BYTES // (shared["width"] * itemsize)
     line = blocking.LINE_BYTES // itemsize
     if shared["dots"]:

@@ -160,6 +160,11 @@ def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | Non
     return None
 
 
+def pays(direction: str, g: ConvGeometry, itemsize: int) -> bool:
+    """Whether a problem comes here if no algorithm before takes it."""
+    return accepts(direction, g) is None and declines(direction, g, itemsize) is None
+
+
 def forward(
     g: ConvGeometry,
     x: Operand,

@@ -18,7 +18,7 @@ from ...kernels import strip_rows
 from ...kernels._operands import Operand
 from ...kernels._target import target
 from ...kernels.strip_tile import LONGEST_RUN, POINTS_RUNS
-from .._split import in_step
+from .._split import for_all_cores
 from . import blocking, strip_tables
 from .bias import padded_bias, zero_row
 from .lattice import strides
@@ -287,7 +287,7 @@ def plan_backward_weight(g: ConvGeometry, itemsize: int) -> Plan:
     partial_bytes = g.taps * s.parts * vectors * target().vector_bytes
     most = max(1, min(blocking.PACKED_BYTES // partial_bytes, s.units))
     chunks, panel_blocks = _blocks(g, s, most, True)
-    chunks = min(in_step(chunks, panel_blocks), most)
+    chunks = min(for_all_cores(chunks, panel_blocks), most)
     launch = weight_kernels.StripsWeight(
         phases=len(fit.row.phases) // strip_rows.PHASE_COLUMNS,
         group=fit.group,

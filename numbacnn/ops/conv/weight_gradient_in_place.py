@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from ...kernels import conv_weight_in_place
-from ...kernels._target import LINE_BYTES, target
+from ...kernels._target import target
 from ...kernels.tile import MIN_PAIRED_ROWS, tile_lanes
 from . import blocking
 from .weight_gradient_plan import SumsPlan, sums_plan
@@ -30,7 +30,7 @@ def accepts(g: ConvGeometry, itemsize: int) -> bool:
     if g.groups > 1 and min(g.in_per_group, g.out_per_group) < tile_lanes(itemsize):
         return True
     near = g.stride[2] * g.in_channels * itemsize < FAR_BYTES[itemsize]
-    if target().vector_bytes == LINE_BYTES:
+    if target().wide:
         near = near and g.elements * itemsize <= FEW_BYTES
     shared = g.taps > math.prod(g.stride)  # rows are read by several taps
     return g.taps > 1 and ((near and shared) or g.out_per_group < FEW_CHANNELS)

@@ -13,7 +13,7 @@ from ...kernels import winograd_domain as domain
 from ...kernels._operands import Operand
 from ...kernels.conv_winograd import conv_winograd
 from ...kernels.tile import MAX_ROWS, tile_lanes
-from .._split import in_step
+from .._split import for_all_cores
 from . import blocking, winograd_choice, winograd_weight
 from .bias import padded_bias, zero_row
 from .finish import NOTHING, Finish
@@ -252,11 +252,10 @@ def _cut(side: Side, columns: int, points: int, lanes: int, width: int, itemsize
 
 def _evenly(tiles: int, most: int, all_panels: int) -> int:
     """Tiles of a block, at most `most`, so that those of `all_panels` keep cores busy till the end."""
-    blocks = in_step(max(1, -(-tiles // max(1, most))), all_panels)
+    blocks = max(1, -(-tiles // max(1, most)))
     if blocks * all_panels < FEW_BLOCKS:
         blocks = max(blocks, min(-(-FEW_BLOCKS // all_panels), tiles // (3 * TILES_OF_WEIGHTS)))
-    if blocks * all_panels % 2 and tiles > TILES_OF_WEIGHTS * blocks * all_panels:
-        blocks += 1
+    blocks = for_all_cores(blocks, all_panels, tiles > TILES_OF_WEIGHTS * blocks * all_panels)
     return max(1, min(most, -(-tiles // blocks)))
 
 

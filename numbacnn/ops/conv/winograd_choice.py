@@ -138,7 +138,7 @@ def expected_ratio(direction: str, judged: list[tuple[ConvGeometry, Passes]], it
     """How many times as long as the general algorithm it is expected to take, on all problems judged."""
     lanes = side_of(judged[0][0], direction).lanes
     pairs = direction == "forward" and row_runs.pairs_fit(judged[0][0], itemsize)
-    dots = lanes <= blocking.DOT_LANES and not (pairs and _in_row_runs(direction, judged[0][0], itemsize))
+    dots = lanes <= blocking.DOT_LANES and not (pairs and row_runs.pays(direction, judged[0][0], itemsize))
     ratio = 1.0 if lanes >= MIN_CHANNELS else IDLE_BESIDE_DOTS if dots else IDLE_LANES
     if judged[0][0].groups > 1 and direction != "backward_weight":
         ratio *= SEVERAL_GROUPS
@@ -173,10 +173,6 @@ def other_family(direction: str) -> str:
     return "weight" if direction == "backward_weight" else "data"
 
 
-def _in_row_runs(direction: str, g: ConvGeometry, itemsize: int) -> bool:
-    return row_runs.accepts(direction, g) is None and row_runs.declines(direction, g, itemsize) is None
-
-
 def family(g: ConvGeometry, passes: Passes) -> tuple[str, int]:
     """Which costs of Winograd's algorithm hold."""
     return passes.where, sum(taps > 1 for taps in g.kernel[1:])
@@ -195,7 +191,7 @@ def work_of(direction: str, g: ConvGeometry, passes: Passes, itemsize: int) -> W
     else:
         other *= math.prod(_share_read(side, axis) for axis in range(3) if g.padding_mode[axis] == "zeros")
     gains = direction != "backward_weight" or not blocking.WIDE_VECTORS  # there its patches are for fewer channels
-    if gains and _in_row_runs(direction, g, itemsize):
+    if gains and row_runs.pays(direction, g, itemsize):
         other /= row_runs.gain(g, itemsize) if direction == "forward" else 1 + row_runs.GAIN / side.run
     return Work(
         other=other,

@@ -10,7 +10,7 @@ from ...kernels import conv_winograd_weight as kernels
 from ...kernels._operands import Operand
 from ...kernels.tile import VECTORS, tile_lanes
 from ...kernels.winograd_domain import MOST_PRODUCT_SLOTS, PASS_VECTORS, Winograd, winograd_inputs
-from .._split import in_step
+from .._split import for_all_cores
 from . import blocking
 from .bias import zero_row
 from .lattice import strides
@@ -172,7 +172,7 @@ def _at_once(g: Winograd, s: kernels.WinogradSums, itemsize: int) -> kernels.Win
     sums_slots = points * run * panels * g.width * itemsize // 8
     return s._replace(
         point_blocks=0,
-        run_blocks=in_step(-(-g.run // run), g.groups * panel_blocks),
+        run_blocks=for_all_cores(-(-g.run // run), g.groups * panel_blocks),
         panel_blocks=panel_blocks,
         taps_run=_taps_run(g, run, kernels.AT_ONCE_TILES + sums_slots, itemsize),
     )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from numbacnn.ops._split import MANY_BLOCKS, in_step
+from numbacnn.ops._split import MANY_BLOCKS, for_all_cores
 from numbacnn.ops.conv import gemm, weight_gradient_in_place, winograd
 from numbacnn.ops.geometry import conv_geometry
 from tests.ops.conv.checks import PANEL
@@ -11,7 +11,7 @@ from tests.ops.conv.checks import PANEL
 @pytest.mark.parametrize("beside", [1, 2, 3, 4, 7])
 def test_blocks_are_finished_in_step(beside):
     for blocks in range(1, MANY_BLOCKS + 9):
-        more = in_step(blocks, beside)
+        more = for_all_cores(blocks, beside)
         assert blocks <= more <= 4 * blocks / 3
         rounds = -(-more * beside // 2)
         assert rounds <= -(-blocks * beside // 2) * 4 / 3
