@@ -1,13 +1,13 @@
 """Groups of several channels each: forward and data gradient against the oracle, exactly."""
 
 import itertools
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from numbacnn.errors import OptionError
 from numbacnn.kernels import strip_tile
+from numbacnn.kernels._target import target
 from numbacnn.kernels.conv_strips import MAX_POINTS
 from numbacnn.ops import conv_backward_data, conv_forward, explain
 from numbacnn.ops.conv import blocking, grouped, plan, strips
@@ -177,7 +177,8 @@ def test_choice():
     ],
 )
 def test_strips_decline_what_is_a_matrix_product(direction, inputs, outputs, groups, stride, reason, monkeypatch):
-    monkeypatch.setattr(strips, "target", lambda: SimpleNamespace(lanes=lambda itemsize: 32 // itemsize))
+    narrow = target()._replace(vector_bytes=32)
+    monkeypatch.setattr(strips, "target", lambda: narrow)
     shapes = (1, groups * inputs, 9, 9), (groups * outputs, inputs, 3, 3)
     geometry = conv_geometry(*shapes, stride=stride, padding=1, groups=groups)
     assert strips.declines(direction, geometry, 4) == reason
@@ -219,7 +220,7 @@ def test_short_rows_are_left_to_indirect_gemm(direction, width, stride, points):
 def test_wide_vectors_are_left_to_indirect_gemm(
     direction, inputs, outputs, itemsize, options, declined, monkeypatch
 ):  # fmt: skip
-    wide = SimpleNamespace(vector_bytes=64, lanes=lambda itemsize: 64 // itemsize)
+    wide = target()._replace(vector_bytes=64)
     for module in (grouped, strip_tile):
         monkeypatch.setattr(module, "target", lambda: wide)
     monkeypatch.setattr(blocking, "WIDE_VECTORS", True)
