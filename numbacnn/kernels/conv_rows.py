@@ -16,7 +16,7 @@ from .layout import copy_transposed
 from .offset_tile import offset_gemm, offset_outer
 from .pointer import cast, offset, store_pointer
 from .runs import clear_run, copy_run, even_part
-from .simd import half, interleaved, load_first, splat, store
+from .simd import half, interleaved, load, load_first, splat, store
 from .sources import ZEROS, source_at
 from .tile import MAX_LANES
 
@@ -33,10 +33,11 @@ COMBINE_ROWS = 64  # rows of the weight gradient that one block adds up and tran
 class RowsConv(NamedTuple):
     """Extents, strides (in elements) and block sizes of one launch."""
 
-    channels: int  # input channels
+    channels: int  # of a patch: all input channels, or a vector of them (see `conv_weight_slices`)
     in_n: int  # input elements per sample, plane and row
     in_d: int
     in_h: int
+    in_w: int  # and per column
     size_d: int  # input planes, rows and columns
     size_h: int
     size_w: int
@@ -65,7 +66,7 @@ class RowsConv(NamedTuple):
     lanes: int  # output channels
     vector: int  # lanes of one vector
     width: int  # lanes of a panel
-    panels: int
+    panels: int  # or slices
     blocks: int  # blocks of output positions
     chunks: int  # parts that they are cut into: of one launch, and with a partial sum each for the weight gradient
     panel_blocks: int  # parts that panels are cut into
@@ -79,7 +80,7 @@ def _copy_edge(patch, line, column, begin, end, g):
         clear_run(offset(patch, begin * g.channels), (end - begin) * g.channels)
     else:
         for j in range(begin, end):
-            source = source_at(column + j, g.size_w, g.mode_w) * g.channels
+            source = source_at(column + j, g.size_w, g.mode_w) * g.in_w
             for c in range(g.channels):
                 patch[j * g.channels + c] = line[source + c]
 
@@ -90,8 +91,12 @@ def _copy_row(patch, line, column, columns, g):
     begin = min(max(-column, 0), columns)
     end = min(max(g.size_w - column, begin), columns)
     _copy_edge(patch, line, column, 0, begin, g)
-    inside = offset(line, (column + begin) * g.channels)
-    copy_run(offset(patch, begin * g.channels), inside, (end - begin) * g.channels)
+    inside, count = offset(line, (column + begin) * g.in_w), end - begin
+    if g.in_w == g.channels:
+        copy_run(offset(patch, begin * g.channels), inside, count * g.channels)
+    else:
+        for j in range(count):
+            store(patch, (begin + j) * g.channels, load(inside, j * g.in_w))
     _copy_edge(patch, line, column, end, columns, g)
 
 

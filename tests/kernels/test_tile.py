@@ -7,7 +7,14 @@ import re
 import numpy as np
 import pytest
 
-from numbacnn.kernels import conv_gemm, conv_weight, conv_weight_groups, conv_weight_in_place
+from numbacnn.kernels import (
+    conv_gemm,
+    conv_weight,
+    conv_weight_groups,
+    conv_weight_in_place,
+    conv_weight_slices,
+    tap_tile,
+)
 from numbacnn.kernels._build import kernel
 from numbacnn.kernels._target import target
 from numbacnn.kernels.group_tile import GROUP_ROWS, GROUP_TAPS, ROWS, group_outer_tile, pair_outer_tile, pairs_fit
@@ -463,3 +470,13 @@ def test_and_the_tiles_of_small_groups(dtype):
     rows = sorted(ROWS * (2 if pairs_fit(target().lanes(np.dtype(dtype).itemsize)) else 1))
     full = sorted(n for n in (len(re.findall("vfmadd", body)) for body in loops) if n % GROUP_TAPS == 0)
     assert full == [n * GROUP_TAPS for n in rows]
+
+
+@has_fma
+@dtypes
+def test_and_those_of_slices(dtype):
+    loops = hot_loops(conv_weight_slices.conv_weight_slices.assembly(dtype), tap_tile.MOST_SUMS)
+    full = [rows for rows in tap_tile.ROWS if rows * tap_tile.most_taps(rows) == tap_tile.MOST_SUMS]
+    assert len(loops) == len(full)
+    for body in loops:
+        assert_hot(body, dtype)

@@ -14,7 +14,7 @@ from ...kernels.fft_blocks import Grid, Image, Taps, Transform
 from ...kernels.sources import MODES
 from ...kernels.tile import tile_lanes
 from .._sizes import Triple
-from . import blocking, col2im, data_choice, row_runs, row_runs_data, weight_gradient_groups
+from . import blocking, col2im, data_choice, row_runs, row_runs_data, weight_gradient_groups, weight_gradient_slices
 from .fft_tables import pass_radices
 from .lattice import strides
 
@@ -193,7 +193,8 @@ def _direct_cost_of_wide(g: ConvGeometry, direction: str, itemsize: int) -> floa
             found = data_choice.columns(g, itemsize)
         return 2e3 * found * itemsize / 4  # from microseconds of two cores and of float32
     panels = blocking.panels(g.out_channels, tile_lanes(itemsize))
-    if direction == "backward_weight" and weight_gradient_groups.accepts(g, itemsize):
+    ways = weight_gradient_groups, weight_gradient_slices
+    if direction == "backward_weight" and any(way.accepts(g, itemsize) for way in ways):
         panels = g.out_channels / tile_lanes(itemsize)  # its tile leaves no half of one idle
     steps = g.batch * math.prod(g.output) * g.taps * panels
     if row_runs.pays(direction, g, itemsize):

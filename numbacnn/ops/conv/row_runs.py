@@ -29,7 +29,7 @@ from ...kernels.conv_rows import (
 )
 from ...kernels.sources import MODES
 from ...kernels.tile import MAX_ROWS, tile_lanes
-from . import blocking, row_runs_data, weight_gradient_groups
+from . import blocking, row_runs_data, weight_gradient_groups, weight_gradient_slices
 from .bias import zero_row
 from .finish import NOTHING, Finish
 from .lattice import by_axis, strides, taps_inside
@@ -137,7 +137,7 @@ def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | Non
     """None, or why a problem is not worth its patches.
 
     Forward, they hold all padding. Under strides few products of a weight gradient share what is copied into them; and
-    a single vector of channels has a tile of its own.
+    where a vector of channels or more is read, there may be a better tile.
     """
     g = geometry
     if direction == "backward_data":
@@ -150,7 +150,7 @@ def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | Non
         if share < 1 / gain(g, itemsize):
             return f"{1 - share:.0%} of its taps read padding, which the general algorithm leaves out"
         return None
-    if weight_gradient_groups.accepts(g, itemsize):
+    if weight_gradient_groups.accepts(g, itemsize) or weight_gradient_slices.accepts(g, itemsize):
         return f"the general algorithm has a tile for {g.in_channels} and {g.out_channels} channels"
     if g.stride == (1, 1, 1):
         return None
@@ -247,6 +247,7 @@ def plan(g: ConvGeometry, itemsize: int) -> RowPlan:
         in_n=in_n,
         in_d=in_d,
         in_h=in_h,
+        in_w=g.in_channels,
         **by_axis("size", g.input),
         **by_axis("pad", g.pad_low),
         **by_axis("mode", (MODES.index(mode) for mode in g.padding_mode)),

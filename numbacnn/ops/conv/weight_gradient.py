@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...kernels import conv_weight
 from ...kernels._operands import Operand
 from ...kernels.tile import MAX_ROWS, VECTORS, tile_lanes
-from . import blocking, weight_gradient_few, weight_gradient_groups, weight_gradient_in_place
+from . import (
+    blocking,
+    weight_gradient_few,
+    weight_gradient_groups,
+    weight_gradient_in_place,
+    weight_gradient_slices,
+)
 from .bias import zero_row
 from .lattice import positions_inside, taps_inside
 from .weight_gradient_plan import SumsPlan, sums_plan
@@ -200,7 +206,7 @@ def share_read(g: ConvGeometry, itemsize: int) -> float:
 
 def _way(g: ConvGeometry, itemsize: int) -> Any:
     """The module of the kernel that runs, if it is not this one's."""
-    ways = weight_gradient_few, weight_gradient_groups, weight_gradient_in_place
+    ways = weight_gradient_few, weight_gradient_groups, weight_gradient_slices, weight_gradient_in_place
     return next((way for way in ways if way.accepts(g, itemsize)), None)
 
 

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from .lattice import Memory, forward_phase
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ...kernels._build import Kernel
+    from ...kernels.conv_rows import RowsConv
     from ...kernels.conv_weight import WeightConv
     from ...kernels.conv_weight_few import FewConv
     from ...kernels.conv_weight_groups import GroupsConv
@@ -19,12 +22,13 @@ if TYPE_CHECKING:
 class SumsPlan(NamedTuple):
     """A kernel and those of its arguments that do not depend on the data; its estimated cost, in ns on one core.
 
+    What taps read is told by `Sources`, or by their offsets in a patch.
     ``partial[chunk]`` receives what the positions of each of ``record.chunks`` chunks contribute.
     """
 
     kernel: Kernel
-    record: WeightConv | FewConv | GroupsConv | InPlaceConv
-    sources: Sources
+    record: WeightConv | FewConv | GroupsConv | InPlaceConv | RowsConv
+    sources: Sources | np.ndarray
     blocks: int
     cost: float
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from numbacnn.kernels import conv_weight
+from numbacnn.kernels import conv_weight, conv_weight_slices
 from numbacnn.kernels._serial import SCRATCH_SLOTS
 from numbacnn.kernels._target import target
 from numbacnn.kernels.group_tile import pairs_fit
@@ -14,8 +14,10 @@ from numbacnn.ops.conv import (
     weight_gradient_few,
     weight_gradient_groups,
     weight_gradient_in_place,
+    weight_gradient_slices,
 )
 from numbacnn.ops.geometry import conv_geometry
+from tests.bits import assert_same_bits
 from tests.cases import ConvCase
 from tests.ops.conv import checks
 from tests.ops.conv.checks import PANEL
@@ -25,6 +27,11 @@ dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 def check(case):
     checks.check(case, "indirect", ["backward_weight"])
+
+
+@pytest.fixture
+def never_slices(tune):
+    tune(weight_gradient_slices, NEAR_CYCLES=np.inf, FAR_CYCLES=np.inf)
 
 
 def single_tap(channels, size, stride=1, dtype="float32"):
@@ -64,7 +71,7 @@ FAR = [
 
 @dtypes
 @pytest.mark.parametrize("case", FAR, ids=str)
-def test_copied_rows(case, dtype):
+def test_copied_rows(case, dtype, never_slices):
     case = case._replace(dtype=dtype)
     g = checks.geometry_of(case)
     assert not weight_gradient_in_place.accepts(g, np.dtype(dtype).itemsize)
@@ -92,7 +99,7 @@ PADDED = [
 
 @dtypes
 @pytest.mark.parametrize("case", PADDED, ids=str)
-def test_positions_that_read_padding_alone_are_left_out(case, dtype, tune):
+def test_positions_that_read_padding_alone_are_left_out(case, dtype, tune, never_slices):
     tune(weight_gradient_in_place, FAR_BYTES={4: 0, 8: 0}, FEW_CHANNELS=0)
     check(case._replace(dtype=dtype))
     tune(weight_gradient, STEP=24, BLOCK_NS=100.0, FEW_NS=0.0)
@@ -100,7 +107,7 @@ def test_positions_that_read_padding_alone_are_left_out(case, dtype, tune):
 
 
 @pytest.mark.parametrize("case", PADDED, ids=str)
-def test_how_many_positions_are_left_out(case):
+def test_how_many_positions_are_left_out(case, never_slices):
     """Taps one by one, as counted on the images themselves; several together, what lies between the first and last."""
     g = checks.geometry_of(case)
     places = [
@@ -256,6 +263,80 @@ def test_groups_that_are_not_small_or_whole(channels):
     check(case)
 
 
+SLICED = [
+    ConvCase(2, 70, 3, (15, 17), (3, 3), padding=1, name="few output channels"),
+    ConvCase(1, 2 * PANEL, 20, (9, 8, 7), (3, 2, 3), (1, 2, 1), 1, name="3-D"),
+    ConvCase(2, PANEL + 3, 9, (70,), (5,), 2, 2, padding_mode="reflect", name="reflection and a stride"),
+    ConvCase(1, PANEL, 5, (11, 12), (3, 3), 1, 4, 3, padding_mode=("zeros", "circular"), name="dilation"),
+    ConvCase(1, PANEL, 1, (3, 5000), (2, 3), padding=(0, 1), name="a row of several blocks"),
+    ConvCase(2, PANEL, 6, (150, 60), (3, 3), name="several rows per block"),
+    ConvCase(1, PANEL + 1, 2, (5, 4), (3, 3), padding=(4, 3), name="outputs of padding alone"),
+    ConvCase(1, PANEL, 3, (12, 11), (2, 2), 3, name="positions that no tap reads"),
+    ConvCase(0, PANEL, 3, (12, 11), (2, 2), name="no samples"),
+]
+
+
+@pytest.fixture
+def slices_wherever_they_fit(tune, guarded):
+    tune(weight_gradient_slices, NEAR_CYCLES=-np.inf, FAR_CYCLES=-np.inf)
+
+
+@dtypes
+@pytest.mark.parametrize("case", SLICED, ids=str)
+def test_slices(case, dtype, slices_wherever_they_fit):
+    assert weight_gradient_slices.accepts(checks.geometry_of(case), np.dtype(dtype).itemsize)
+    check(case._replace(dtype=dtype))
+
+
+@dtypes
+@pytest.mark.parametrize("outputs", range(1, 10))
+def test_taps_and_output_channels_of_slices(outputs, dtype, slices_wherever_they_fit):
+    """Every way that tiles may be filled."""
+    for taps in range(2, 12):
+        check(ConvCase(1, PANEL + 2, outputs, (taps + 9,), (taps,), padding=1, dtype=dtype))
+
+
+@dtypes
+def test_slices_have_the_same_bits_for_any_number_of_threads(dtype, slices_wherever_they_fit):
+    generator = np.random.default_rng(0)
+    x, grad = (generator.standard_normal((2, c, 60, 50)).astype(dtype) for c in (75, 5))
+    assert_same_bits(lambda: conv_backward_weight(grad, x, (5, 75, 3, 3), padding=1, algorithm="indirect"))
+
+
+@pytest.mark.parametrize("vector_bytes", [16, 32, 64])
+def test_slices_fit_the_scratch(vector_bytes, tune, monkeypatch):
+    machine = target()._replace(vector_bytes=vector_bytes)
+    monkeypatch.setattr(weight_gradient_slices, "target", lambda: machine)
+    tune(weight_gradient_slices, NEAR_CYCLES=-np.inf, FAR_CYCLES=-np.inf)
+    taken = 0
+    for size, kernel in (((7,), 3), ((300_000,), 9), ((500, 400), 5), ((20, 30), 17), ((9, 60, 300), 3), ((1, 2), 2)):
+        for stride, dilation, outputs in ((1, 1, 1), (2, 3, 20), (3, 1, 900)):
+            g = conv_geometry((2, 70, *size), (outputs, 70, *[kernel] * len(size)), stride, dilation * kernel, dilation)
+            if weight_gradient_slices.accepts(g, 4):
+                r = weight_gradient_slices.plan(g, 4).record
+                assert r.taps_d * r.plane * 4 <= conv_weight_slices.PATCH_SLOTS * 8
+                assert r.count * r.lanes * r.width * 4 <= conv_weight_slices.SUM_SLOTS * 8
+                taken += 1
+    assert taken > 9
+
+
+@pytest.mark.parametrize(
+    ("shapes", "options", "sliced"),
+    [
+        (((1, 320, 64, 64), (1, 320, 3, 3)), {}, True),
+        (((1, 64, 4000), (2 * PANEL, 64, 3)), {"stride": 2}, False),  # copied for few products
+        (((1, 128, 28, 28), (4 * PANEL, 128, 3, 3)), {}, False),  # output channels fill panels
+        (((1, 64, 56, 56), (5, 64, 1, 1)), {}, False),
+        (((1, 3, 56, 56), (5, 3, 3, 3)), {}, False),
+        (((1, 64, 56, 56), (8, 32, 3, 3)), {"groups": 2}, False),
+        (((1, 64, 56, 56), (7, 64, 50, 50)), {}, False),  # too large a patch
+        (((1, 64, 600), (1000, 64, 500)), {}, False),  # too many sums
+    ],
+)
+def test_which_channels_are_sliced(shapes, options, sliced):
+    assert weight_gradient_slices.accepts(conv_geometry(*shapes, **options), 4) is sliced
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -279,7 +360,7 @@ def test_groups_that_are_not_small_or_whole(channels):
     ],
     ids=["pointwise", "pointwise float64", "few", "nine taps", "groups"],
 )
-def test_any_cut_gives_the_same_values(case, changed, tune):
+def test_any_cut_gives_the_same_values(case, changed, tune, never_slices):
     tune(weight_gradient, **changed)
     check(case)
 
