@@ -16,7 +16,7 @@ from ._serial import SCRATCH_SLOTS
 from .columns import DOT_ROWS, columns_dot, pack_columns
 from .layout import copy_transposed
 from .pointer import as_integers, cast, offset, prefetch_read, prefetch_write, store_pointer
-from .row_tile import row_times_rows
+from .row_tile import MOST_ROWS, rows_times_rows
 from .runs import copy_run, even_part
 from .simd import broad, fma, lanes, line, load, load_first, load_like, splat, store, store_first
 from .tile import MAX_ROWS, MIN_GEMM_ROWS, gemm_tile
@@ -55,7 +55,7 @@ class Gemm(NamedTuple):
     copy_rows: int  # 1: rows of `a` are copied before use; 0: they are read where they lie
     has_bias: int
     direct: int  # 1: so few rows that `b` is read where it lies; 0: copies of its columns
-    cached: int  # 1: caches hold `b`; 0: it comes from memory, in long stretches
+    in_place: int  # 1: rows of `b` are read where they lie, by a register tile
 
 
 @device
@@ -246,11 +246,15 @@ def gemm(block, scratch, a: "T*", b: "T*", bias: "T*", out: "T*", places: "int64
     for i in range(panels * g.width):
         start[i] = bias[column + i] if g.has_bias and i < columns else 0
 
+    if g.in_place:
+        tiles = (rows + MOST_ROWS - 1) // MOST_ROWS
+        for tile in range(tiles):
+            first, count = even_part(tile, tiles, rows)
+            source, target = offset(a, first * g.a_row), offset(out, first * g.columns)
+            rows_times_rows(count, source, g.a_row, g.a_depth, g.depth, b, g.b_depth, start, target, g.columns, columns)
+        return
     if g.direct and g.b_depth == 1 and g.rows == 1:
         _vector_times_columns(a, b, start, out, columns, g)
-        return
-    if g.direct and g.rows == 1 and g.cached:
-        row_times_rows(a, g.depth, b, g.b_depth, start, out, columns)
         return
     if g.direct:
         _few_rows_times_rows(a, b, start, out, rows, columns, g)

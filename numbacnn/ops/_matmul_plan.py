@@ -10,6 +10,7 @@ import numpy as np
 
 from ..kernels import gemm
 from ..kernels._target import target
+from ..kernels.row_tile import MOST_ROWS
 from ..kernels.tile import MAX_ROWS, tile_lanes
 from ._split import split_evenly
 
@@ -36,9 +37,9 @@ FEW_ROWS = FEW_COLUMNS = 48
 # memory (short stretches are read slowly, above all where nothing is computed meanwhile; but L1 holds all rows' sums).
 ELEMENTS_PER_BLOCK, STREAM_BYTES = 1 << 16, 1024
 DIRECT_STREAM_BYTES, DIRECT_SUMS_BYTES = 3072 if WIDE else 1536, 12288
-# What the second-level caches of two cores hold is read fastest in as long stretches as sums fit the registers; so few
-# bytes where vectors are narrow that it is not worth while.
-CACHED_BYTES = 1 << 21 if WIDE else 0
+# Beside vectors of 64 bytes a register tile reads `b` where it lies: for few rows if the second-level caches of two
+# cores hold it; for as many as let its copying show, if L1 does.
+CACHED_BYTES, L1_BYTES, L1_ROWS = 1 << 21, 1 << 15, 100
 # Rows so few that `b`, where its rows lie in one piece, is read where it lies: up to three times as fast.
 DIRECT_ROWS = 8
 # Rows so far apart share few places of the first cache, and drive each other out unless they are copied; which does not
@@ -77,7 +78,11 @@ def plan(
     """
     itemsize = dtype.itemsize
     a_row, a_depth, b_depth, b_column = (stride // itemsize for stride in strides)
-    direct = a_depth == 1 and ((b_column == 1 and rows <= DIRECT_ROWS) or rows == b_depth == 1)
+    in_place = b_column == 1 and is_read_in_place(rows, columns * depth * itemsize)
+    if in_place:
+        direct = rows <= MOST_ROWS
+    else:
+        direct = a_depth == 1 and ((b_column == 1 and rows <= DIRECT_ROWS) or rows == b_depth == 1)
     full = tile_lanes(itemsize)
     width = full if columns > full // 2 else full // 2
     panels = -(-columns // width)
@@ -87,7 +92,7 @@ def plan(
         longest = gemm.COLUMN_SLOTS * 8 // itemsize // (panels * width) - 64 // itemsize
     depth_block = split_evenly(depth, longest)
     panel = depth_block * width + 64 // itemsize
-    operations = 2.0 * rows * columns * depth + TILE_OPERATIONS * panels * -(-rows // MAX_ROWS)
+    operations = 2.0 * rows * panels * width * depth + TILE_OPERATIONS * panels * -(-rows // MAX_ROWS)
     operations *= itemsize / 4  # of float32, twice as many of which are done at once
     most = gemm.START_SLOTS * 8 // (width * itemsize)
     if direct:
@@ -123,11 +128,16 @@ def plan(
         copy_rows=int(a_depth != 1 or (conflict and panels > FEW_PANELS * column_blocks)),
         has_bias=int(has_bias),
         direct=int(direct),
-        cached=int(columns * depth * itemsize <= CACHED_BYTES),
+        in_place=int(in_place),
     )
     cost = operations / OPERATIONS_PER_NS + (rows + columns) * depth * itemsize / BYTES_PER_NS
     blocks = row_blocks * column_blocks
     return Plan(record, blocks, cost, gemm.gemm.prepare((dtype,), blocks, _NO_PLACES, record, cost=cost))
+
+
+def is_read_in_place(rows: int, nbytes: int) -> bool:
+    """Whether a register tile reads `b`, whose rows lie along memory, where it lies."""
+    return WIDE and (nbytes <= CACHED_BYTES if rows <= MOST_ROWS else nbytes <= L1_BYTES and rows <= L1_ROWS)
 
 
 def _power_of_two(x: float) -> int:

@@ -96,7 +96,9 @@ def test_elements_at_odd_places():
     np.testing.assert_array_equal(matmul(a[:, :4], b["x"][:4]), a @ b["x"][:4])
 
 
-@pytest.mark.parametrize("shape", [(65, 300, 70), (1, 3000, 200), (300, 200, 1), (7, 4000, 3)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(65, 300, 70), (65, 60, 70), (1, 3000, 200), (300, 200, 1), (7, 4000, 3), (10, 70, 201)], ids=str
+)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_bits(shape, dtype):
     """Each result is one chain of multiply-adds: the same for any threads, strides, and rows or columns beside it."""
