@@ -116,12 +116,18 @@ def _multiply(table, row_tiles, x_offset, run, panel, panels, w_offset, zeros, a
 
 
 @device
+def _is_output(h, w, g):
+    """Whether there is such a position."""
+    return 0 <= h and h < g.size_h and 0 <= w and w < g.size_w
+
+
+@device
 def _put_targets(scratch, corner, dummy, h, w, count, ahead, g):
     """Where the outputs of a tile go; those of the tile `ahead` elements further are asked for."""
     for i in range(g.outputs_h):
         for j in range(g.outputs_w):
-            down, right = i * g.dilation_h, j * g.dilation_w
-            inside = h + down < g.out_h and w + right < g.out_w
+            down, right = i * g.dilation_h * g.step_h, j * g.dilation_w * g.step_w
+            inside = _is_output(h + down, w + right, g)
             place = offset(corner, down * g.out_sh + right * g.out_sw)
             store_pointer(scratch, TARGETS + i * g.outputs_w + j, place if inside else dummy)
             for k in range(0, count, g.line):
@@ -129,16 +135,20 @@ def _put_targets(scratch, corner, dummy, h, w, count, ahead, g):
 
 
 @device
-def _transform_back(scratch, products, start, zeros, dummy, out, tile_block, count, residual, activation, g):
-    """Outputs of a block's tiles, `count` channels, from the products, finished (see `finish_row`)."""
+def _transform_back(scratch, products, start, zeros, dummy, out, tile_block, output, count, residual, activation, g):
+    """Outputs of a block's tiles, `count` channels, from the products, finished (see `finish_row`).
+
+    Of neighbouring outputs with weights of their own, they are those at place `output`.
+    """
+    before_h, before_w = output // g.step_w, output % g.step_w
     column, columns, depth, depths = columns_of(tile_block, g)
     padded = (count + lanes(out) - 1) // lanes(out) * lanes(out)
-    ahead = g.out_sw * (g.outputs_w if g.dilation_w == 1 else 1) if depths == 1 else g.out_sd
+    ahead = g.out_sw * g.step_w * (g.outputs_w if g.dilation_w == 1 else 1) if depths == 1 else g.out_sd
     n, tile_h, tile_w = tile_of(column, g)
     d = 0
     for tile in range(columns * depths):
-        h = tile_start(tile_h, g.outputs_h, g.dilation_h)
-        w = tile_start(tile_w, g.outputs_w, g.dilation_w)
+        h = tile_start(tile_h, g.outputs_h, g.dilation_h) * g.step_h + g.first_h - before_h
+        w = tile_start(tile_w, g.outputs_w, g.dilation_w) * g.step_w + g.first_w - before_w
         corner = offset(out, n * g.out_sn + (depth + d) * g.out_sd + h * g.out_sh + w * g.out_sw)
         _put_targets(scratch, corner, dummy, h, w, count, ahead, g)
         d += 1
@@ -166,7 +176,8 @@ def _transform_back(scratch, products, start, zeros, dummy, out, tile_block, cou
         if residual != 0 or activation != 0:
             for i in range(g.outputs_h * g.outputs_w):
                 place = load_pointer(scratch, TARGETS + i, out)
-                if h + i // g.outputs_w * g.dilation_h < g.out_h and w + i % g.outputs_w * g.dilation_w < g.out_w:
+                down, right = i // g.outputs_w * g.dilation_h, i % g.outputs_w * g.dilation_w
+                if _is_output(h + down * g.step_h, w + right * g.step_w, g):
                     finish_row(place, count, residual, activation)
 
 
@@ -220,7 +231,9 @@ def conv_winograd(
     panel = panel_block * g.panels // g.panel_blocks
     end = (panel_block + 1) * g.panels // g.panel_blocks
     while panel < end:
-        panels = min(g.step_panels, end - panel)
+        output = panel // g.lane_panels
+        first = panel - output * g.lane_panels
+        panels = min(g.step_panels, end - panel, g.lane_panels - first)
         this = group * g.panels + panel
         for r in range(0, g.run, g.run_step):
             run = min(g.run_step, g.run - r)
@@ -229,15 +242,16 @@ def conv_winograd(
             first_panel, w_offset = (0, 0) if g.own_run else (this, r * g.width)
             x_offset = value_place(0, channel + r, g)
             _multiply(table, row_tiles, x_offset, run, first_panel, panels, w_offset, zeros, r, g)
-        lane = panel * g.width
+        lane = first * g.width
         _transform_back(
             scratch,
             products,
-            offset(bias, group * g.panels * g.width + lane),
+            offset(bias, group * g.lane_panels * g.width + lane),
             zeros,
             dummy,
             offset(out, group * g.lanes + lane),
             tile_block,
+            output,
             min(panels * g.width, g.lanes - lane),
             residual,
             activation,

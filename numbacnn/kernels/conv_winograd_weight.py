@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ._build import device, kernel
 from .layout import copy_transposed
-from .pointer import as_integers, cast, offset, prefetch_write, store_pointer
+from .pointer import as_integers, cast, load_pointer, offset, prefetch_write, store_pointer
 from .runs import clear_run
 from .simd import lanes
 from .tile import MAX_ROWS, outer_tile
@@ -20,12 +20,14 @@ from .winograd_domain import (
     BETWEEN,
     FIRST_PASS,
     FIRST_PRODUCT,
+    MAX_POINTS,
     PASS_VECTORS,
     PRODUCT_SLOTS,
     SOURCES,
     TARGETS,
     Winograd,
     columns_of,
+    first_taps,
     planes_of,
     put_between,
     tile_start,
@@ -178,10 +180,28 @@ def _add_products(table, tiles, values, gradients, target, row, count, panels, g
 
 
 @device
-def _transform_back(scratch, sums, point_stride, taps, row, width, g):
-    """``taps[tap * row]``: one plane of the kernel and one source channel, for up to eight vectors of lanes."""
-    for tap in range(g.taps_h * g.taps_w):
-        store_pointer(scratch, TARGETS + tap, offset(taps, tap * row))
+def _put_tap_targets(scratch, taps, row, plane, g):
+    """Where the taps of a plane go, or those of a stretch, among all; of the latter some may not exist."""
+    if not g.stretched:
+        for tap in range(g.taps_h * g.taps_w):
+            store_pointer(scratch, TARGETS + tap, offset(taps, tap * row))
+        return
+    tap_h, tap_w = first_taps(plane, 0, g)
+    dummy = load_pointer(scratch, BETWEEN + MAX_POINTS, taps)
+    for i in range(g.taps_h):
+        for j in range(g.taps_w):
+            h, w = tap_h + i * g.apart_h, tap_w + j * g.apart_w
+            place = offset(taps, (h * g.all_w + w) * row) if h < g.all_h and w < g.all_w else dummy
+            store_pointer(scratch, TARGETS + i * g.taps_w + j, place)
+
+
+@device
+def _transform_back(scratch, sums, point_stride, taps, row, width, plane, g):
+    """``taps[tap * row]``: a plane of the kernel and one source channel, for up to eight vectors of lanes.
+
+    Or those of all taps that are a stretch.
+    """
+    _put_tap_targets(scratch, taps, row, plane, g)
     for i in range(g.points_h * g.points_w):
         store_pointer(scratch, SOURCES + i, offset(sums, i * point_stride))
     first = SOURCES
@@ -246,6 +266,18 @@ def winograd_sums(
             _add_products(table, tiles, place, source, target, s.row, count, g.panels, g, s)
 
 
+@device
+def _taps(g):
+    """All taps of a kernel."""
+    return g.all_h * g.all_w * (1 if g.stretched else g.taps_d)
+
+
+@device
+def _first_tap(plane, g):
+    """Where the taps of a plane begin among all; those of a stretch lie anywhere among them."""
+    return 0 if g.stretched else plane * g.taps_h * g.taps_w
+
+
 @kernel
 def winograd_sums_to_taps(block, scratch, sums: "T*", out: "T*", g: "Winograd", s: "WinogradSums"):
     """One block: some source channels of one group; `out` has the strides of the weights."""
@@ -253,7 +285,7 @@ def winograd_sums_to_taps(block, scratch, sums: "T*", out: "T*", g: "Winograd", 
     group = block // blocks
     first = (block - group * blocks) * s.taps_run
     count = min(s.taps_run, g.run - first)
-    points, taps = g.points_h * g.points_w, g.taps_h * g.taps_w
+    points, taps = g.points_h * g.points_w, _taps(g)
     put_between(scratch, cast(offset(scratch, FIRST_PASS), sums))
     buffer = cast(offset(scratch, FIRST_PRODUCT), sums)
     row = PASS_VECTORS * lanes(sums)
@@ -262,9 +294,10 @@ def winograd_sums_to_taps(block, scratch, sums: "T*", out: "T*", g: "Winograd", 
         for i in range(count * g.taps_d):
             r, tap = i // g.taps_d, i % g.taps_d
             source = offset(sums, ((group * g.taps_d + tap) * points * g.run + first + r) * s.row + lane)
-            _transform_back(scratch, source, g.run * s.row, offset(buffer, i * taps * row), row, width, g)
+            place = offset(buffer, (r * taps + _first_tap(tap, g)) * row)
+            _transform_back(scratch, source, g.run * s.row, place, row, width, tap, g)
         target = offset(out, group * g.weight_group + lane * g.weight_lane + first * g.weight_run)
-        _put_taps(target, buffer, row, count * g.taps_d * taps, min(row, g.lanes - lane), g)
+        _put_taps(target, buffer, row, count * taps, min(row, g.lanes - lane), g)
 
 
 @kernel
@@ -284,7 +317,7 @@ def winograd_weight(
     run_block = block % s.run_blocks
     group = block // s.run_blocks
     points = g.points_h * g.points_w
-    taps = g.taps_h * g.taps_w
+    taps = _taps(g)
     first = run_block * g.run // s.run_blocks
     count = (run_block + 1) * g.run // s.run_blocks - first
     panel = panel_block * g.panels // s.panel_blocks
@@ -305,10 +338,10 @@ def winograd_weight(
             place = point * g.values_point + group * g.run + first
             _add_products(table, tiles, place, source, into, width, count, panels, g, s)
         for r in range(count):
-            first_tap = (r * g.taps_d + tap) * taps
+            first_tap = r * taps + _first_tap(tap, g)
             done = offset(buffer, first_tap * row if together else 0)
-            _transform_back(scratch, offset(sums, r * width), count * width, done, row, width, g)
+            _transform_back(scratch, offset(sums, r * width), count * width, done, row, width, tap, g)
             last = r + 1 == count and tap + 1 == g.taps_d
             if last or not together:
-                place, put = (0, count * g.taps_d * taps) if together else (first_tap, taps)
+                place, put = (0, count * taps) if together else (first_tap, g.taps_h * g.taps_w)
                 _put_taps(offset(target, place), buffer, row, put, min(width, g.lanes - lane), g)

@@ -24,7 +24,7 @@ TABLE_SLOTS = 8 * (1 + MAX_ROWS + 7 * (MAX_ROWS + 1))
 PASS_VECTORS = 8
 # Source channels whose weights are gathered at a time: with 9 taps each, whole squares to transpose; fewer of more
 # taps. Behind them, rows between two passes over the taps of a large kernel.
-GATHERED, FEW_TAPS, MOST_GATHERED = 8, 9, 100
+GATHERED, FEW_TAPS, MOST_GATHERED, MOST_TAPS = 8, 9, 100, 200
 PASS_SLOTS = (MAX_POINTS + 1) * PASS_VECTORS * 64 // 8
 FIRST_PASS = -(-(TABLES + TABLE_SLOTS) // 8) * 8
 FIRST_PRODUCT = FIRST_PASS + PASS_SLOTS
@@ -63,13 +63,19 @@ class Winograd(NamedTuple):
     needed_w: int
     reach_h: int
     reach_w: int
-    # Taps of one axis that are cut into stretches, each of which is a tap along D: coordinates from one tap to the
-    # next, or 0; how many taps further the next of a stretch is; and how many the next stretch, after as many.
+    # Taps cut into stretches of `taps_h` times `taps_w`, each of which is a tap along D, W first: whether they are;
+    # how many there are along W; source coordinates from one tap to the next; how many stretches begin one tap after
+    # the other, before the next begin where these end; how many taps further the next tap of a stretch is.
+    stretched: int
+    stretches_w: int
     shift_h: int
     shift_w: int
-    phases: int
-    stretch: int
-    gathered_taps: int  # taps gathered together: those of a plane, or of all stretches
+    phases_h: int
+    phases_w: int
+    apart_h: int
+    apart_w: int
+    all_h: int  # taps gathered together, by axis: those of a plane, or of all stretches
+    all_w: int
     gathered: int  # of so many source channels
     pad_d: int
     pad_h: int
@@ -84,6 +90,14 @@ class Winograd(NamedTuple):
     out_sd: int
     out_sh: int
     out_sw: int
+    # Where outputs of a tile lie `step` positions apart, between them are as many of other weights, taps 1, 2, ...
+    # later. The first tile's first output is at `first`, those of other weights before it; `size` positions exist.
+    step_h: int
+    step_w: int
+    first_h: int
+    first_w: int
+    size_h: int
+    size_w: int
     groups: int
     run: int  # source channels of one group
     lanes: int  # destination channels of one group
@@ -91,6 +105,7 @@ class Winograd(NamedTuple):
     line: int  # elements of a cache line
     width: int  # lanes of a panel of transformed weights
     panels: int  # panels per group
+    lane_panels: int  # of which so many for the same positions of the outputs
     block_columns: int  # tiles of a block: so many columns
     block_depth: int  # of so many outputs along D
     depth_blocks: int
@@ -163,9 +178,26 @@ def following_tile(n, tile_h, tile_w, g):
 
 
 @device
-def first_tap(plane, g):
-    """The first tap of a stretch: those of each phase of the stride, then their second ones."""
-    return plane % g.phases + plane // g.phases * g.stretch
+def stretch_of(plane, g):
+    """Which stretch a plane is, by axis."""
+    along_h = plane // g.stretches_w
+    return along_h, plane - along_h * g.stretches_w
+
+
+@device
+def stretch_start(stretch, phases, length):
+    """Where a stretch begins along one axis: those of each phase of the stride, then their second ones."""
+    return stretch % phases + stretch // phases * length
+
+
+@device
+def first_taps(plane, panel, g):
+    """The first tap of a stretch, by axis, for the outputs of a panel of a group."""
+    along_h, along_w = stretch_of(plane, g)
+    output = panel // g.lane_panels
+    tap_h = output // g.step_w + stretch_start(along_h, g.phases_h, g.taps_h * g.apart_h)
+    tap_w = output % g.step_w + stretch_start(along_w, g.phases_w, g.taps_w * g.apart_w)
+    return tap_h, tap_w
 
 
 @device
@@ -213,8 +245,9 @@ def _transform_tile(scratch, image, zeros, target, count, g):
 @device
 def _put_tile(scratch, h, w, plane, g):
     """Where the tile whose first outputs are `h` and `w` reads, in one plane of stretched taps."""
-    tap = first_tap(plane, g)
-    down, right = tap * g.shift_h, tap * g.shift_w
+    along_h, along_w = stretch_of(plane, g)
+    down = stretch_start(along_h, g.phases_h, g.taps_h * g.phases_h) * g.shift_h
+    right = stretch_start(along_w, g.phases_w, g.taps_w * g.phases_w) * g.shift_w
     needed_h, needed_w = min(g.needed_h, g.reach_h - down), min(g.needed_w, g.reach_w - right)
     _put_places(
         scratch, LINES, h * g.stride_h, g.points_h, g.stride_h * g.dilation_h, needed_h, g.pad_h - down, g.in_h,
@@ -257,7 +290,7 @@ def transform_columns(scratch, source, zeros, values, tile_block, channel, chann
         h = tile_start(tile_h, g.outputs_h, g.dilation_h)
         w = tile_start(tile_w, g.outputs_w, g.dilation_w)
         for d in range(planes):
-            if d == 0 or g.shift_h + g.shift_w > 0:
+            if d == 0 or g.stretched:
                 _put_tile(scratch, h, w, d, g)
             image = offset(source, n * g.source_n + (plane + d) * g.source_d)
             _transform_channels(scratch, image, zeros, values, i * planes + d, channel, channel + channels, g)
@@ -292,7 +325,7 @@ def _gather_taps(weight, count, valid, buffer, g):
 
     Those of the source channels that follow are asked for: pieces too short for the hardware to foresee.
     """
-    taps, ahead = g.gathered_taps, count * g.weight_run
+    taps, ahead = g.all_h * g.all_w, count * g.weight_run
     together = count if g.weight_run == taps else 1  # source channels whose taps lie one after the other
     for r in range(0, count, together):
         source, target = offset(weight, r * g.weight_run), offset(buffer, r * taps * g.width)
@@ -300,26 +333,48 @@ def _gather_taps(weight, count, valid, buffer, g):
 
 
 @device
-def _transform_gathered(buffer, target, count, plane, g):
-    """Transform what has been gathered for `count` source channels; behind it is room for rows between two passes."""
-    taps = g.gathered_taps
-    first = first_tap(plane, g)
-    there, step = (taps - first + g.phases - 1) // g.phases, g.phases * g.width
+def _transform_stretch(row, buffer, values, plane, panel, g):
+    """Transform one vector of the taps of a stretch; those beyond the kernel's are zeros."""
+    n = lanes(values)
+    tap_h, tap_w = first_taps(plane, panel, g)
+    there_h = min(g.taps_h, (g.all_h - tap_h + g.apart_h - 1) // g.apart_h)
+    there_w = min(g.taps_w, (g.all_w - tap_w + g.apart_w - 1) // g.apart_w)
+    if there_h <= 0 or there_w <= 0:
+        for point in range(g.points_h * g.points_w):
+            clear_run(offset(values, point * g.weight_point), n)
+        return
+    first, step_h, step_w = tap_h * g.all_w + tap_w, g.apart_h * g.all_w * g.width, g.apart_w * g.width
     if g.backwards:
-        first, step = taps - 1 - first, -step
+        first, step_h, step_w = g.all_h * g.all_w - 1 - first, -step_h, -step_w
+    taps = offset(row, first * g.width)
+    if g.points_w == 1:
+        stretch_points(g.form_h, g.taps_h, there_h, taps, step_h, values, g.weight_point)
+    elif g.points_h == 1:
+        stretch_points(g.form_w, g.taps_w, there_w, taps, step_w, values, g.weight_point)
+    else:
+        between = g.taps_w * n
+        for j in range(there_w):
+            stretch_points(
+                g.form_h, g.taps_h, there_h, offset(taps, j * step_w), step_h, offset(buffer, j * n), between
+            )
+        for i in range(g.points_h):
+            target = offset(values, i * g.points_w * g.weight_point)
+            stretch_points(g.form_w, g.taps_w, there_w, offset(buffer, i * between), n, target, g.weight_point)
+
+
+@device
+def _transform_gathered(buffer, target, count, plane, panel, g):
+    """Transform what has been gathered for `count` source channels; behind it is room for rows between two passes."""
+    taps = g.all_h * g.all_w
+    between = offset(buffer, g.gathered * taps * g.width)
     for i in range(count):
         for c in range(0, g.width, lanes(target)):
             row, values = offset(buffer, i * taps * g.width + c), offset(target, i * g.width + c)
-            if g.stretch > 0:
-                size = g.stretch // g.phases
-                stretch_points(
-                    max(g.form_h, g.form_w), size, min(there, size), offset(row, first * g.width), step, values,
-                    g.weight_point,
-                )  # fmt: skip
+            if g.stretched:
+                _transform_stretch(row, between, values, plane, panel, g)
             elif max(g.taps_h, g.taps_w) > 3 or max(g.form_h, g.form_w) == 8:
                 many_weight_points(
-                    g.form_h, g.form_w, g.taps_h, g.taps_w, row, g.width, g.backwards,
-                    offset(buffer, g.gathered * taps * g.width), values, g.weight_point,
+                    g.form_h, g.form_w, g.taps_h, g.taps_w, row, g.width, g.backwards, between, values, g.weight_point
                 )  # fmt: skip
             else:
                 weight_points(g.form_h, g.form_w, row, g.width, g.backwards, values, g.weight_point)
@@ -329,7 +384,8 @@ def _transform_gathered(buffer, target, count, plane, g):
 def transform_weights(scratch, weight, packed, panel, first, last, g):
     """Transform one panel's weights for the reduction from `first` to `last`; `packed` begins with `first`."""
     group = panel // g.panels
-    lane = (panel - group * g.panels) * g.width
+    panel -= group * g.panels
+    lane = panel % g.lane_panels * g.width
     valid = min(g.width, g.lanes - lane)
     source = offset(weight, group * g.weight_group + lane * g.weight_lane)
     points = g.points_h * g.points_w
@@ -337,13 +393,13 @@ def transform_weights(scratch, weight, packed, panel, first, last, g):
     for r in range(first, last, g.gathered):
         count = min(g.gathered, last - r)
         for tap_d in range(g.taps_d):  # while the cache holds all of them
-            if g.stretch == 0:
-                from_d = (g.taps_d - 1 - tap_d if g.backwards else tap_d) * g.gathered_taps
+            if not g.stretched:
+                from_d = (g.taps_d - 1 - tap_d if g.backwards else tap_d) * g.all_h * g.all_w
                 _gather_taps(offset(source, r * g.weight_run + from_d), count, valid, buffer, g)
             elif tap_d == 0:
                 _gather_taps(offset(source, r * g.weight_run), count, valid, buffer, g)
             target = offset(packed, tap_d * points * g.weight_point + (r - first) * g.width)
-            _transform_gathered(buffer, target, count, tap_d, g)
+            _transform_gathered(buffer, target, count, tap_d, panel, g)
 
 
 @kernel

@@ -309,22 +309,26 @@ def gradient_points(form, outputs, source, first, step, target, target_first, ta
             store(y3, c, d1)
         return
     x2, x3 = two_pointers(source, first + 2 * step, step, like)
+    x4 = load_pointer(source, first + 4 * step, like)
     y4, y5 = two_pointers(target, target_first + 4 * target_step, target_step, like)
     for i in range(0, count, lanes(like)):
         c = min(i, count - lanes(like))
         d0, d1 = load(x0, c), load(x1, c)
-        d2, d3, last = splat(like, 0.0), splat(like, 0.0), d1
+        d2, d3, d4, last = splat(like, 0.0), splat(like, 0.0), splat(like, 0.0), d1
         if outputs > 2:
             d2 = load(x2, c)
             last = d2
         if outputs > 3:
             d3 = load(x3, c)
             last = d3
+        if outputs > 4:
+            d4 = load(x4, c)
+            last = d4
         store(y0, c, d0)
-        even, odd = fma(d2, A2, d0), fma(d3, A2, d1)
+        even, odd = fma(d4, A4, fma(d2, A2, d0)), fma(d3, A2, d1)
         store(y1, c, fma(odd, A, even))
         store(y2, c, fma(odd, -A, even))
-        even, odd = fma(d2, B2, d0), fma(d3, B2, d1)
+        even, odd = fma(d4, B4, fma(d2, B2, d0)), fma(d3, B2, d1)
         store(y3, c, fma(odd, B, even))
         store(y4, c, fma(odd, -B, even))
         store(y5, c, last)
@@ -360,7 +364,11 @@ def weight_gradient(form, taps, source, first, step, target, target_first, targe
         m1, m2, m3, m4 = load(x1, c), load(x2, c), load(x3, c), load(x4, c)
         sum_a, sum_b, difference_a, difference_b = m1 + m2, m3 + m4, m1 - m2, m3 - m4
         store(y0, c, fma(load(x0, c), AT_0, fma(sum_a, AT_A, sum_b * AT_B)))
-        store(y1, c, fma(difference_a, A * AT_A, difference_b * (B * AT_B)))
+        second = fma(difference_a, A * AT_A, difference_b * (B * AT_B))
+        if taps == 2:
+            store(y1, c, second + load(x5, c))
+            continue
+        store(y1, c, second)
         if taps == 3:
             store(y2, c, fma(sum_a, A2 * AT_A, fma(sum_b, B2 * AT_B, load(x5, c))))
             continue

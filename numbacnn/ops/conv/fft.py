@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import blocking, fft_dense, fft_depthwise, fft_plan, winograd, winograd_tiles
+from . import blocking, fft_dense, fft_depthwise, fft_plan, winograd, winograd_side
 
 if TYPE_CHECKING:
     from ...kernels._operands import Operand
@@ -43,7 +43,7 @@ def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | Non
     if geometry.taps < MIN_TAPS:
         return f"{geometry.taps} taps are few"
     share = winograd.share_of_general(direction, geometry, itemsize)
-    many = MANY_TAPS_OF_LINE if winograd_tiles.side_of(geometry, direction).stretched else MANY_TAPS
+    many = MANY_TAPS_OF_LINE if winograd_side.side_of(geometry, direction).stretched else MANY_TAPS
     if share < 1 and geometry.taps < many:
         return f"{geometry.taps} taps are few beside Winograd's algorithm"
     judged = blocking.judged(direction, geometry) if blocking.WIDE_VECTORS else [geometry._replace(batch=1)]

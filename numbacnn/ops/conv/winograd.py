@@ -17,17 +17,16 @@ from .._split import for_all_cores
 from . import blocking, winograd_choice, winograd_weight
 from .bias import padded_bias, zero_row
 from .finish import NOTHING, Finish
+from .winograd_side import Side, side_of
 from .winograd_tiles import (
     BLOCKS,
     Cut,
     Part,
-    Side,
     largest_shape,
     odd_lines,
     parts_of,
     record,
     shape_of,
-    side_of,
     tiles_of,
 )
 
@@ -66,6 +65,8 @@ STEP_PANELS, MORE_STEP_PANELS = 2, 4
 # stay in L2: transformed, they are four times the size of the weights, and memory may be slow. So many tiles reuse
 # them, more if there are fewer points; of 36 points, 49 are an image of 28x28.
 OWN_WEIGHT_POINTS, MOST_TILES = 50 * 36, 190
+# Half as many where taps of two axes are cut into stretches, whose values would leave L2 otherwise (1.2 times as fast).
+STRETCHED_WEIGHT_POINTS = 25 * 36
 # With fewer blocks than this they are made smaller, and so are those of which one core would get one more. Each block
 # transforms its panel's weights again, which takes as long as so many tiles.
 FEW_BLOCKS, TILES_OF_WEIGHTS = 4, 4
@@ -99,7 +100,7 @@ class Launches(NamedTuple):
 def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     """None, or why this algorithm does not take the problem."""
     g, side = geometry, side_of(geometry, direction)
-    if reason := _refuses_stretches(direction, g) if side.stretched else _refuses_kernel(g):
+    if reason := _refuses_stretches(g) if side.stretched else _refuses_kernel(g):
         return reason
     if side.kernel[0] > domain.MAX_TAPS_D:
         return f"there are {side.kernel[0]} taps along D or stretches of taps, more than {domain.MAX_TAPS_D}"
@@ -132,14 +133,14 @@ def _refuses_kernel(g: ConvGeometry) -> str | None:
     return None
 
 
-def _refuses_stretches(direction: str, g: ConvGeometry) -> str | None:
-    """Why a kernel of one axis is not cut into stretches of taps."""
-    if direction == "backward_weight":
-        return f"the kernel {g.kernel} with stride {g.stride} does not have three to five taps and no stride"
-    if math.prod(g.stride) > 1 and (direction == "backward_data" or math.prod(g.dilation) > 1):
+def _refuses_stretches(g: ConvGeometry) -> str | None:
+    """Why a kernel is not cut into stretches of taps."""
+    if math.prod(g.stride) > 1 and math.prod(g.dilation) > 1:
         return f"the stride is {g.stride}"
-    if math.prod(g.kernel) <= math.prod(g.stride):
+    if any(k <= s for k, s in zip(g.kernel, g.stride, strict=True) if s > 1):
         return f"the kernel {g.kernel} is not longer than the stride"
+    if g.taps > domain.MOST_TAPS:
+        return f"the kernel has {g.taps} taps, more than {domain.MOST_TAPS}"
     return None
 
 
@@ -179,7 +180,7 @@ def plan(g: ConvGeometry, direction: str, itemsize: int) -> Plan:
     tiles = tiles_of(side)
     full = tile_lanes(itemsize)
     width = full if side.lanes > full // 2 else full // 2
-    panels = -(-side.lanes // width)
+    panels = side.outputs * -(-side.lanes // width)
     run = _run_of_part(side, g.groups, itemsize)
     some = side if run == side.run else side._replace(run=run, source_channels=run)
     cut = _cut(some, tiles.columns, tiles.points, panels * width, width, itemsize, g.groups * panels)
@@ -227,7 +228,7 @@ def _cut(side: Side, columns: int, points: int, lanes: int, width: int, itemsize
     tiles = columns * side.out[0]
     planes = side.kernel[0]
     tabulated = MAX_ROWS * (domain.TABLE_SLOTS // (1 + MAX_ROWS + planes * (MAX_ROWS + 1)))  # tiles
-    run = _run_at_a_time(side, points * width * itemsize, line)
+    run = _run_at_a_time(side, points, width, slots // 2, itemsize)
     if points * planes * side.run * lanes <= STREAMED_WEIGHTS:
         room, tile_counts = (most_slots, FEWER_OWN_TILES) if points > MANY_POINTS else (slots, OWN_TILES)
         for most in tile_counts:
@@ -239,7 +240,8 @@ def _cut(side: Side, columns: int, points: int, lanes: int, width: int, itemsize
     if planes == 1 or side.stretched:
         half = slots // points // (2 * width)  # the other half is for weights
         rows = VALUES_ALONE_BYTES // row_bytes - 1  # in the shared buffer
-        most = min(OWN_WEIGHT_POINTS // points, MOST_TILES, half, rows // planes, tabulated)
+        weight_points = STRETCHED_WEIGHT_POINTS if planes > 1 and 1 not in side.kernel[1:] else OWN_WEIGHT_POINTS
+        most = min(weight_points // points, MOST_TILES, half, rows // planes, tabulated)
         shape = shape_of(side, columns, _evenly(tiles, most, all_panels))
         if planes == 1:
             room = (most_slots // points - shape[0] * shape[1] * width - 2 * line) // width
@@ -259,15 +261,19 @@ def _evenly(tiles: int, most: int, all_panels: int) -> int:
     return max(1, min(most, -(-tiles // blocks)))
 
 
-def _run_at_a_time(side: Side, bytes_of_channel: int, line: int) -> int:
+def _run_at_a_time(side: Side, points: int, width: int, room: int, itemsize: int) -> int:
     """Source channels summed over at a time: all but for stretches, for these are summed over first.
 
-    The number depends on nothing that one sample does not know, for so does the order of summation.
+    Their weights take at most `room` elements, which for stretches of two axes may be less than a cache line of
+    channels. The number depends on nothing that one sample does not know, for so does the order of summation.
     """
-    if not side.stretched or side.kernel[0] == 1:
+    planes, line = side.kernel[0], blocking.LINE_BYTES // itemsize
+    if not side.stretched or planes == 1:
         return side.run
-    most = max(1, STRETCHES_BYTES // (bytes_of_channel * side.kernel[0] * line))
-    return blocking.split_evenly(side.run, line * most, line)
+    if 1 in side.kernel[1:]:
+        room = min(room, STRETCHES_BYTES // itemsize)
+    most = max(1, (room - planes * points * line) // (planes * points * width))
+    return blocking.split_evenly(side.run, most, line if most >= line else 1)
 
 
 @functools.lru_cache(maxsize=512)
@@ -361,7 +367,7 @@ def _run_part(
     g = part.record
     start: Operand | np.ndarray = zeros
     if bias is not None and not g.adds:
-        start = padded_bias(bias, g.groups, g.lanes, g.panels * g.width, part.channels)
+        start = padded_bias(bias, g.groups, g.lanes, g.lane_panels * g.width, part.channels)
     values = Operand((launches.values_elements,), source.dtype) if launches.values_elements else zeros
     for first in range(0, p.tile_blocks, p.portion):
         whole = first + p.portion <= p.tile_blocks

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...kernels.tile import MAX_ROWS, tile_lanes
 from . import blocking, col2im, data_choice, row_runs, weight_gradient, weight_gradient_groups
-from .winograd_tiles import side_of, tiles_of
+from .winograd_side import is_stretched, side_of
+from .winograd_tiles import tiles_of
 
 if TYPE_CHECKING:
     from ..geometry import ConvGeometry
-    from .winograd_tiles import Side
+    from .winograd_side import Side
 
 MIN_CHANNELS = 16  # vectors and panels are mostly empty with fewer
 
@@ -33,6 +34,13 @@ FEWEST_LANES, IDLE_LANES, IDLE_BESIDE_DOTS = 2, 1.4, 2.1
 # Several groups, each with its weights and blocks of its own, gain less than promised, too, forward and backwards:
 # beside vectors of 64 bytes (870 random problems).
 SEVERAL_GROUPS = 1.2 if blocking.WIDE_VECTORS else 1.0
+# What families gain less, or more, than promised where taps are cut into stretches: beside vectors of 64 bytes (7,500
+# random problems).
+STRETCHED = (
+    {("own input", 2): 1.05, ("sums in memory", 1): 1.25, ("sums in scratch", 1): 1.1, ("sums in scratch", 2): 0.9}
+    if blocking.WIDE_VECTORS
+    else {}
+)
 
 
 class Passes(NamedTuple):
@@ -165,7 +173,8 @@ def times(direction: str, g: ConvGeometry, passes: Passes, itemsize: int) -> tup
     o, c = OTHER[other_family(direction)], WINOGRAD[family(g, passes)]
     other = o.multiplications * w.other + o.weights * w.other_weights
     transforms = c.source * w.source + c.destination * w.destination + c.weights * w.weights
-    return o.start + other * 1e-6, c.start + (c.multiplications * w.multiplications + transforms) * 1e-6
+    more = STRETCHED.get(family(g, passes), 1.0) if is_stretched(g) else 1.0
+    return o.start + other * 1e-6, more * (c.start + (c.multiplications * w.multiplications + transforms) * 1e-6)
 
 
 def other_family(direction: str) -> str:
@@ -185,7 +194,7 @@ def work_of(direction: str, g: ConvGeometry, passes: Passes, itemsize: int) -> W
     products = side.run * g.groups * blocking.panels(side.lanes, width) * width
     tiles = tiles_of(side)
     values = tiles.points * (EIGHT_POINTS if 8 in tiles.forms else 1.0)
-    other: float = g.batch * math.prod(g.output if direction != "backward_data" else g.input) * g.taps * products
+    other: float = g.batch * _positions(direction, g) * g.taps * products
     if direction == "backward_weight":
         other *= weight_gradient.share_read(g, itemsize)
     else:
@@ -196,11 +205,16 @@ def work_of(direction: str, g: ConvGeometry, passes: Passes, itemsize: int) -> W
     return Work(
         other=other,
         other_weights=g.taps * weights,
-        multiplications=tiles.points * tiles.columns * side.out[0] * side.kernel[0] * products,
+        multiplications=tiles.points * tiles.columns * side.out[0] * side.kernel[0] * side.outputs * products,
         source=values * tiles.columns * side.source[0] * side.source_channels * passes.source,
-        destination=values * tiles.columns * side.out[0] * side.out_channels * passes.destination,
-        weights=values * side.kernel[0] * weights * passes.weights,
+        destination=values * tiles.columns * side.out[0] * side.outputs * side.out_channels * passes.destination,
+        weights=values * side.kernel[0] * side.outputs * weights * passes.weights,
     )
+
+
+def _positions(direction: str, g: ConvGeometry) -> float:
+    """Destination positions of a sample; under a stride, each reads a share of the taps in the data gradient."""
+    return math.prod(g.input) / math.prod(g.stride) if direction == "backward_data" else math.prod(g.output)
 
 
 def _share_read(side: Side, axis: int) -> float:

@@ -13,14 +13,12 @@ from . import blocking
 from .lattice import strides
 
 if TYPE_CHECKING:
-    from ..geometry import ConvGeometry, Triple
+    from ..geometry import ConvGeometry
+    from .winograd_side import Side
 
 # Enough blocks of a launch that the cores finish together.
 BLOCKS = 16
 
-
-# A kernel of one axis is cut into stretches of two to five taps, each of which has six or eight points.
-STRETCHES = (5, 4, 3, 2)
 
 # Eight points along an axis instead of six, where they take at most such a share of the multiplications: for each value
 # they take a third more arithmetic. Four taps and more along one axis take 80 % or less, but of short lines, beyond
@@ -30,33 +28,6 @@ STRETCHES = (5, 4, 3, 2)
 # with the number of products in a sum: most so many, if both axes are transformed.
 MOST_SHARE, MOST_SHARE_OF_LONG, MOST_SHARE_OF_BOTH = 0.95, 0.85, 0.93
 MANY_OUTPUTS, FEW_WEIGHTS, MOST_SUMMED = 512, 10 << 10, 512
-
-
-class Side(NamedTuple):
-    """Which way a direction runs: what is read and written, and the weights' order.
-
-    A kernel of one axis that has more taps than a tile, or a stride, is cut into stretches: they are taps along D, and
-    what each reads is a plane of the source, the same memory from another coordinate on.
-    """
-
-    batch: int
-    source: Triple
-    source_strides: tuple[int, int, int, int]
-    source_channels: int
-    out: Triple
-    out_channels: int
-    run: int  # source channels of one group
-    lanes: int  # destination channels of one group
-    kernel: Triple
-    stride: Triple
-    dilation: Triple
-    pad: Triple
-    weight_run: int
-    weight_lane: int
-    backwards: bool
-    small: tuple[bool, bool, bool]  # axes along which images are three points between zeros, under their dilation
-    stretched: int = 0  # the axis whose taps are cut into stretches, or 0
-    taps: int = 0  # and how many it has
 
 
 class Cut(NamedTuple):
@@ -82,86 +53,6 @@ class Part(NamedTuple):
     complete: bool = True  # whether all is summed, after this part and those before
 
 
-def side_of(g: ConvGeometry, direction: str) -> Side:
-    """What a direction reads and writes; the weight gradient runs over the tiles of the forward direction."""
-    back = direction == "backward_data"
-    source, out = (g.input, g.in_channels, g.in_per_group), (g.output, g.out_channels, g.out_per_group)
-    if back:
-        source, out = out, source
-    pads = [d * (k - 1) - p if back else p for d, k, p in zip(g.dilation, g.kernel, g.pad_low, strict=True)]
-    weight = (g.taps, g.in_per_group * g.taps)
-    side = Side(
-        batch=g.batch,
-        source=source[0],
-        source_strides=strides(*source[:2]),
-        source_channels=source[1],
-        out=out[0],
-        out_channels=out[1],
-        run=source[2],
-        lanes=out[2],
-        kernel=g.kernel,
-        stride=g.stride,
-        dilation=g.dilation,
-        pad=(pads[0], pads[1], pads[2]),
-        weight_run=weight[back],
-        weight_lane=weight[not back],
-        backwards=back,
-        small=(False, _is_small(g, source[0], out[0], pads, 1), _is_small(g, source[0], out[0], pads, 2)),
-    )
-    axis = stretched_axis(g)
-    return _stretch(side, axis) if axis else side
-
-
-def _is_small(g: ConvGeometry, source: Triple, out: Triple, pads: list[int], axis: int) -> bool:
-    """Whether three taps meet at most three inputs and outputs, which lie opposite to each other."""
-    most = 3 * g.dilation[axis]
-    plain = g.kernel[axis] == 3 and g.stride[axis] == 1 and g.padding_mode[axis] == "zeros"
-    return plain and pads[axis] == g.dilation[axis] and source[axis] <= most and out[axis] <= most
-
-
-def stretched_axis(g: ConvGeometry) -> int:
-    """The axis, H or W, whose taps are cut into stretches; 0: no axis."""
-    axes = [axis for axis in range(3) if g.kernel[axis] > 1 or g.stride[axis] > 1]
-    if len(axes) != 1 or axes[0] == 0:
-        return 0
-    return axes[0] if g.stride[axes[0]] > 1 or g.kernel[axes[0]] not in (3, 4, 5) else 0
-
-
-def _stretch(side: Side, axis: int) -> Side:
-    """Cut the taps along `axis` into stretches whose tiles take the fewest multiplications."""
-    taps, stride = side.kernel[axis], side.stride[axis]
-
-    def work(stretch: int) -> int:
-        share = _share_for_eight(side, stretch)
-        points, outputs = _tile_of(stretch, [(6, 7 - stretch)], side.out[axis], side.dilation[axis], share)
-        return stretches_of(taps, stride, stretch) * points * _tiles(side.out[axis], outputs, side.dilation[axis])
-
-    stretch = min(STRETCHES, key=work)
-    planes = stretches_of(taps, stride, stretch)
-    lines = side.source[1:]
-    source_n, _, source_h, source_w = side.source_strides
-    return side._replace(
-        batch=side.batch * side.out[0],
-        source=(planes, *lines),
-        source_strides=(source_n // side.source[0], 0, source_h, source_w),
-        out=(1, *side.out[1:]),
-        kernel=(planes, stretch, 1) if axis == 1 else (planes, 1, stretch),
-        stretched=axis,
-        taps=taps,
-    )
-
-
-def stretches_of(taps: int, stride: int, stretch: int) -> int:
-    """Stretches of at most `stretch` taps that are `stride` apart.
-
-    Examples
-    --------
-    >>> stretches_of(7, 1, 4), stretches_of(17, 4, 4)
-    (2, 5)
-    """
-    return sum(-(-len(range(phase, taps, stride)) // stretch) for phase in range(stride))
-
-
 def _tile(side: Side, axis: int) -> tuple[int, int]:
     """Points and outputs of a tile along one axis."""
     taps = side.kernel[axis]
@@ -170,20 +61,20 @@ def _tile(side: Side, axis: int) -> tuple[int, int]:
     tiles = [(6, 7 - taps)]
     if taps == 3 and not side.stretched:
         tiles = [(4, 2), *[(4, 3)] * side.small[axis], (6, 4)]
-    return _tile_of(taps, tiles, side.out[axis], side.dilation[axis], _share_for_eight(side, taps))
+    return best_tile(taps, tiles, side.out[axis], side.dilation[axis], share_for_eight(side, taps))
 
 
-def _tile_of(taps: int, tiles: list[tuple[int, int]], size: int, dilation: int, share: float) -> tuple[int, int]:
+def best_tile(taps: int, tiles: list[tuple[int, int]], size: int, dilation: int, share: float) -> tuple[int, int]:
     """The tile with the fewest multiplications; eight points if they take at most a share of what the others do."""
 
     def work(tile: tuple[int, int]) -> int:
-        return tile[0] * _tiles(size, tile[1], dilation)
+        return tile[0] * tiles_along(size, tile[1], dilation)
 
     least, eight = min(tiles, key=work), (8, 9 - taps)
     return eight if taps > 2 and work(eight) <= share * work(least) else least
 
 
-def _share_for_eight(side: Side, taps: int) -> float:
+def share_for_eight(side: Side, taps: int) -> float:
     """At most which share of the multiplications eight points along an axis must take."""
     if 1 in side.kernel[1:]:
         if taps > 3:
@@ -194,7 +85,7 @@ def _share_for_eight(side: Side, taps: int) -> float:
     return MOST_SHARE_OF_BOTH if summed <= MOST_SUMMED and (taps > 3 or few) else 0.0
 
 
-def _tiles(size: int, outputs: int, dilation: int) -> int:
+def tiles_along(size: int, outputs: int, dilation: int) -> int:
     """Tiles along one axis; under a dilation every so many coordinates are an image of their own."""
     least, more = divmod(size, dilation)
     return more * -(-(least + 1) // outputs) + (dilation - more) * -(-least // outputs)
@@ -225,8 +116,8 @@ class Tiles(NamedTuple):
 def tiles_of(side: Side) -> Tiles:
     """The tiles of a direction."""
     (points_h, outputs_h), (points_w, outputs_w) = _tile(side, 1), _tile(side, 2)
-    tiles_h = _tiles(side.out[1], outputs_h, side.dilation[1])
-    tiles_w = _tiles(side.out[2], outputs_w, side.dilation[2])
+    tiles_h = tiles_along(side.out[1], outputs_h, side.dilation[1])
+    tiles_w = tiles_along(side.out[2], outputs_w, side.dilation[2])
     return Tiles(points_h, points_w, outputs_h, outputs_w, tiles_h, tiles_w, side.batch * tiles_h * tiles_w)
 
 
@@ -256,9 +147,8 @@ def record(
     """The kernels' record, all tiles in one launch; the last launch may sum over `last_run` source channels."""
     line = blocking.LINE_BYTES // itemsize  # rows of different points begin in different sets of the caches
     source_n, source_d, source_h, source_w = side.source_strides
-    reaches = _reach(side, 1), _reach(side, 2)
-    shifts = [side.dilation[axis] * (axis == side.stretched) for axis in range(3)]
-    phases, taps = side.stride[side.stretched], side.taps or side.kernel[1] * side.kernel[2]
+    (_, axis_h, axis_w), lane_panels = side.axes, -(-side.lanes // width)
+    taps, written = axis_h.taps * axis_w.taps, (side.out[0], axis_h.size, axis_w.size)
     return Winograd(
         points_h=tiles.points_h,
         points_w=tiles.points_w,
@@ -283,15 +173,20 @@ def record(
         dilation_w=side.dilation[2],
         stride_h=side.stride[1],
         stride_w=side.stride[2],
-        needed_h=reaches[0][0],
-        needed_w=reaches[1][0],
-        reach_h=reaches[0][1],
-        reach_w=reaches[1][1],
-        shift_h=shifts[1],
-        shift_w=shifts[2],
-        phases=phases,
-        stretch=max(side.kernel[1:]) * phases if side.stretched else 0,
-        gathered_taps=taps,
+        needed_h=_needed(side, 1),
+        needed_w=_needed(side, 2),
+        reach_h=axis_h.reach,
+        reach_w=axis_w.reach,
+        stretched=int(side.stretched),
+        stretches_w=axis_w.stretches,
+        shift_h=side.dilation[1],
+        shift_w=side.dilation[2],
+        phases_h=axis_h.phases,
+        phases_w=axis_w.phases,
+        apart_h=axis_h.apart,
+        apart_w=axis_w.apart,
+        all_h=axis_h.taps,
+        all_w=axis_w.taps,
         gathered=domain.GATHERED if taps <= domain.FEW_TAPS else max(1, domain.MOST_GATHERED // taps),
         pad_d=side.pad[0],
         pad_h=side.pad[1],
@@ -302,14 +197,21 @@ def record(
         source_d=source_d,
         source_h=source_h,
         source_w=source_w,
-        **dict(zip(("out_sn", "out_sd", "out_sh", "out_sw"), strides(side.out, side.out_channels), strict=True)),
+        **dict(zip(("out_sn", "out_sd", "out_sh", "out_sw"), strides(written, side.out_channels), strict=True)),
+        step_h=axis_h.step,
+        step_w=axis_w.step,
+        first_h=axis_h.first,
+        first_w=axis_w.first,
+        size_h=axis_h.size,
+        size_w=axis_w.size,
         groups=g.groups,
         run=side.run,
         lanes=side.lanes,
         vector=tile_lanes(itemsize) // 2,
         line=line,
         width=width,
-        panels=-(-side.lanes // width),
+        panels=side.outputs * lane_panels,
+        lane_panels=lane_panels,
         block_columns=cut.columns,
         block_depth=cut.depth,
         depth_blocks=-(-side.out[0] // cut.depth),
@@ -355,22 +257,22 @@ def _has_whole_vectors(side: Side, run: int, last_run: int, itemsize: int) -> bo
     if side.run < side.source_channels:  # groups
         return side.run % run == 0 and run * itemsize % blocking.LINE_BYTES == 0
     vector = tile_lanes(itemsize) // 2
+    if run < side.run and run * itemsize % blocking.LINE_BYTES > 0:
+        return False
     return all(part % run == 0 or part % run >= vector for part in (side.run, last_run))
 
 
-def _reach(side: Side, axis: int) -> tuple[int, int]:
-    """Along an axis: how many coordinates the outputs read through a stretch of taps, and how many through all taps."""
-    last = (side.out[axis] - 1) * side.stride[axis] + 1
-    needed = last + (side.kernel[axis] - 1) * side.stride[axis] * side.dilation[axis]
-    return needed, last + (side.taps - 1) * side.dilation[axis] if axis == side.stretched else needed
+def _needed(side: Side, axis: int) -> int:
+    """How many coordinates along an axis the outputs read through a plane of taps, or a stretch."""
+    return (side.out[axis] - 1 + (side.kernel[axis] - 1) * side.dilation[axis]) * side.stride[axis] + 1
 
 
 def parts_of(g: Winograd, itemsize: int) -> list[Part]:
     """Cut groups and panels so that at most `blocking.PACKED_BYTES` of weights are transformed at a time."""
-    groups, panel_parts = g.groups, 1
+    groups, panel_parts, outputs = g.groups, 1, g.step_h * g.step_w
     if not g.own_run:
         panel_bytes = g.taps_d * g.points_h * g.points_w * g.weight_point * itemsize
-        portion = max(1, blocking.PACKED_BYTES // panel_bytes)
+        portion = max(outputs, blocking.PACKED_BYTES // panel_bytes)
         groups, panel_parts = max(1, portion // g.panels), -(-g.panels // portion)
     parts = []
     for group in range(0, g.groups, groups):
@@ -384,6 +286,7 @@ def parts_of(g: Winograd, itemsize: int) -> list[Part]:
             part = g._replace(
                 groups=few_groups,
                 panels=few_panels,
+                lane_panels=few_panels // outputs,
                 lanes=lanes,
                 panel_blocks=min(g.panel_blocks, few_panels),
                 slices=max(1, min(g.slices, few_groups * g.run // g.width)),  # each of a vector at least

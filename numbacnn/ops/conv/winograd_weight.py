@@ -15,17 +15,16 @@ from . import blocking
 from .bias import zero_row
 from .lattice import strides
 from .winograd_choice import Passes
+from .winograd_side import Side, side_of
 from .winograd_tiles import (
     BLOCKS,
     Cut,
     Part,
-    Side,
     Tiles,
     largest_shape,
     odd_lines,
     parts_of,
     record,
-    side_of,
     tiles_of,
 )
 
@@ -90,7 +89,9 @@ def plan(g: ConvGeometry, itemsize: int) -> WeightPlan:
     whole = record(g, side, tiles, cut, width, itemsize)
     whole_part = Part(slice(0, g.out_channels), 0, 0, 0, whole)
     sums_bytes = _sums_bytes(whole, tiles.points * itemsize)
-    once = _portions(g, whole_part, tiles.points, itemsize, min(max(AT_ONCE_BYTES, sums_bytes), MOST_AT_ONCE_BYTES))
+    once = _portions(
+        g, side, whole_part, tiles.points, itemsize, min(max(AT_ONCE_BYTES, sums_bytes), MOST_AT_ONCE_BYTES)
+    )
     if len(once.portions) == 1 and once.sums.tiles <= kernels.AT_ONCE_TILES:
         parts = [once._replace(sums=_at_once(whole, once.sums, itemsize))]
     else:
@@ -98,9 +99,9 @@ def plan(g: ConvGeometry, itemsize: int) -> WeightPlan:
         for part in _parts(g, side, tiles, whole, itemsize):
             sums_bytes = _sums_bytes(part.record, tiles.points * itemsize)
             portion_bytes = min(max(PORTION_BYTES, sums_bytes), LARGEST_PORTION_BYTES)
-            parts.append(_portions(g, part, tiles.points, itemsize, portion_bytes))
+            parts.append(_portions(g, side, part, tiles.points, itemsize, portion_bytes))
     zeros = max(side.source_channels, g.out_channels)
-    cost = 2.0 * tiles.points * g.kernel[0] * side.run * g.out_channels / blocking.FLOPS_PER_NS
+    cost = 2.0 * tiles.points * side.kernel[0] * side.run * g.out_channels / blocking.FLOPS_PER_NS
     return WeightPlan(tuple(parts), zeros, cost)
 
 
@@ -170,11 +171,14 @@ def _at_once(g: Winograd, s: kernels.WinogradSums, itemsize: int) -> kernels.Win
     panel_blocks = -(-g.panels // panels)
     run = min(kernels.AT_ONCE_RUN, kernels.AT_ONCE_SUMS // points)
     sums_slots = points * run * panels * g.width * itemsize // 8
+    taps_run = _taps_run(g, run, kernels.AT_ONCE_TILES + sums_slots, itemsize)
+    if g.stretched:  # whose taps lie anywhere among all
+        run = taps_run
     return s._replace(
         point_blocks=0,
         run_blocks=for_all_cores(-(-g.run // run), g.groups * panel_blocks),
         panel_blocks=panel_blocks,
-        taps_run=_taps_run(g, run, kernels.AT_ONCE_TILES + sums_slots, itemsize),
+        taps_run=taps_run,
     )
 
 
@@ -182,10 +186,11 @@ def _taps_run(g: Winograd, run: int, used_slots: int, itemsize: int) -> int:
     """Of how many source channels, `run` at most, the taps fit what remains of the scratch."""
     row = PASS_VECTORS * g.width // VECTORS
     room = (MOST_PRODUCT_SLOTS - used_slots) * 8 // itemsize
-    return min(run, room // (g.taps_d * g.taps_h * g.taps_w * row))
+    taps = g.all_h * g.all_w * (1 if g.stretched else g.taps_d)
+    return min(run, room // (taps * row))
 
 
-def _portions(g: ConvGeometry, part: Part, points: int, itemsize: int, most_bytes: int) -> WeightPart:
+def _portions(g: ConvGeometry, side: Side, part: Part, points: int, itemsize: int, most_bytes: int) -> WeightPart:
     """Cut tiles into portions whose transforms take at most so much memory."""
     r = part.record
     row = r.panels * r.width
@@ -195,7 +200,7 @@ def _portions(g: ConvGeometry, part: Part, points: int, itemsize: int, most_byte
     block_bytes = points * (r.values_point + block_tiles * gradients_row) * itemsize
     portion = blocking.split_evenly(blocks, min(most_bytes // block_bytes, kernels.MAX_TILES // TILES))
     point_blocks = -(-points // 2)
-    gradient_n, gradient_d, gradient_h, gradient_w = strides(g.output, g.out_channels)
+    gradient_n, gradient_d, gradient_h, gradient_w = strides(side.out, g.out_channels)
     sums = kernels.WinogradSums(
         blocks=portion,
         tiles=min(portion * block_tiles, r.columns * r.out_d),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from numbacnn.ops import conv_forward
+from numbacnn.ops import conv_backward_data, conv_forward
 from numbacnn.ops.conv import plan, winograd, winograd_tiles
 from tests.cases import CONV_CASES, ConvCase
 from tests.ops.conv import checks
@@ -223,6 +223,47 @@ def test_stretches_with_any_padding(size, dilation, mode):
     check(ConvCase(1, 16, 8, (size,), (9,), **options))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("stride", [1, 2, 3, (2, 1), (1, 4)], ids=str)
+@pytest.mark.parametrize("kernel", [(2, 2), (3, 3), (4, 4), (5, 5), (7, 7), (3, 6), (9, 5)], ids=str)
+def test_stretches_of_two_axes(kernel, stride, dtype):
+    strides = stride if isinstance(stride, tuple) else (stride, stride)
+    if all(k > s or s == 1 for k, s in zip(kernel, strides, strict=True)):
+        case = ConvCase(2, 24, 20, (19, 23), kernel, stride=stride, padding=tuple(k // 2 for k in kernel), dtype=dtype)
+        assert directions(case) == list(plan.DIRECTIONS)
+        check(case)
+
+
+@pytest.mark.parametrize("padding", [0, 1, 3, 5, ((0, 5), (4, 1))], ids=str)
+@pytest.mark.parametrize("size", [(11, 18), (12, 19), (13, 20), (14, 21), (15, 17)], ids=str)
+def test_every_raggedness_under_strides(size, padding):
+    """Images of outputs begin before the first one, or end behind the last; some have one more than others."""
+    check(ConvCase(1, 40, 24, size, (6, 6), stride=(2, 3), padding=padding, groups=1))
+    check(
+        ConvCase(3, 48, 34, size[1:], (6,), stride=4, padding=padding[:1] if padding == ((0, 5), (4, 1)) else padding)
+    )
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("channels", [(16, 8), (17, 70), (70, 33)], ids=str)
+def test_channels_under_strides(channels, groups):
+    """Panels of every image of outputs, of every group."""
+    inputs, outputs = channels[0] * groups, channels[1] * groups
+    check(ConvCase(2, inputs, outputs, (9, 14), (4, 4), stride=2, padding=1, groups=groups))
+    check(ConvCase(2, inputs, outputs, (3, 50), (1, 9), stride=(1, 4), padding=(0, 2), groups=groups, dtype="float64"))
+
+
+def test_gradients_that_reach_padding_alone_matter_to_nobody():
+    """They may be anything, though tiles of several images of outputs read them."""
+    grad, weight = np.ones((1, 16, 30)), np.ones((16, 24, 8))
+    options = {"stride": 4, "padding": ((16, 9),)}
+    want = conv_backward_data(grad, weight, (1, 24, 99), algorithm="indirect", **options)
+    grad[..., :3] = grad[..., 29:] = np.nan
+    assert np.isfinite(want).all()
+    got = conv_backward_data(grad, weight, (1, 24, 99), algorithm=ALGORITHM, **options)
+    np.testing.assert_allclose(got, want, rtol=1e-13)
+
+
 def test_stretches_read_nothing_beyond_their_taps():
     """What no tap reads may be anything, though tiles have room for more taps than there are."""
     x, weight = np.ones((1, 16, 40)), np.ones((8, 16, 7))
@@ -266,6 +307,21 @@ def test_float32_error(size, taps, channels, points, bound):
         for got, want in zip(checks.results(case, operands, taken, ALGORITHM), exact, strict=True):
             assert np.abs(got - want).max() <= bound * np.abs(want).max()
     assert met == set(plan.DIRECTIONS)
+
+
+@pytest.mark.parametrize(
+    ("size", "taps", "stride", "channels"),
+    [((16, 16), 3, 2, 256), ((16, 16), 5, 2, 64), ((16, 16), 10, 2, 64), ((400,), 17, 4, 256), ((400,), 20, 1, 256)],
+    ids=str,
+)
+def test_float32_error_of_stretches(size, taps, stride, channels):
+    case = ConvCase(1, channels, channels, size, (taps,) * len(size), stride=stride, padding=taps // 2)
+    operands, taken = checks.normal_operands(case), directions(case)
+    assert taken == list(plan.DIRECTIONS)
+    double = checks.Operands(*(array.astype(float) for array in operands))
+    exact = checks.results(case, double, taken, "indirect")
+    for got, want in zip(checks.results(case, operands, taken, ALGORITHM), exact, strict=True):
+        assert np.abs(got - want).max() <= 3e-5 * np.abs(want).max()
 
 
 @pytest.mark.parametrize("channels", [64, 1024])

@@ -15,8 +15,9 @@ from tests.ops.conv.winograd_checks import ALGORITHM
 @pytest.mark.parametrize(
     ("input_shape", "weight_shape", "options", "reason"),
     [
-        ((1, 16, 9, 9), (16, 16, 3, 3), {"stride": 2}, r"the stride is \(1, 2, 2\)"),
-        ((1, 16, 9, 9), (16, 16, 6, 3), {}, r"the kernel \(1, 6, 3\) does not have three to five taps along"),
+        ((1, 16, 9, 9, 9), (16, 16, 3, 3, 3), {"stride": 2}, r"the stride is \(2, 2, 2\)"),
+        ((1, 16, 9, 9), (16, 16, 3, 3), {"stride": (1, 3)}, r"the kernel \(1, 3, 3\) is not longer than the stride"),
+        ((1, 16, 99), (16, 16, 201), {"stride": 70, "padding": 90}, "the kernel has 201 taps, more than 200"),
         ((1, 16, 9, 9, 9), (16, 16, 3, 1, 2), {}, r"the kernel \(3, 1, 2\) does not have three to five taps"),
         ((1, 16, 19, 9, 9), (16, 16, 17, 3, 3), {}, "there are 17 taps along D or stretches of taps, more than 16"),
         ((1, 16, 100), (16, 16, 90), {}, "there are 18 taps along D or stretches of taps, more than 16"),

@@ -43,6 +43,13 @@ STRETCHED = [
     ConvCase(2, 200, 40, (1000,), (7,), padding=3, name="stretches, own input"),
     ConvCase(1, 200, 150, (90,), (9,), padding=3, dtype="float64", name="stretches, own weights"),
     ConvCase(1, 70, 50, (2000,), (2,), padding=64, dilation=64, name="two taps"),
+    ConvCase(2, 24, 70, (90, 80), (3, 5), stride=2, padding=1, name="both axes, own input"),
+    ConvCase(1, 130, 90, (15, 18), (5, 6), stride=2, padding=(2, 3), name="both axes, own weights"),
+    ConvCase(
+        1, 60, 72, (19, 21), (7, 5), stride=(1, 3), padding=2, groups=2, dtype="float64", name="both axes, groups"
+    ),
+    ConvCase(1, 110, 64, (700,), (17,), stride=4, padding=8, name="images of outputs"),
+    ConvCase(3, 130, 24, (18, 15), (7, 6), stride=(2, 3), padding=1, name="both axes, few channels at a time"),
 ]
 
 
@@ -83,8 +90,17 @@ def test_the_cases_meet_every_cut():
     assert (points[0], points[2], points[11], points[16]) == ((8, 8), (6, 6), (8, 8), (8, 8))
     assert (kinds[11], kinds[16]) == ((1, False), (0, True))
     stretched = [winograd.plan(checks.geometry_of(case), "forward", 4).parts[0].record for case in STRETCHED]
-    assert [(g.own_values, g.own_run > 0) for g in stretched] == [(1, False), (0, True), (1, False)]
+    assert [(g.own_values, g.own_run > 0) for g in stretched[:5]] == [
+        (1, False),
+        (0, True),
+        (1, False),
+        (1, False),
+        (0, True),
+    ]
     assert stretched[0].run_step < stretched[0].run
+    assert stretched[4].run_step < 16
+    gradient = winograd.plan(checks.geometry_of(STRETCHED[6]), "backward_data", 4).parts[0].record
+    assert gradient.panels == 4 * gradient.lane_panels
     assert plans[5].portion < plans[5].tile_blocks
     assert len(plans[6].parts) > 1
     assert len(plans[7].parts) > 1
@@ -121,10 +137,17 @@ def test_blocks_fit_the_scratch(vector_bytes, itemsize, monkeypatch):
         ConvCase(1, 512, 512, (4000,), (2,)),
         ConvCase(1, 512, 512, (4000,), (60,)),
         ConvCase(1, 512, 512, (90,), (9,), stride=2),
+        ConvCase(1, 512, 512, (90,), (64,), stride=16),
+        *(
+            ConvCase(1, n, n, (60, 60), (k, k), stride=s)
+            for n in (32, 300)
+            for k, s in ((4, 2), (7, 2), (14, 3), (13, 1))
+        ),
         *(ConvCase(1, n, 64, (planes, 56, 56), (1, 3, 3), padding=(0, 1, 1)) for n in (112, 144) for planes in (6, 8)),
     ]
-    for case in [*CUT, *STRETCHED, *more]:
-        g = winograd.plan.__wrapped__(checks.geometry_of(case), "forward", itemsize).parts[0].record
+    both = itertools.product([*CUT, *STRETCHED, *more], ["forward", "backward_data"])
+    for case, direction in both:
+        g = winograd.plan.__wrapped__(checks.geometry_of(case), direction, itemsize).parts[0].record
         own = g.products_point + g.own_values * g.values_point + (g.weight_point * g.taps_d if g.own_run else 0)
         points = g.points_h * g.points_w
         most = g.own_run or points > winograd.MANY_POINTS
@@ -135,10 +158,13 @@ def test_blocks_fit_the_scratch(vector_bytes, itemsize, monkeypatch):
 
 @pytest.mark.parametrize("case", [*CUT, *STRETCHED, *RAGGED], ids=str)
 @pytest.mark.parametrize("direction", ["forward", "backward_data"])
-def test_slices_end_with_whole_vectors(case, direction):
+@pytest.mark.parametrize("vector_bytes", [16, 32, 64])
+def test_slices_end_with_whole_vectors(case, direction, vector_bytes, monkeypatch):
     """What is left of a row of transformed input at the end of a slice; a shorter piece would hit another slice's."""
+    for module in (winograd, winograd_tiles):
+        monkeypatch.setattr(module, "tile_lanes", lambda itemsize: 2 * vector_bytes // itemsize)
     itemsize = np.dtype(case.dtype).itemsize
-    for part in winograd.plan(checks.geometry_of(case), direction, itemsize).parts:
+    for part in winograd.plan.__wrapped__(checks.geometry_of(case), direction, itemsize).parts:
         g = part.record
         if not g.own_values:
             channels = g.groups * g.run
@@ -154,20 +180,25 @@ def test_tables_fit_the_scratch():
     assert used <= winograd_domain.PRODUCT_SLOTS
     assert used + MOST_TAPS * winograd_domain.PASS_VECTORS * 64 // 8 <= winograd_domain.MOST_PRODUCT_SLOTS
     assert winograd_domain.FIRST_PRODUCT + winograd_domain.PRODUCT_SLOTS <= MOST_SCRATCH_SLOTS
-    for taps in (winograd_domain.FEW_TAPS, MOST_TAPS):
+    for taps in (winograd_domain.FEW_TAPS, MOST_TAPS, winograd_domain.MOST_TAPS):
         gathered = winograd_domain.GATHERED * winograd_domain.FEW_TAPS
         if taps > winograd_domain.FEW_TAPS:
-            gathered = max(gathered, winograd_domain.MOST_GATHERED)
+            gathered = max(gathered, winograd_domain.MOST_GATHERED, taps)
         between = 5 * winograd_domain.MAX_AXIS_POINTS  # rows between the passes over five taps each way
         vectors = gathered * 2 + (taps > winograd_domain.FEW_TAPS) * between
         assert vectors * 64 // 8 <= winograd_domain.PASS_SLOTS
-    for case in [*CUT, *STRETCHED, ConvCase(1, 16, 16, (40, 9, 9), (16, 3, 3)), ConvCase(1, 16, 16, (900,), (45,))]:
+    more = [
+        ConvCase(1, 16, 16, (40, 9, 9), (16, 3, 3)),
+        ConvCase(1, 16, 16, (900,), (45,)),
+        ConvCase(1, 16, 16, (60, 60), (14, 14), stride=4),
+    ]
+    for case in [*CUT, *STRETCHED, *more]:
         g = winograd.plan(checks.geometry_of(case), "forward", 4).parts[0].record
         tables = -(-g.block_columns * g.block_depth // MAX_ROWS)
         assert tables * (1 + MAX_ROWS + g.taps_d * (MAX_ROWS + 1)) <= winograd_domain.TABLE_SLOTS
 
 
-@pytest.mark.parametrize("case", CUT, ids=str)
+@pytest.mark.parametrize("case", [*CUT, *STRETCHED, ConvCase(1, 40, 40, (60, 60), (14, 14), stride=4)], ids=str)
 @pytest.mark.parametrize("itemsize", [4, 8])
 def test_taps_that_are_put_together_fit_the_scratch(case, itemsize):
     for part in winograd_weight.plan(checks.geometry_of(case), itemsize).parts:
@@ -177,6 +208,9 @@ def test_taps_that_are_put_together_fit_the_scratch(case, itemsize):
         sums = g.points_h * g.points_w * run * -(-g.panels // s.panel_blocks) * g.width if at_once else 0
         together = min(s.taps_run, run) if s.taps_run >= run or not at_once else 1
         taps = g.taps_h * g.taps_w * (g.taps_d * together if together > 1 else 1)
+        if g.stretched:
+            assert s.taps_run >= run or not at_once  # those of a stretch lie anywhere among all
+            taps = g.all_h * g.all_w * together
         used = (sums + taps * winograd_domain.PASS_VECTORS * g.width // 2) * itemsize // 8
         room = winograd_domain.MOST_PRODUCT_SLOTS - (conv_winograd_weight.AT_ONCE_TILES if at_once else 0)
         assert used <= room
@@ -191,6 +225,6 @@ def test_weight_gradients_put_taps_together_or_one_by_one():
     assert ways >= {(True, True), (True, False), (False, True)}
 
 
-@pytest.mark.parametrize("case", CUT[:4], ids=str)
+@pytest.mark.parametrize("case", [*CUT[:4], *STRETCHED[3:]], ids=str)
 def test_same_bits_on_any_threads(case):
     assert_same_bits(lambda: tuple(results(case)))
