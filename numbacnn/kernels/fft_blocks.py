@@ -92,10 +92,10 @@ class Taps(NamedTuple):
 @device
 def transform(rows, passes, factors, t):
     """From positions to frequencies."""
-    split(rows, t.rows, passes, 0, t.top, factors)
+    split_all(rows, passes, factors, t)
     row = 0
     while row < t.rows:
-        split(offset(rows, row * 2 * lanes(rows)), t.part, passes, t.top, t.passes, factors)
+        split_part(offset(rows, row * 2 * lanes(rows)), passes, factors, t)
         row += t.part
 
 
@@ -104,8 +104,32 @@ def transform_back(rows, passes, factors, t):
     """From frequencies to positions, times the number of rows."""
     row = 0
     while row < t.rows:
-        join(offset(rows, row * 2 * lanes(rows)), t.part, passes, t.top, t.passes, factors)
+        join_part(offset(rows, row * 2 * lanes(rows)), passes, factors, t)
         row += t.part
+    join_all(rows, passes, factors, t)
+
+
+@device
+def split_all(rows, passes, factors, t):
+    """The first passes of `transform`, after which each part is on its own."""
+    split(rows, t.rows, passes, 0, t.top, factors)
+
+
+@device
+def split_part(rows, passes, factors, t):
+    """The other passes, over the rows of one part."""
+    split(rows, t.part, passes, t.top, t.passes, factors)
+
+
+@device
+def join_part(rows, passes, factors, t):
+    """Undo `split_part`."""
+    join(rows, t.part, passes, t.top, t.passes, factors)
+
+
+@device
+def join_all(rows, passes, factors, t):
+    """Undo `split_all`."""
     join(rows, t.rows, passes, 0, t.top, factors)
 
 

@@ -9,8 +9,12 @@ from .fft_blocks import (
     Taps,
     Transform,
     clear,
+    join_all,
+    join_part,
     read_block,
     read_taps,
+    split_all,
+    split_part,
     transform,
     transform_back,
     write_block,
@@ -85,9 +89,14 @@ def fft_depthwise(
     elements = t.rows * 2 * lanes(out)
     rows = cast(scratch, out) if t.own else offset(workspace, block * elements)
     read_block(rows, source, b.first_unit + unit, b.first_vector + vector, t, b, s)
-    transform(rows, passes, factors, t)
-    _multiply(rows, offset(spectra, vector * elements), t.rows)
-    transform_back(rows, passes, factors, t)
+    spectrum, part = offset(spectra, vector * elements), t.part * 2 * lanes(rows)
+    split_all(rows, passes, factors, t)
+    for place in range(0, elements, part):  # so that each is multiplied while the nearest cache holds it
+        here = offset(rows, place)
+        split_part(here, passes, factors, t)
+        _multiply(here, offset(spectrum, place), t.part)
+        join_part(here, passes, factors, t)
+    join_all(rows, passes, factors, t)
     write_block(rows, out, start, b.first_unit + unit, b.first_vector + vector, t, b, o)
 
 
@@ -126,14 +135,18 @@ def fft_depthwise_sums(
     elements = t.rows * 2 * lanes(x)
     left = cast(scratch, x) if t.own else offset(workspace, 2 * block * elements)
     right = offset(left, elements)
-    total = offset(sums, block * elements)
+    total, part = offset(sums, block * elements), t.part * 2 * lanes(x)
     clear(total, t.rows)
     for unit in range(chunk * units // chunks, (chunk + 1) * units // chunks):
         read_block(left, x, unit, b.first_vector + vector, t, b, s)
-        transform(left, passes, factors, t)
+        split_all(left, passes, factors, t)
         read_block(right, grad_output, unit, b.first_vector + vector, t, b, o)
-        transform(right, passes, factors, t)
-        _add_products(total, left, right, t.rows)
+        split_all(right, passes, factors, t)
+        for place in range(0, elements, part):
+            x_part, grad_part = offset(left, place), offset(right, place)
+            split_part(x_part, passes, factors, t)
+            split_part(grad_part, passes, factors, t)
+            _add_products(offset(total, place), x_part, grad_part, t.part)
 
 
 @kernel

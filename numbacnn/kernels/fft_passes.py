@@ -2,8 +2,9 @@
 
 A block is so many *rows*, and a row one complex number per lane: a vector of real parts, then one of imaginary parts.
 The rows stand for the positions of up to three axes, the last one fastest. A *pass* splits contiguous parts of the
-block into two, three or four parts of their own (decimation in frequency, W. Gentleman and G. Sande, 1966); after the
-last, each part is one row. Passes over a slow axis come first, so that the same few lines serve any number of axes.
+block into two, three, four or eight parts of their own (decimation in frequency, W. Gentleman and G. Sande, 1966);
+after the last, each part is one row. Passes over a slow axis come first, so that the same few lines serve any number of
+axes.
 
 Values then lie in digit-reversed order. They stay there: products at each frequency do not mind the order, and
 `join` undoes the passes of `split` one by one (decimation in time, J. Cooley and J. Tukey, 1965). Neither scales.
@@ -15,6 +16,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._build import device, inlined, intrinsic
+from ._target import target
 from .emitter import Emitter
 from .pointer import offset
 from .simd import lanes, load, store
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 # A table of passes: per pass, into how many parts, rows of what it splits, rows of the faster axes, and where its
 # factors begin. For the j-th position of each part these are a complex number for every part but the first.
 PASS_COLUMNS = 4
-RADICES = (4, 3, 2)
+# Eight parts are sixteen vectors, beside which sixteen registers would hold nothing.
+RADICES = (8, 4, 3, 2) if target().registers >= 32 else (4, 3, 2)
 
 
 class _Complex(NamedTuple):
@@ -65,13 +68,21 @@ class _Complex(NamedTuple):
 
 
 def _transform(z: list[_Complex], direction: int) -> list[_Complex]:
-    """The Fourier transform of two, three or four numbers; `direction` is the exponent's sign."""
+    """The Fourier transform of two, three, four or eight numbers; `direction` is the exponent's sign."""
     if len(z) == 2:
         return [z[0] + z[1], z[0] - z[1]]
     if len(z) == 3:
         total, difference = z[1] + z[2], (z[1] - z[2]).scaled(math.sqrt(0.75)).turned(direction)
         middle = z[0].plus_scaled(total, -0.5)
         return [z[0] + total, middle + difference, middle - difference]
+    if len(z) == 8:
+        even, odd = _transform(z[::2], direction), _transform(z[1::2], direction)
+        turned, half = [value.turned(direction) for value in odd], math.sqrt(0.5)
+        odd = [odd[0], odd[1] + turned[1], turned[2], turned[3] - odd[3]]
+        scales = (1.0, half, 1.0, half)
+        return [
+            e.plus_scaled(o, sign * scale) for sign in (1, -1) for e, o, scale in zip(even, odd, scales, strict=True)
+        ]
     even, odd = [z[0] + z[2], z[0] - z[2]], [z[1] + z[3], (z[1] - z[3]).turned(direction)]
     return [even[0] + odd[0], even[1] + odd[1], even[0] - odd[0], even[1] - odd[1]]
 
@@ -117,7 +128,7 @@ def _butterfly(compute: Callable[[list[_Complex], list[_Complex]], list[_Complex
                 for place, value in zip(places, z, strict=True):
                     e.put(place, value)
 
-            e.choose(radix, (4, 3, 2), emit)
+            e.choose(radix, RADICES, emit)
             return context.get_dummy_value()
 
         return types.void(types.int64, rows, types.int64, factors), codegen

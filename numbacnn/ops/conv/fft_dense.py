@@ -98,7 +98,7 @@ def plan(g: ConvGeometry, direction: str, dtype: np.dtype[Any]) -> Plan:
         run=portion[1],
         panels=portion[2],
         keeps_values=portion[3],
-        cost=fft_plan.transform_cost(cut, True),
+        cost=fft_plan.transform_cost(cut, fft_plan.DENSE_ROW),
     )
 
 

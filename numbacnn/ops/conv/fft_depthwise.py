@@ -58,7 +58,7 @@ def plan(g: ConvGeometry, direction: str, dtype: np.dtype[Any]) -> Plan:
         block_bytes=block_bytes,
         units=-(-g.batch * cut.pairs // share),
         vectors=vectors,
-        cost=fft_plan.transform_cost(cut, False),
+        cost=fft_plan.transform_cost(cut, fft_plan.OWN_ROW),
     )
 
 

@@ -14,6 +14,7 @@ from ...kernels.fft_blocks import Grid, Image, Taps, Transform
 from ...kernels.sources import MODES
 from ...kernels.tile import tile_lanes
 from .._sizes import Triple
+from .._split import for_all_cores
 from . import blocking, col2im, data_choice, row_runs, row_runs_data, weight_gradient_groups, weight_gradient_slices
 from .fft_tables import pass_radices
 from .lattice import strides
@@ -25,12 +26,28 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 2 << 20
 # What blocks take that do not fit the threads' scratch memory.
 WORKSPACE_BYTES = 4 << 20
-# Rows that the nearest cache holds beside factors, and those of a whole block that the next one holds.
-PART_BYTES, NEAR_BYTES = 16 << 10, 256 << 10
-# Nanoseconds of one core, measured with vectors of 64 bytes, and of 32: a pass over one row (into four parts); what
-# else is done with a row, where products are made at once and where there are matrix products; by how much more blocks
-# take that do not fit the core's caches.
-PASS_NS, OWN_ROW_NS, DENSE_ROW_NS, FAR = (3.0, 3.7, 16.0, 2.0) if blocking.WIDE_VECTORS else (1.4, 5.0, 16.0, 1.5)
+# Rows that the nearest cache holds beside factors.
+PART_BYTES = 16 << 10
+
+
+class RowCosts(NamedTuple):
+    """Nanoseconds of one core for one row of a block: a pass over it, what else is done with it, one way."""
+
+    of_pass: float
+    other: float
+    far: tuple[tuple[int, float], ...]  # by how much more where blocks have up to so many bytes
+    apart: float  # what is done with one of several vectors of channels, whose lines the caches lose meanwhile
+
+
+# Where products are made at once, and where there are matrix products. Measured with vectors of 64 bytes, and of 32.
+if blocking.WIDE_VECTORS:
+    OWN_ROW = RowCosts(1.75, 5.5, ((512 << 10, 1.0), (1280 << 10, 1.2), (BLOCK_BYTES, 1.75)), 6.5)
+    DENSE_ROW = RowCosts(3.6, 16.0, ((256 << 10, 1.0), (BLOCK_BYTES, 2.0)), 0.0)
+else:
+    OWN_ROW = RowCosts(1.4, 5.0, ((256 << 10, 1.0), (BLOCK_BYTES, 1.5)), 0.0)
+    DENSE_ROW = OWN_ROW._replace(other=16.0)
+# What caches hold of a sample's input and output, and of the rows of one block with all vectors of channels.
+NEAR_BYTES, NEAR_BLOCK_BYTES = 2 << 20, 1 << 20
 # A vector's multiply-adds with one complex number; launches.
 PRODUCT_NS, CALL_NS = (0.57, 1.7e4) if blocking.WIDE_VECTORS else (0.5, 1e5)
 # What sums of products take on one core, with vectors of 32 bytes fitted to 210 random problems of many taps and 1 to
@@ -38,6 +55,8 @@ PRODUCT_NS, CALL_NS = (0.57, 1.7e4) if blocking.WIDE_VECTORS else (0.5, 1e5)
 # panels of 16 channels, and panels with fewer; of all taps at once in data gradients of few channels, whose sums are
 # added up line by line.
 DIRECT_FLOPS_PER_NS = 80.0
+# Depthwise beside vectors of 64 bytes: 120 to 240, more where there are more taps.
+DEPTHWISE_FLOPS_PER_NS = 200.0 if blocking.WIDE_VECTORS else DIRECT_FLOPS_PER_NS
 DIRECT_CALL_NS, PANEL_FLOPS_PER_NS, DOTS = 4e4, 65.0, 0.5
 ROWS_FLOPS_PER_NS, ADD_NS, ADDS_OF_LINE = 72.5, 0.3, 6.0
 # The same with vectors of 64 bytes, fitted to 7,500 problems: of a position, a tap and a panel, of each of its
@@ -141,32 +160,36 @@ def cut_of(g: ConvGeometry, direction: str) -> Cut:
     return best
 
 
-def transform_cost(c: Cut, dense: bool) -> float:
+def transform_cost(c: Cut, costs: RowCosts) -> float:
     """Nanoseconds of one core for one vector's block, one way."""
     passes = sum(len(pass_radices(size)) for size in c.sizes)
-    row = passes * PASS_NS + (DENSE_ROW_NS if dense else OWN_ROW_NS)
-    return c.rows * row * (FAR if c.rows * row_bytes() > NEAR_BYTES else 1.0)
+    far = next(factor for most, factor in costs.far if c.rows * row_bytes() <= most)
+    return c.rows * (passes * costs.of_pass + costs.other) * far
 
 
 def cost(c: Cut, g: ConvGeometry, direction: str, itemsize: int) -> float:
     """Nanoseconds of one core for all samples, roughly."""
     vector, pairs = _lanes(itemsize), g.batch * c.pairs
     if is_depthwise(g):
-        transforms = 2 * _vectors(g.in_channels, pairs, vector) + -(-g.in_channels // vector)
-        return CALL_NS + transform_cost(c, False) * transforms
+        blocks, panels = for_all_cores(_vectors(g.in_channels, pairs, vector)), -(-g.in_channels // vector)
+        one = transform_cost(c, OWN_ROW)
+        if panels > 1 and (math.prod(g.input) + math.prod(g.output)) * g.in_channels * itemsize > NEAR_BYTES:
+            one += c.rows * OWN_ROW.apart * min(1.0, c.rows * panels * row_bytes() / NEAR_BLOCK_BYTES)
+        return CALL_NS + one * 2 * blocks + transform_cost(c, OWN_ROW) * panels
     channels, run, lanes = g.in_channels, g.in_per_group, g.out_per_group
     if direction == "backward_data":
         channels, run, lanes = g.out_channels, lanes, run
     panels = g.groups * -(-lanes // vector)
     transforms = _vectors(channels, pairs, vector) + pairs * panels + panels * -(-run // 2)
     products = 2 * pairs * run * panels * c.rows
-    return CALL_NS + transform_cost(c, True) * transforms + products * PRODUCT_NS
+    return CALL_NS + transform_cost(c, DENSE_ROW) * transforms + products * PRODUCT_NS
 
 
 def direct_cost(g: ConvGeometry, direction: str, itemsize: int) -> float:
     """Nanoseconds of one core that sums of products take for all samples, roughly."""
     if g.groups > 1:
-        vector, rate = _lanes(itemsize), DIRECT_FLOPS_PER_NS * (4 / itemsize if blocking.WIDE_VECTORS else 1.0)
+        vector, rate = _lanes(itemsize), DEPTHWISE_FLOPS_PER_NS if is_depthwise(g) else DIRECT_FLOPS_PER_NS
+        rate *= 4 / itemsize if blocking.WIDE_VECTORS else 1.0
         filled = -(-g.in_channels // vector) * vector / g.in_channels if is_depthwise(g) else 1.0
         return filled * g.flops / rate
     if blocking.WIDE_VECTORS:

