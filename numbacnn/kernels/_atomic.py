@@ -46,18 +46,6 @@ def atomic_load(typingctx, state, i):
 
 
 @intrinsic
-def atomic_store(typingctx, state, i, value):
-    """``state[i] = value``, sequentially consistent."""
-    from numba.core import types
-
-    def codegen(context, builder, signature, args):
-        builder.store_atomic(args[2], builder.gep(args[0], [args[1]]), "seq_cst", 8)
-        return context.get_dummy_value()
-
-    return types.void(state, types.int64, types.int64), codegen
-
-
-@intrinsic
 def atomic_add(typingctx, state, i, value):
     """Add to ``state[i]``; return what was there before."""
     from numba.core import types
