@@ -35,6 +35,8 @@ MOMENTS_ROWS = 3
 ORIGIN_ROWS = 16
 # Rows that pass through a loop together: what belongs to their columns is loaded, and stored, once for all of them.
 QUAD = 4
+# How large a result is: the second-level caches cannot hold it, or none can.
+LARGE, HUGE = 1, 2
 
 
 class WideRows(NamedTuple):
@@ -63,14 +65,14 @@ def block_rows(block, w):
 
 @device
 def quads_of(count, large):
-    """How many rows pass four at a time: none of a large array, whose lines go past the caches one after the other."""
+    """How many rows pass four at a time: none of a large array, whose lines come, or go, one after the other."""
     return 0 if large else count - count % QUAD
 
 
 @device
 def put(out, i, value, large):
     """Write a vector; past the caches if they cannot hold the result anyway."""
-    if large:
+    if large == HUGE:
         stream(out, i, value)
     else:
         store(out, i, value)

@@ -29,6 +29,9 @@ __all__ = ["plan_backward", "plan_forward"]
 
 # Long enough that its sums are little beside it, short enough that several cores finish together.
 BLOCK_BYTES = 1 << 17
+# Beside vectors of 64 bytes results of so many bytes, which two second-level caches cannot hold beside what
+# they are made of, are done sooner row by row.
+LARGE_BYTES = 1 << 21 if target().wide else STREAM_BYTES
 # Nanoseconds per element on one core: decides only whether sharing the work pays.
 NS_PASS = 0.4
 NS_COMBINE = 0.5
@@ -87,7 +90,7 @@ def plan_forward(
         copy = kernels.running_statistics.prepare((dtype,), int(size > 0), w.width, channels, cost=0.0)
         steps = [copy.on(weight, bias, mean, var, settings, stats)]
     normalise = kernels.normalise.prepare(
-        (dtype,), w.blocks, w, _FLOORS[activation], _is_large(size, dtype), cost=pass_cost, backwards=training
+        (dtype,), w.blocks, w, _FLOORS[activation], _how_large(size, dtype), cost=pass_cost, backwards=training
     )
     program = Program([*steps, normalise.on(x, stats, out)], (x, *given, settings, out, stats))
     rooms = _room(shape, dtype), Room(stats.shape, dtype)
@@ -123,7 +126,7 @@ def plan_backward(x_layout: _Layout, grad_layout: _Layout, training: bool, activ
         CHANNEL_STEP,
         cost=_combine_cost(w),
     )
-    spread = spread_kernel.prepare((dtype,), w.blocks, w, _is_large(size, dtype), cost=NS_PASS * size, backwards=True)
+    spread = spread_kernel.prepare((dtype,), w.blocks, w, _how_large(size, dtype), cost=NS_PASS * size, backwards=True)
     steps = [
         sums.on(grad, x, stats, partial),
         combine.on(partial, stats, coefficients, *vectors, work),
@@ -179,6 +182,7 @@ def _combine_cost(w: kernels.WideRows) -> float:
     return NS_COMBINE * w.blocks * kernels.MOMENTS_ROWS * w.width
 
 
-def _is_large(size: int, dtype: np.dtype[Any]) -> bool:
-    """Whether a result goes past the caches."""
-    return size * dtype.itemsize >= STREAM_BYTES
+def _how_large(size: int, dtype: np.dtype[Any]) -> int:
+    """`LARGE`, `HUGE` or 0, for a result."""
+    nbytes = size * dtype.itemsize
+    return kernels.HUGE if nbytes >= STREAM_BYTES else kernels.LARGE if nbytes >= LARGE_BYTES else 0

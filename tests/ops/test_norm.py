@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from numbacnn.errors import DTypeError, OptionError, ShapeError
+from numbacnn.kernels.norm import HUGE, LARGE
+from numbacnn.ops import _norm_plan
 from numbacnn.ops.memory import guard_memory
 from numbacnn.ops.norm import batch_norm_backward, batch_norm_forward
 from tests.bits import assert_same_bits
@@ -94,6 +96,22 @@ def test_absent_vectors_are_ones_and_zeros(dtype):
     plain, _ = batch_norm_forward(x)
     given, _ = batch_norm_forward(x, np.ones(3, dtype), np.zeros(3, dtype), np.zeros(3, dtype), np.ones(3, dtype))
     np.testing.assert_array_equal(plain, given)
+
+
+@dtypes
+def test_how_large_a_result_is_changes_no_bit(dtype, monkeypatch):
+    x, grad = problem((8, 16, 40, 41), dtype)[::5]
+    results = []
+    for large in (0, LARGE, HUGE):
+        monkeypatch.setattr(_norm_plan, "_how_large", lambda size, dtype, large=large: large)
+        _norm_plan.plan_forward.cache_clear()
+        _norm_plan.plan_backward.cache_clear()
+        out, saved = batch_norm_forward(x)
+        results.append(out.tobytes() + batch_norm_backward(grad, saved)[0].tobytes())
+    assert len(set(results)) == 1
+    monkeypatch.undo()
+    _norm_plan.plan_forward.cache_clear()
+    _norm_plan.plan_backward.cache_clear()
 
 
 @pytest.mark.parametrize("mean", [0.0, 1.0, 1e3, 1e4, -1e5])
