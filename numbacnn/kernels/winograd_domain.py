@@ -25,6 +25,8 @@ PASS_VECTORS = 8
 # Source channels whose weights are gathered at a time: with 9 taps each, whole squares to transpose; fewer of more
 # taps. Behind them, rows between two passes over the taps of a large kernel.
 GATHERED, FEW_TAPS, MOST_GATHERED, MOST_TAPS = 8, 9, 100, 200
+# Of the taps for so many images of outputs, those of one are gathered one by one, not four together with others.
+MANY_OUTPUTS = 4
 PASS_SLOTS = (MAX_POINTS + 1) * PASS_VECTORS * 64 // 8
 FIRST_PASS = -(-(TABLES + TABLE_SLOTS) // 8) * 8
 FIRST_PRODUCT = FIRST_PASS + PASS_SLOTS
@@ -178,25 +180,20 @@ def following_tile(n, tile_h, tile_w, g):
 
 
 @device
-def stretch_of(plane, g):
-    """Which stretch a plane is, by axis."""
-    along_h = plane // g.stretches_w
-    return along_h, plane - along_h * g.stretches_w
-
-
-@device
 def stretch_start(stretch, phases, length):
     """Where a stretch begins along one axis: those of each phase of the stride, then their second ones."""
+    if phases == 1:  # dividing takes as long as transforming several vectors
+        return stretch * length
     return stretch % phases + stretch // phases * length
 
 
 @device
 def first_taps(plane, panel, g):
     """The first tap of a stretch, by axis, for the outputs of a panel of a group."""
-    along_h, along_w = stretch_of(plane, g)
-    output = panel // g.lane_panels
-    tap_h = output // g.step_w + stretch_start(along_h, g.phases_h, g.taps_h * g.apart_h)
-    tap_w = output % g.step_w + stretch_start(along_w, g.phases_w, g.taps_w * g.apart_w)
+    along_h, output = plane // g.stretches_w, panel // g.lane_panels
+    along_w, before_h = plane - along_h * g.stretches_w, output // g.step_w
+    tap_h = before_h + stretch_start(along_h, g.phases_h, g.taps_h * g.apart_h)
+    tap_w = output - before_h * g.step_w + stretch_start(along_w, g.phases_w, g.taps_w * g.apart_w)
     return tap_h, tap_w
 
 
@@ -243,9 +240,8 @@ def _transform_tile(scratch, image, zeros, target, count, g):
 
 
 @device
-def _put_tile(scratch, h, w, plane, g):
-    """Where the tile whose first outputs are `h` and `w` reads, in one plane of stretched taps."""
-    along_h, along_w = stretch_of(plane, g)
+def _put_tile(scratch, h, w, along_h, along_w, g):
+    """Where the tile whose first outputs are `h` and `w` reads, of one stretch of taps along each axis."""
     down = stretch_start(along_h, g.phases_h, g.taps_h * g.phases_h) * g.shift_h
     right = stretch_start(along_w, g.phases_w, g.taps_w * g.phases_w) * g.shift_w
     needed_h, needed_w = min(g.needed_h, g.reach_h - down), min(g.needed_w, g.reach_w - right)
@@ -289,9 +285,13 @@ def transform_columns(scratch, source, zeros, values, tile_block, channel, chann
     for i in range(columns):
         h = tile_start(tile_h, g.outputs_h, g.dilation_h)
         w = tile_start(tile_w, g.outputs_w, g.dilation_w)
+        along_h, along_w = 0, 0
         for d in range(planes):
             if d == 0 or g.stretched:
-                _put_tile(scratch, h, w, d, g)
+                _put_tile(scratch, h, w, along_h, along_w, g)
+                along_w += 1
+                if along_w == g.stretches_w:
+                    along_h, along_w = along_h + 1, 0
             image = offset(source, n * g.source_n + (plane + d) * g.source_d)
             _transform_channels(scratch, image, zeros, values, i * planes + d, channel, channel + channels, g)
         n, tile_h, tile_w = following_tile(n, tile_h, tile_w, g)
@@ -333,33 +333,56 @@ def _gather_taps(weight, count, valid, buffer, g):
 
 
 @device
-def _transform_stretch(row, buffer, values, plane, panel, g):
-    """Transform one vector of the taps of a stretch; those beyond the kernel's are zeros."""
+def _gather_taps_of(output, weight, count, valid, buffer, g):
+    """`_gather_taps` for those that one image of outputs reads, each by itself."""
+    taps, before_h = g.all_h * g.all_w, output // g.step_w
+    for h in range(before_h, g.all_h, g.step_h):
+        for w in range(output - before_h * g.step_w, g.all_w, g.step_w):
+            tap = h * g.all_w + w
+            if g.backwards:
+                tap = taps - 1 - tap
+            for r in range(count):
+                source, target = offset(weight, r * g.weight_run + tap), offset(buffer, (r * taps + tap) * g.width)
+                pack_lanes(source, g.weight_lane, 0, 1, 1, target, g.width, 0, valid, g.width)
+
+
+@device
+def _transform_stretch(taps, buffer, values, there_h, there_w, step_h, step_w, g):
+    """Transform one vector of the taps of a stretch, of which the first are there."""
     n = lanes(values)
-    tap_h, tap_w = first_taps(plane, panel, g)
-    there_h = min(g.taps_h, (g.all_h - tap_h + g.apart_h - 1) // g.apart_h)
-    there_w = min(g.taps_w, (g.all_w - tap_w + g.apart_w - 1) // g.apart_w)
     if there_h <= 0 or there_w <= 0:
         for point in range(g.points_h * g.points_w):
             clear_run(offset(values, point * g.weight_point), n)
-        return
-    first, step_h, step_w = tap_h * g.all_w + tap_w, g.apart_h * g.all_w * g.width, g.apart_w * g.width
-    if g.backwards:
-        first, step_h, step_w = g.all_h * g.all_w - 1 - first, -step_h, -step_w
-    taps = offset(row, first * g.width)
-    if g.points_w == 1:
+    elif g.points_w == 1:
         stretch_points(g.form_h, g.taps_h, there_h, taps, step_h, values, g.weight_point)
     elif g.points_h == 1:
         stretch_points(g.form_w, g.taps_w, there_w, taps, step_w, values, g.weight_point)
     else:
         between = g.taps_w * n
         for j in range(there_w):
-            stretch_points(
-                g.form_h, g.taps_h, there_h, offset(taps, j * step_w), step_h, offset(buffer, j * n), between
-            )
+            column = offset(taps, j * step_w)
+            stretch_points(g.form_h, g.taps_h, there_h, column, step_h, offset(buffer, j * n), between)
         for i in range(g.points_h):
             target = offset(values, i * g.points_w * g.weight_point)
             stretch_points(g.form_w, g.taps_w, there_w, offset(buffer, i * between), n, target, g.weight_point)
+
+
+@device
+def _transform_stretches(buffer, between, target, count, plane, panel, g):
+    """`_transform_gathered` for the taps of one stretch."""
+    tap_h, tap_w = first_taps(plane, panel, g)
+    there_h = min(g.taps_h, (g.all_h - tap_h + g.apart_h - 1) // g.apart_h)
+    there_w = min(g.taps_w, (g.all_w - tap_w + g.apart_w - 1) // g.apart_w)
+    first, step_h, step_w = tap_h * g.all_w + tap_w, g.apart_h * g.all_w * g.width, g.apart_w * g.width
+    if g.backwards:
+        first, step_h, step_w = g.all_h * g.all_w - 1 - first, -step_h, -step_w
+    for i in range(count):
+        for c in range(0, g.width, lanes(target)):
+            taps, values = (
+                offset(buffer, (i * g.all_h * g.all_w + first) * g.width + c),
+                offset(target, i * g.width + c),
+            )
+            _transform_stretch(taps, between, values, there_h, there_w, step_h, step_w, g)
 
 
 @device
@@ -367,12 +390,13 @@ def _transform_gathered(buffer, target, count, plane, panel, g):
     """Transform what has been gathered for `count` source channels; behind it is room for rows between two passes."""
     taps = g.all_h * g.all_w
     between = offset(buffer, g.gathered * taps * g.width)
+    if g.stretched:
+        _transform_stretches(buffer, between, target, count, plane, panel, g)
+        return
     for i in range(count):
         for c in range(0, g.width, lanes(target)):
             row, values = offset(buffer, i * taps * g.width + c), offset(target, i * g.width + c)
-            if g.stretched:
-                _transform_stretch(row, between, values, plane, panel, g)
-            elif max(g.taps_h, g.taps_w) > 3 or max(g.form_h, g.form_w) == 8:
+            if max(g.taps_h, g.taps_w) > 3 or max(g.form_h, g.form_w) == 8:
                 many_weight_points(
                     g.form_h, g.form_w, g.taps_h, g.taps_w, row, g.width, g.backwards, between, values, g.weight_point
                 )  # fmt: skip
@@ -396,6 +420,8 @@ def transform_weights(scratch, weight, packed, panel, first, last, g):
             if not g.stretched:
                 from_d = (g.taps_d - 1 - tap_d if g.backwards else tap_d) * g.all_h * g.all_w
                 _gather_taps(offset(source, r * g.weight_run + from_d), count, valid, buffer, g)
+            elif tap_d == 0 and g.step_h * g.step_w >= MANY_OUTPUTS:
+                _gather_taps_of(panel // g.lane_panels, offset(source, r * g.weight_run), count, valid, buffer, g)
             elif tap_d == 0:
                 _gather_taps(offset(source, r * g.weight_run), count, valid, buffer, g)
             target = offset(packed, tap_d * points * g.weight_point + (r - first) * g.width)

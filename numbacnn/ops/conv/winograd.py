@@ -270,9 +270,10 @@ def _run_at_a_time(side: Side, points: int, width: int, room: int, itemsize: int
     planes, line = side.kernel[0], blocking.LINE_BYTES // itemsize
     if not side.stretched or planes == 1:
         return side.run
+    room -= planes * points * line
     if 1 in side.kernel[1:]:
         room = min(room, STRETCHES_BYTES // itemsize)
-    most = max(1, (room - planes * points * line) // (planes * points * width))
+    most = max(1, room // (planes * points * width))
     return blocking.split_evenly(side.run, most, line if most >= line else 1)
 
 
