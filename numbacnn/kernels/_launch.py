@@ -28,6 +28,7 @@ from threading import get_ident as _get_ident
 from typing import TYPE_CHECKING, Any
 
 from . import _cache
+from ._target import target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
 DRIVERS = ("serial", "own", "numba")
 DEFAULT_DRIVER = "own" if os.name == "posix" else "numba"
 
-# Waking a second core and joining again costs a few microseconds; below this, one core is done sooner.
-SERIAL_BELOW_NS = 15_000.0
+# Waking a second core and joining again costs a few microseconds; below this, one core is done sooner. Costs are those
+# of machines with narrow vectors. Beside vectors of 64 bytes such work lasts half as long, and others are at it after a
+# microsecond.
+SERIAL_BELOW_NS, SERIAL_BELOW_NS_WIDE = 15_000.0, 8_000.0
 MAX_THREADS = 256
 
 # What a job's record begins with: kernel entry, blocks, slots of the whole record, how to run the blocks (`SHARED`: on
@@ -83,7 +86,7 @@ def _load(driver: str) -> Any:
 
 def is_worth_sharing(blocks: int, cost: float) -> bool:
     """Whether blocks that take one core `cost` nanoseconds, all together, should be shared among threads."""
-    return blocks > 1 and cost >= SERIAL_BELOW_NS
+    return blocks > 1 and cost >= (SERIAL_BELOW_NS_WIDE if target().wide else SERIAL_BELOW_NS)
 
 
 def split(records: bytes) -> Iterator[tuple[bytes, int, bool]]:

@@ -23,6 +23,7 @@ WIDE = target().wide
 # Enough blocks that two to eight cores finish together; but what blocks copy grows with their number. So of 4 times the
 # operations, whose copies are 2.5 times as many, are made 2 times as many blocks.
 MANY_BLOCKS, OPERATIONS_OF_TWO = 16, 1 << 20
+LEAST_OF_TWO = 1 << 19 if WIDE else OPERATIONS_OF_TWO  # more than one block from here on
 # Beginning and ending a tile takes as long as so many operations.
 TILE_OPERATIONS = 3000
 # A block copies its columns, which costs least where it is high. Rows that it copies as well cost as much; those that
@@ -98,7 +99,7 @@ def plan(
     if direct:
         wanted = 1 + columns * depth // ELEMENTS_PER_BLOCK
     else:
-        wanted = 1 + int(math.sqrt(count * operations / OPERATIONS_OF_TWO))
+        wanted = 1 + int(max(math.sqrt(count * operations / OPERATIONS_OF_TWO), count * operations >= LEAST_OF_TWO))
         most = min(most, gemm.COLUMN_SLOTS * 8 // (panel * itemsize))
     wanted = -(-_power_of_two(min(MANY_BLOCKS, wanted)) // count)
     fewest = -(-panels // most)

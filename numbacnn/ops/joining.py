@@ -31,7 +31,7 @@ __all__ = ["concatenate", "split"]
 # NumPy's copy is done before other cores have woken up; before ours has begun.
 LARGE_BYTES, SMALL_BYTES = 1 << 18, 1 << 13
 # Nanoseconds: what NumPy takes for each run of elements that lie side by side, and for a byte; what a call takes here.
-NUMPY_NS_PER_RUN, NUMPY_NS_PER_BYTE, CALL_NS = 10.0, 0.1, 15_000.0
+NUMPY_NS_PER_RUN, NUMPY_NS_PER_BYTE, CALL_NS = 10.0, 0.1, 7_000.0
 # Elements of the pieces that long rows are cut into.
 STEP = 16384
 # Nanoseconds on one core: of an element, of a row of a matrix, and of a block, beside which handing it out is little.
