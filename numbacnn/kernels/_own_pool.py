@@ -151,8 +151,8 @@ def run_pooled(block, worker, scratch, jobs: "slots"):
         at += job[JOB_SIZE]
 
 
-# Jobs, their slots, helpers, state. Integers as in `_launch`.
-_DRIVER_TYPE = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+# Jobs, their slots, helpers, state. No types, as in `_launch`.
+_DRIVER_TYPE = ctypes.CFUNCTYPE(None)
 
 
 class _Workers:
@@ -161,10 +161,11 @@ class _Workers:
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None)
         self._slots = (ctypes.c_int64 * (STATE_SLOTS + 8))()
-        self.state = (ctypes.addressof(self._slots) + 63) & ~63
-        self._libc.pthread_mutex_init(ctypes.c_void_p(self.state + 8 * MUTEX), None)
-        self._libc.pthread_cond_init(ctypes.c_void_p(self.state + 8 * CONDITION), None)
-        self._serve_record = (ctypes.c_int64 * 1)(self.state)
+        place = (ctypes.addressof(self._slots) + 63) & ~63
+        self.state = ctypes.c_void_p(place)
+        self._libc.pthread_mutex_init(ctypes.c_void_p(place + 8 * MUTEX), None)
+        self._libc.pthread_cond_init(ctypes.c_void_p(place + 8 * CONDITION), None)
+        self._serve_record = (ctypes.c_int64 * 1)(place)
         self.run = _DRIVER_TYPE(run_pooled.load(()))
         self.count = 0
 
@@ -190,7 +191,7 @@ def run(records: bytes, threads: int) -> bool:
     False, and nothing done, if the pool works for another caller.
     """
     global _workers
-    if not _busy.acquire(blocking=False):
+    if not _busy.acquire(False):
         return False
     try:
         if _workers is None:
