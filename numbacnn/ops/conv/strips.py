@@ -41,6 +41,7 @@ MOST_ROWS = 8
 # (vectors per panel, shortest segment): wide panels read and write memory in long pieces, and are worth cutting rows
 # into segments, but short segments copy more overlap than they save.
 GOOD_PANELS = ((16, 256), (4, 64))
+PIECE_BYTES = 128  # of a position, in narrower panels
 # Enough blocks for any number of cores to finish together ...
 BLOCKS = 32
 # ... of enough rows that those which two blocks copy do not matter, unless this leaves too few blocks.
@@ -153,11 +154,12 @@ def _fit(g: ConvGeometry, direction: str, itemsize: int) -> Fit | None:
             lists = [kernel_rows * length for length in row.list_lengths(LONGEST_RUN)]
             if max(lists, default=0) > kernels.TABLE_RUNS:
                 return None
-            group = min(MOST_ROWS, kernels.BAND_PARTS // max(1, len(lists)), kernels.TABLE_RUNS // max(1, sum(lists)))
+            rows = min(MOST_ROWS, g.input[1] if transposed else g.output[1])
+            group = min(rows, kernels.BAND_PARTS // max(1, len(lists)), kernels.TABLE_RUNS // max(1, sum(lists)))
             near = BAND_BYTES // (target().vector_bytes * max(1, row.positions * parts * planes.longest))
             while group > 1 and strip_tables.ring_extent(lines, extents[1], group) > near:
                 group -= 1
-            listed = max(1, len(lists)) if group else 1
+            listed = max(1, len(lists)) if group and rows > 1 else 1  # in a single row, phases share nothing
         group = max(1, group)
         while group:
             ring = (depth, extents[1] if whole_planes else strip_tables.ring_extent(lines, extents[1], group))
@@ -184,7 +186,7 @@ def _candidates(points: int, vectors: int, scratch_bytes: int, deep: bool) -> It
     for good, shortest in GOOD_PANELS:
         long_segments = [segment for segment in segments if segment >= min(points, shortest)]
         yield from ((segment, min(vectors, good), False, RING_BYTES) for segment in long_segments)
-    for wanted in (min(vectors, 2), 1):
+    for wanted in (min(vectors, PIECE_BYTES // target().vector_bytes), min(vectors, 2), 1):
         for segment in segments:
             yield segment, wanted, False, scratch_bytes
 
