@@ -57,7 +57,8 @@ MIN_BLOCKS = 16
 # (1.02 to 1.1 times as fast).
 PACKING_BLOCKS = 8
 
-# ... and the source is no larger than this, about what is near a core (2.4 MB of it: 1.4 times the time).
+# ... and the source is no larger than this, about what is near a core (2.4 MB of it: 1.4 times the time), or than the
+# weights, whose packing would take longer than blocks lose by reading more (3x3, 384 channels, 27x27: 1.25 times).
 REREAD_BYTES = 1 << 20
 
 # Points that take as long to multiply by a panel as the panel takes to pack.

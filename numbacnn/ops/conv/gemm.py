@@ -177,7 +177,8 @@ def _plan(
     alone = alone and blocking.packs_itself(phases[0].points, phases[0].taps)
     source_bytes = g.batch * math.prod(source.extents) * source.channels * itemsize
     packs = alone and blocking.packs_itself(g.batch * phases[0].points, phases[0].taps)
-    packs = packs and source_bytes <= blocking.REREAD_BYTES
+    weight_bytes = groups * group_run * lanes * g.taps * itemsize
+    packs = packs and source_bytes <= max(blocking.REREAD_BYTES, weight_bytes)
     packs = packs and groups * panels > 1  # a single panel is cut into blocks of points
     # Taps that are all used, from the last to the first, are packed in the order in which the source is read.
     backwards = not packed_before and all(phase.weight_places(g.kernel)[0] == g.taps - 1 > 0 for phase in phases)

@@ -39,6 +39,8 @@ MANY_TIMES = {"forward": 2, "backward_weight": 3}
 # Products of an output position with a line of the kernel that are worth a copy of what the line reads; and weights
 # that are too many to pass from the last cache for every few positions, as they do in `row_runs`.
 MANY_PRODUCTS, WEIGHT_BYTES = 8000, 400 * 1024
+# Elements of a patch that, as rows of the weights' gradient, are worth the copies.
+MANY_ELEMENTS = 64
 # Copying an element, on one core: decides only whether a launch is worth a second core.
 NS_PER_ELEMENT = 0.4
 
@@ -74,6 +76,8 @@ def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | Non
     products = g.in_channels * g.kernel[2] * g.out_channels
     if products < MANY_PRODUCTS:
         return f"{products} products per position and line are too few for a copy"
+    if direction == "backward_weight" and g.in_channels * g.taps < MANY_ELEMENTS:
+        return f"patches of {g.in_channels * g.taps} elements are too few rows of the gradient"
     weight_bytes = g.in_channels * g.taps * g.out_channels * itemsize
     if direction == "forward" and weight_bytes < WEIGHT_BYTES:
         return f"{weight_bytes} bytes of weights stay in the caches"
