@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import OptionError
 from ..geometry import collapse
-from . import col2im, depthwise, fft, grouped, indirect, patches, pointwise, row_runs, strips, winograd
+from . import col2im, depthwise, fft, grouped, indirect, patches, pointwise, row_runs, strips, turned, winograd
 
 if TYPE_CHECKING:
     from ..geometry import ConvGeometry
@@ -31,6 +31,7 @@ ALGORITHMS: tuple[Any, ...] = (
     strips,
     winograd,
     patches,
+    turned,
     row_runs,
     col2im,
     indirect,

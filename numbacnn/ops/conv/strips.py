@@ -19,7 +19,7 @@ from ...kernels._operands import Operand
 from ...kernels._target import target
 from ...kernels.strip_tile import LONGEST_RUN, POINTS_RUNS
 from .._split import for_all_cores
-from . import blocking, strip_tables
+from . import blocking, strip_tables, turned
 from .bias import padded_bias, zero_row
 from .lattice import strides
 
@@ -111,6 +111,8 @@ def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | Non
     sharing = g.taps / math.prod(g.stride)  # forward under a stride, strips are gathered
     if direction == "backward_data":  # and backward the general algorithm has several phases
         sources, lanes, sharing = lanes, sources, g.taps * math.prod(g.stride)
+        if turned.pays(g, itemsize):  # 1.2 to 9 times as fast
+            return "turned around, they are row runs of few channels"
     elif g.groups == 1 and sources > 1:
         return "all channels are in one group"
     if direction == "backward_weight":
