@@ -361,6 +361,14 @@ def test_phases_that_are_listed_one_by_one():
     check(case, ["strips"])
 
 
+def test_phases_of_a_single_row_are_listed_one_by_one():
+    """They share nothing; and what is copied of a position is two cache lines at least."""
+    g = conv_geometry((1, 512, 1, 4000), (512, 1, 1, 3), 1, (0, 64), 64, 512)
+    planned = strips.plan_data(g, 4, "forward")
+    assert (planned.launch.phases, planned.launch.listed) == (64, 1)
+    assert planned.strips.panel * target().vector_bytes >= strips.PIECE_BYTES
+
+
 @pytest.mark.parametrize("lengths", [(), (3, 2, 1), (4, 1)])
 @pytest.mark.parametrize(("stride", "dilation"), list(itertools.product((1, 2, 3, 4, 6), repeat=2)))
 def test_strips_cover_every_product(stride, dilation, lengths):

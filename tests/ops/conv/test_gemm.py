@@ -9,6 +9,7 @@ from numbacnn.kernels import conv_gemm
 from numbacnn.kernels.tile import MAX_ROWS, MIN_GEMM_ROWS
 from numbacnn.ops import conv_forward
 from numbacnn.ops.conv import blocking, gemm
+from numbacnn.ops.geometry import conv_geometry
 from tests.cases import ConvCase, conv_arrays
 from tests.ops.conv import checks
 from tests.ops.conv.checks import PANEL
@@ -73,6 +74,13 @@ def test_the_cases_meet_both_ways_of_packing():
     assert few.run_block < few.run == 300
     assert not many.packs
     assert (many.tap_block, many.run_block) == (few.tap_block, few.run_block)
+
+
+@pytest.mark.parametrize(("outputs", "packs"), [(384, True), (48, False)])
+def test_blocks_pack_weights_that_are_larger_than_the_source(outputs, packs):
+    g = conv_geometry((1, 300, 35, 35), (outputs, 300, 3, 3), 2)
+    assert g.in_channels * 35 * 35 * 4 > blocking.REREAD_BYTES
+    assert gemm.plan_forward(g, 4).parts[0].launches[0].record.packs == packs
 
 
 def forward_record(case):

@@ -108,5 +108,7 @@ def test_reasons():
     message = "1152 products per position and line are too few for a copy"
     assert reason("forward", (1, 3, 32, 32), (96, 3, 4, 4), stride=4) == message
     assert reason("forward", (1, 2, 32, 32), (512, 2, 8, 8), stride=8) == "262144 bytes of weights stay in the caches"
+    message = "patches of 16 elements are too few rows of the gradient"
+    assert reason("backward_weight", (1, 1, 4000), (512, 1, 16), stride=8) == message
     message = "another gradient of the weight takes too much memory"
     assert reason("backward_weight", (64, 1, 96, 96, 96), (800, 1, 16, 16, 16), stride=16) == message
