@@ -41,9 +41,13 @@ if TYPE_CHECKING:
 # the sums, which are loaded and stored once per portion. With `blocking.PACKED_BYTES` of sums a call stays below 16 MB
 # of extra memory.
 # Where the sums are larger than that, portions grow with them, for the sums pass through memory once per portion.
+# Where vectors, and so second-level caches, are large, portions leave these for sums of so much, times the taps along D
+# that each value meets, and few points (1.1 to 1.5 times as fast; with more points, or smaller sums, as much slower).
 PORTION_BYTES, LARGEST_PORTION_BYTES = 5 << 19, 6 << 20
-# Where they take no more than so much, or than the sums do, one portion is all; sums need no memory then.
-AT_ONCE_BYTES, MOST_AT_ONCE_BYTES = 4 << 20, 12 << 20
+MANY_SUMS_BYTES, FEW_POINTS, WITH_SUMS_BYTES, LARGE_PORTION_BYTES = 2 << 20, 36, 15 << 20, 10 << 20
+# All tiles in one portion, of so many tiles, and more for every tap along D: sums stay in the scratch, and are no more
+# than what is transformed. With more tiles, that passes by too often, for few sums fit (up to 2.3 times as slow).
+AT_ONCE_TILES, MORE_AT_ONCE_TILES, MOST_AT_ONCE_BYTES = 16, 8, 12 << 20
 # Cache lines of source channels that a part takes at least, so that the last one has a vector's, too.
 LEAST_LINES = 4
 # Tiles of a block, of which a portion has several.
@@ -88,17 +92,14 @@ def plan(g: ConvGeometry, itemsize: int) -> WeightPlan:
     cut = Cut(*largest_shape(side, tiles.columns, TILES, rows), 1, False, 0, side.run)
     whole = record(g, side, tiles, cut, width, itemsize)
     whole_part = Part(slice(0, g.out_channels), 0, 0, 0, whole)
-    sums_bytes = _sums_bytes(whole, tiles.points * itemsize)
-    once = _portions(
-        g, side, whole_part, tiles.points, itemsize, min(max(AT_ONCE_BYTES, sums_bytes), MOST_AT_ONCE_BYTES)
-    )
-    if len(once.portions) == 1 and once.sums.tiles <= kernels.AT_ONCE_TILES:
+    once = _portions(g, side, whole_part, tiles.points, itemsize, MOST_AT_ONCE_BYTES)
+    few = tiles.columns * side.out[0] <= AT_ONCE_TILES + MORE_AT_ONCE_TILES * side.kernel[0]
+    if few and len(once.portions) == 1:
         parts = [once._replace(sums=_at_once(whole, once.sums, itemsize))]
     else:
         parts = []
         for part in _parts(g, side, tiles, whole, itemsize):
-            sums_bytes = _sums_bytes(part.record, tiles.points * itemsize)
-            portion_bytes = min(max(PORTION_BYTES, sums_bytes), LARGEST_PORTION_BYTES)
+            portion_bytes = _portion_bytes(part.record, tiles.points, itemsize)
             parts.append(_portions(g, side, part, tiles.points, itemsize, portion_bytes))
     zeros = max(side.source_channels, g.out_channels)
     cost = 2.0 * tiles.points * side.kernel[0] * side.run * g.out_channels / blocking.FLOPS_PER_NS
@@ -161,8 +162,12 @@ def passes(p: WeightPlan) -> Passes:
     return Passes(where, source=again, destination=sources, weights=1)
 
 
-def _sums_bytes(g: Winograd, point_bytes: int) -> int:
-    return g.groups * g.taps_d * point_bytes * g.run * g.panels * g.width
+def _portion_bytes(g: Winograd, points: int, itemsize: int) -> int:
+    """The most that is transformed at a time."""
+    sums_bytes = g.groups * g.taps_d * points * g.run * g.panels * g.width * itemsize
+    if blocking.WIDE_VECTORS and points <= FEW_POINTS and sums_bytes * g.taps_d >= MANY_SUMS_BYTES:
+        return max(LARGEST_PORTION_BYTES, min(WITH_SUMS_BYTES - sums_bytes, LARGE_PORTION_BYTES))
+    return min(max(PORTION_BYTES, sums_bytes), LARGEST_PORTION_BYTES)
 
 
 def _at_once(g: Winograd, s: kernels.WinogradSums, itemsize: int) -> kernels.WinogradSums:
