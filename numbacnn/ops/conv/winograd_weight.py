@@ -47,7 +47,7 @@ PORTION_BYTES, LARGEST_PORTION_BYTES = 5 << 19, 6 << 20
 MANY_SUMS_BYTES, FEW_POINTS, WITH_SUMS_BYTES, LARGE_PORTION_BYTES = 2 << 20, 36, 15 << 20, 10 << 20
 # All tiles in one portion, of so many tiles, and more for every tap along D: sums stay in the scratch, and are no more
 # than what is transformed. With more tiles, that passes by too often, for few sums fit (up to 2.3 times as slow).
-AT_ONCE_TILES, MORE_AT_ONCE_TILES, MOST_AT_ONCE_BYTES = 16, 8, 12 << 20
+FEW_TILES, MORE_FEW_TILES, MOST_AT_ONCE_BYTES = 16, 8, 12 << 20
 # Cache lines of source channels that a part takes at least, so that the last one has a vector's, too.
 LEAST_LINES = 4
 # Tiles of a block, of which a portion has several.
@@ -93,7 +93,7 @@ def plan(g: ConvGeometry, itemsize: int) -> WeightPlan:
     whole = record(g, side, tiles, cut, width, itemsize)
     whole_part = Part(slice(0, g.out_channels), 0, 0, 0, whole)
     once = _portions(g, side, whole_part, tiles.points, itemsize, MOST_AT_ONCE_BYTES)
-    few = tiles.columns * side.out[0] <= AT_ONCE_TILES + MORE_AT_ONCE_TILES * side.kernel[0]
+    few = tiles.columns * side.out[0] <= FEW_TILES + MORE_FEW_TILES * side.kernel[0]
     if few and len(once.portions) == 1:
         parts = [once._replace(sums=_at_once(whole, once.sums, itemsize))]
     else:

@@ -10,7 +10,7 @@ from numbacnn.kernels import strip_tile
 from numbacnn.kernels._target import target
 from numbacnn.kernels.conv_strips import MAX_POINTS
 from numbacnn.ops import conv_backward_data, conv_forward, explain
-from numbacnn.ops.conv import blocking, grouped, plan, strips
+from numbacnn.ops.conv import blocking, grouped, plan, strips, turned
 from numbacnn.ops.geometry import conv_geometry
 from tests.bits import assert_same_bits
 from tests.cases import ConvCase, conv_arrays
@@ -170,7 +170,6 @@ def test_choice():
         ("forward", 4, 1, 1, 1, "all channels are in one group"),
         ("backward_data", 2, 19, 8, 1, "19 channels to sum over are better summed as a matrix product"),
         ("backward_data", 2, 19, 8, 2, None),
-        ("backward_data", 8, 1, 1, 1, None),
         ("backward_weight", 4, 4, 8, 1, None),
         ("backward_weight", 3, 8, 8, 1, "3 times 8 channels of a group are better summed as a matrix product"),
         ("backward_weight", 64, 1, 8, 1, None),
@@ -182,6 +181,12 @@ def test_strips_decline_what_is_a_matrix_product(direction, inputs, outputs, gro
     shapes = (1, groups * inputs, 9, 9), (groups * outputs, inputs, 3, 3)
     geometry = conv_geometry(*shapes, stride=stride, padding=1, groups=groups)
     assert strips.declines(direction, geometry, 4) == reason
+
+
+def test_strips_leave_a_group_of_few_channels_to_turned_rows():
+    geometry = conv_geometry((1, 8, 9, 9), (1, 8, 3, 3), padding=1)
+    reason = "turned around, they are row runs of few channels" if turned.pays(geometry, 4) else None
+    assert strips.declines("backward_data", geometry, 4) == reason
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_the_cases_meet_every_cut():
         (0, True),
     ]
     assert stretched[0].run_step < stretched[0].run
-    assert stretched[4].run_step < 16
+    assert stretched[4].run_step < stretched[4].run
     gradient = winograd.plan(checks.geometry_of(STRETCHED[6]), "backward_data", 4).parts[0].record
     assert gradient.panels == 4 * gradient.lane_panels
     assert plans[5].portion < plans[5].tile_blocks
