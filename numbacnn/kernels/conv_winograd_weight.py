@@ -267,12 +267,6 @@ def winograd_sums(
 
 
 @device
-def _taps(g):
-    """All taps of a kernel."""
-    return g.all_h * g.all_w * (1 if g.stretched else g.taps_d)
-
-
-@device
 def _first_tap(plane, g):
     """Where the taps of a plane begin among all; those of a stretch lie anywhere among them."""
     return 0 if g.stretched else plane * g.taps_h * g.taps_w
@@ -285,7 +279,7 @@ def winograd_sums_to_taps(block, scratch, sums: "T*", out: "T*", g: "Winograd", 
     group = block // blocks
     first = (block - group * blocks) * s.taps_run
     count = min(s.taps_run, g.run - first)
-    points, taps = g.points_h * g.points_w, _taps(g)
+    points, taps = g.points_h * g.points_w, g.all_taps
     put_between(scratch, cast(offset(scratch, FIRST_PASS), sums))
     buffer = cast(offset(scratch, FIRST_PRODUCT), sums)
     row = PASS_VECTORS * lanes(sums)
@@ -317,7 +311,7 @@ def winograd_weight(
     run_block = block % s.run_blocks
     group = block // s.run_blocks
     points = g.points_h * g.points_w
-    taps = _taps(g)
+    taps = g.all_taps
     first = run_block * g.run // s.run_blocks
     count = (run_block + 1) * g.run // s.run_blocks - first
     panel = panel_block * g.panels // s.panel_blocks

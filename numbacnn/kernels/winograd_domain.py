@@ -78,6 +78,7 @@ class Winograd(NamedTuple):
     apart_w: int
     all_h: int  # taps gathered together, by axis: those of a plane, or of all stretches
     all_w: int
+    all_taps: int  # of the kernel, with those along D
     gathered: int  # of so many source channels
     pad_d: int
     pad_h: int
@@ -335,14 +336,17 @@ def _gather_taps(weight, count, valid, buffer, g):
 @device
 def _gather_taps_of(output, weight, count, valid, buffer, g):
     """`_gather_taps` for those that one image of outputs reads, each by itself."""
-    taps, before_h = g.all_h * g.all_w, output // g.step_w
+    before_h = output // g.step_w
     for h in range(before_h, g.all_h, g.step_h):
         for w in range(output - before_h * g.step_w, g.all_w, g.step_w):
             tap = h * g.all_w + w
             if g.backwards:
-                tap = taps - 1 - tap
+                tap = g.all_taps - 1 - tap
             for r in range(count):
-                source, target = offset(weight, r * g.weight_run + tap), offset(buffer, (r * taps + tap) * g.width)
+                source, target = (
+                    offset(weight, r * g.weight_run + tap),
+                    offset(buffer, (r * g.all_taps + tap) * g.width),
+                )
                 pack_lanes(source, g.weight_lane, 0, 1, 1, target, g.width, 0, valid, g.width)
 
 
@@ -375,13 +379,11 @@ def _transform_stretches(buffer, between, target, count, plane, panel, g):
     there_w = min(g.taps_w, (g.all_w - tap_w + g.apart_w - 1) // g.apart_w)
     first, step_h, step_w = tap_h * g.all_w + tap_w, g.apart_h * g.all_w * g.width, g.apart_w * g.width
     if g.backwards:
-        first, step_h, step_w = g.all_h * g.all_w - 1 - first, -step_h, -step_w
+        first, step_h, step_w = g.all_taps - 1 - first, -step_h, -step_w
     for i in range(count):
         for c in range(0, g.width, lanes(target)):
-            taps, values = (
-                offset(buffer, (i * g.all_h * g.all_w + first) * g.width + c),
-                offset(target, i * g.width + c),
-            )
+            row, values = offset(buffer, i * g.all_taps * g.width + c), offset(target, i * g.width + c)
+            taps = offset(row, first * g.width)
             _transform_stretch(taps, between, values, there_h, there_w, step_h, step_w, g)
 
 

@@ -240,7 +240,7 @@ def _cut(side: Side, columns: int, points: int, lanes: int, width: int, itemsize
     if planes == 1 or side.stretched:
         half = slots // points // (2 * width)  # the other half is for weights
         rows = VALUES_ALONE_BYTES // row_bytes - 1  # in the shared buffer
-        weight_points = STRETCHED_WEIGHT_POINTS if planes > 1 and 1 not in side.kernel[1:] else OWN_WEIGHT_POINTS
+        weight_points = STRETCHED_WEIGHT_POINTS if planes > 1 and not side.one_axis else OWN_WEIGHT_POINTS
         most = min(weight_points // points, MOST_TILES, half, rows // planes, tabulated)
         shape = shape_of(side, columns, _evenly(tiles, most, all_panels))
         if planes == 1:
@@ -271,7 +271,7 @@ def _run_at_a_time(side: Side, points: int, width: int, room: int, itemsize: int
     if not side.stretched or planes == 1:
         return side.run
     room -= planes * points * line
-    if 1 in side.kernel[1:]:
+    if side.one_axis:
         room = min(room, STRETCHES_BYTES // itemsize)
     most = max(1, room // (planes * points * width))
     return blocking.split_evenly(side.run, most, line if most >= line else 1)

@@ -64,6 +64,11 @@ class Side(NamedTuple):
         """How many images of outputs there are, each with weights of its own, which read the same."""
         return math.prod(axis.step for axis in self.axes)
 
+    @property
+    def one_axis(self) -> bool:
+        """Whether taps of one axis alone, H or W, are transformed."""
+        return 1 in self.kernel[1:]
+
 
 def side_of(g: ConvGeometry, direction: str) -> Side:
     """What a direction reads and writes; the weight gradient runs over the tiles of the forward direction."""

@@ -76,7 +76,7 @@ def best_tile(taps: int, tiles: list[tuple[int, int]], size: int, dilation: int,
 
 def share_for_eight(side: Side, taps: int) -> float:
     """At most which share of the multiplications eight points along an axis must take."""
-    if 1 in side.kernel[1:]:
+    if side.one_axis:
         if taps > 3:
             return MOST_SHARE_OF_LONG
         return MOST_SHARE if math.prod(side.out[1:]) >= MANY_OUTPUTS else 0.0
@@ -187,6 +187,7 @@ def record(
         apart_w=axis_w.apart,
         all_h=axis_h.taps,
         all_w=axis_w.taps,
+        all_taps=math.prod(axis.taps for axis in side.axes),
         gathered=domain.GATHERED if taps <= domain.FEW_TAPS else max(1, domain.MOST_GATHERED // taps),
         pad_d=side.pad[0],
         pad_h=side.pad[1],
@@ -256,10 +257,8 @@ def _has_whole_vectors(side: Side, run: int, last_run: int, itemsize: int) -> bo
     """
     if side.run < side.source_channels:  # groups
         return side.run % run == 0 and run * itemsize % blocking.LINE_BYTES == 0
-    vector = tile_lanes(itemsize) // 2
-    if run < side.run and run * itemsize % blocking.LINE_BYTES > 0:
-        return False
-    return all(part % run == 0 or part % run >= vector for part in (side.run, last_run))
+    vector, lines = tile_lanes(itemsize) // 2, run == side.run or run * itemsize % blocking.LINE_BYTES == 0
+    return lines and all(part % run == 0 or part % run >= vector for part in (side.run, last_run))
 
 
 def _needed(side: Side, axis: int) -> int:
@@ -269,10 +268,11 @@ def _needed(side: Side, axis: int) -> int:
 
 def parts_of(g: Winograd, itemsize: int) -> list[Part]:
     """Cut groups and panels so that at most `blocking.PACKED_BYTES` of weights are transformed at a time."""
-    groups, panel_parts, outputs = g.groups, 1, g.step_h * g.step_w
+    groups, panel_parts = g.groups, 1
+    outputs = g.step_h * g.step_w  # of several, blocks make or stream their own weights, which so stay within the limit
     if not g.own_run:
         panel_bytes = g.taps_d * g.points_h * g.points_w * g.weight_point * itemsize
-        portion = max(outputs, blocking.PACKED_BYTES // panel_bytes)
+        portion = max(1, blocking.PACKED_BYTES // panel_bytes)
         groups, panel_parts = max(1, portion // g.panels), -(-g.panels // portion)
     parts = []
     for group in range(0, g.groups, groups):

@@ -191,8 +191,7 @@ def _taps_run(g: Winograd, run: int, used_slots: int, itemsize: int) -> int:
     """Of how many source channels, `run` at most, the taps fit what remains of the scratch."""
     row = PASS_VECTORS * g.width // VECTORS
     room = (MOST_PRODUCT_SLOTS - used_slots) * 8 // itemsize
-    taps = g.all_h * g.all_w * (1 if g.stretched else g.taps_d)
-    return min(run, room // (taps * row))
+    return min(run, room // (g.all_taps * row))
 
 
 def _portions(g: ConvGeometry, side: Side, part: Part, points: int, itemsize: int, most_bytes: int) -> WeightPart:

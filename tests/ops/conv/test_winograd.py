@@ -234,14 +234,12 @@ def test_stretches_of_two_axes(kernel, stride, dtype):
         check(case)
 
 
-@pytest.mark.parametrize("padding", [0, 1, 3, 5, ((0, 5), (4, 1))], ids=str)
+@pytest.mark.parametrize("padding", [((n, n), (n, n)) for n in (0, 1, 3, 5)] + [((0, 5), (4, 1))], ids=str)
 @pytest.mark.parametrize("size", [(11, 18), (12, 19), (13, 20), (14, 21), (15, 17)], ids=str)
 def test_every_raggedness_under_strides(size, padding):
     """Images of outputs begin before the first one, or end behind the last; some have one more than others."""
-    check(ConvCase(1, 40, 24, size, (6, 6), stride=(2, 3), padding=padding, groups=1))
-    check(
-        ConvCase(3, 48, 34, size[1:], (6,), stride=4, padding=padding[:1] if padding == ((0, 5), (4, 1)) else padding)
-    )
+    check(ConvCase(1, 40, 24, size, (6, 6), stride=(2, 3), padding=padding))
+    check(ConvCase(3, 48, 34, size[1:], (6,), stride=4, padding=padding[:1]))
 
 
 @pytest.mark.parametrize("groups", [1, 2])

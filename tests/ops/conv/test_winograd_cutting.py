@@ -178,6 +178,8 @@ def test_tables_fit_the_scratch():
     sums = conv_winograd_weight.AT_ONCE_SUMS * conv_winograd_weight.AT_ONCE_PANELS * 2 * 64
     used = conv_winograd_weight.AT_ONCE_TILES + sums // 8
     assert used <= winograd_domain.PRODUCT_SLOTS
+    tiles = winograd_weight.FEW_TILES + winograd_weight.MORE_FEW_TILES * winograd_domain.MAX_TAPS_D
+    assert tiles <= conv_winograd_weight.AT_ONCE_TILES
     assert used + MOST_TAPS * winograd_domain.PASS_VECTORS * 64 // 8 <= winograd_domain.MOST_PRODUCT_SLOTS
     assert winograd_domain.FIRST_PRODUCT + winograd_domain.PRODUCT_SLOTS <= MOST_SCRATCH_SLOTS
     for taps in (winograd_domain.FEW_TAPS, MOST_TAPS, winograd_domain.MOST_TAPS):
