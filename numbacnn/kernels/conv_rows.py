@@ -3,7 +3,8 @@
 With 1 to 8 channels a kernel tap contributes only a handful of products, too few to be worth a pointer. So each block
 (some output rows of one plane, or part of a row) first copies the input rows it reads into a patch on the stack,
 padding included. In the patch, what a position reads lies at the same offsets from the position's own first element
-whatever the position: the whole reduction over input channels and taps is one list of offsets.
+whatever the position: the whole reduction over input channels and taps is one list of offsets. Where taps read each
+element of the input about once, and no padding, such a list leads through the input itself, and nothing is copied.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ class RowsConv(NamedTuple):
     chunks: int  # parts that they are cut into: of one launch, and with a partial sum each for the weight gradient
     panel_blocks: int  # parts that panels are cut into
     group: int  # positions that run over all panels before the next do
+    in_place: int  # 1: the input is read where it lies, and `pitch` and `plane` are its own
 
 
 @device
@@ -115,12 +117,18 @@ def _copy_patch(patch, sample, d, row, rows, column, columns, g):
 
 
 @device
-def load_patch(block, patch, source, g):
-    """Fill the patch of a block. Returns its first position, rows and columns; its positions are consecutive."""
+def _place(block, g):
+    """The output plane of a block, those of all samples numbered through; its first row and column, and how many."""
     column, columns = even_part(block % g.column_blocks, g.column_blocks, g.out_w)
     block //= g.column_blocks
     row, rows = even_part(block % g.row_blocks, g.row_blocks, g.out_h)
-    plane = block // g.row_blocks
+    return block // g.row_blocks, row, rows, column, columns
+
+
+@device
+def load_patch(block, patch, source, g):
+    """Fill the patch of a block. Returns its first position, rows and columns; its positions are consecutive."""
+    plane, row, rows, column, columns = _place(block, g)
     n = plane // g.out_d
     d = plane - n * g.out_d
     sample = offset(source, n * g.in_n)
@@ -144,11 +152,27 @@ def _load_block(block, patch, table, source, g):
     Returns the first position and their number.
     """
     point, rows, columns = load_patch(block, patch, source, g)
+    _put_pointers(table, patch, rows, columns, g)
+    return point, rows * columns
+
+
+@device
+def _point_into(block, table, source, g):
+    """As `_load_block` where the input is read in place: pointers into `source`."""
+    plane, row, rows, column, columns = _place(block, g)
+    n = plane // g.out_d
+    place = n * g.in_n + (plane - n * g.out_d) * g.stride_d * g.in_d + row * g.stride_h * g.in_h
+    _put_pointers(table, offset(source, place + column * g.stride_w * g.in_w), rows, columns, g)
+    return (plane * g.out_h + row) * g.out_w + column, rows * columns
+
+
+@device
+def _put_pointers(table, first, rows, columns, g):
+    """A pointer for each position of a block, the first of which begins at `first`."""
     for i in range(rows):
         for j in range(columns):
             place = i * g.stride_h * g.pitch + j * g.stride_w * g.channels
-            store_pointer(table, i * columns + j, offset(patch, place))
-    return point, rows * columns
+            store_pointer(table, i * columns + j, offset(first, place))
 
 
 @kernel
@@ -172,7 +196,10 @@ def conv_rows(
     first_block, blocks = even_part(block // g.panel_blocks, g.chunks, g.blocks)
     patch = cast(offset(scratch, MAX_POINTS), source)
     for b in range(first_block, first_block + blocks):
-        point, points = _load_block(b, patch, scratch, source, g)
+        if g.in_place:
+            point, points = _point_into(b, scratch, source, g)
+        else:
+            point, points = _load_block(b, patch, scratch, source, g)
         for first in range(0, points, g.group):
             for panel in range(first_panel, first_panel + panels):
                 lane = panel * g.width

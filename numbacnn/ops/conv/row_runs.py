@@ -271,12 +271,49 @@ def plan(g: ConvGeometry, itemsize: int) -> RowPlan:
         chunks=chunks,
         panel_blocks=_panel_blocks(panels, chunks),
         group=min(GROUP_POINTS, max(1, GROUP_BYTES // (g.out_channels * itemsize * MAX_ROWS)) * MAX_ROWS),
+        in_place=0,
     )
     cost = 2.0 * points * count * panels * width / blocking.FLOPS_PER_NS
     weight_record = record._replace(chunks=sums, panel_blocks=_panel_blocks(panels, sums))
     if found is None:
         record = record._replace(count=len(offsets), pairs=0)
+        if _reads_once(g):
+            record, offsets = _in_place(record, g)
     return RowPlan(offsets, found, record, firsts, order, weight_record, cost)
+
+
+def _reads_once(g: ConvGeometry) -> bool:
+    """Whether taps read each element about once, and no padding: then copying takes longer than it gains.
+
+    (Measured: 1.02 to 1.3 times as fast in place.)
+    """
+    if math.prod(g.kernel) > math.prod(g.stride):
+        return False
+    span = _span(g)
+    return not any(g.pad_low) and all(
+        (g.output[axis] - 1) * g.stride[axis] + span[axis] <= g.input[axis] for axis in range(3)
+    )
+
+
+def _in_place(record: RowsConv, g: ConvGeometry) -> tuple[RowsConv, np.ndarray]:
+    """The record and the offsets of a forward pass that reads the input where it lies, in blocks of any size."""
+    _, out_h, out_w = g.output
+    positions = _positions(g)
+    row_blocks, column_blocks = -(-out_h // max(1, positions // out_w)), -(-out_w // positions)
+    plane, pitch = g.dilation[0] * record.in_d, record.in_h
+    blocks = g.batch * g.output[0] * row_blocks * column_blocks
+    chunks = min(blocks, MANY_BLOCKS)
+    record = record._replace(
+        pitch=pitch,
+        plane=plane,
+        row_blocks=row_blocks,
+        column_blocks=column_blocks,
+        blocks=blocks,
+        chunks=chunks,
+        panel_blocks=_panel_blocks(record.panels, chunks),
+        in_place=1,
+    )
+    return record, _offsets(g, plane, pitch)
 
 
 def _span(g: ConvGeometry) -> tuple[int, ...]:
@@ -298,8 +335,7 @@ def _columns(g: ConvGeometry, itemsize: int, patch_bytes: int) -> int:
 def _cut(g: ConvGeometry, itemsize: int) -> tuple[int, int]:
     """Into how many parts to cut output rows and columns."""
     _, out_h, out_w = g.output
-    positions = max(FEW_POINTS, -(-g.batch * math.prod(g.output) // MANY_BLOCKS))
-    positions = min(positions, GOOD_POINTS)
+    positions = _positions(g)
     columns = max(_columns(g, itemsize, GOOD_PATCH_BYTES), min(_columns(g, itemsize, PATCH_BYTES), FEW_POINTS))
     if out_w > min(columns, max(positions, 2 * FEW_POINTS)):
         return out_h, -(-out_w // min(columns, positions))
@@ -309,6 +345,12 @@ def _cut(g: ConvGeometry, itemsize: int) -> tuple[int, int]:
     rows = max(rows, min(most, FEW_POINTS // out_w))
     rows = max(1, min(rows, positions // out_w, out_h))
     return -(-out_h // rows), 1
+
+
+def _positions(g: ConvGeometry) -> int:
+    """Output positions that a block should have."""
+    positions = max(FEW_POINTS, -(-g.batch * math.prod(g.output) // MANY_BLOCKS))
+    return min(positions, GOOD_POINTS)
 
 
 def _panel_blocks(panels: int, chunks: int) -> int:

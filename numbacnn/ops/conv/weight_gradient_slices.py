@@ -137,6 +137,7 @@ def plan(g: ConvGeometry, itemsize: int) -> SumsPlan:
         chunks=chunks,
         panel_blocks=slices,
         group=0,
+        in_place=0,
     )
     cost = g.flops / blocking.FLOPS_PER_NS
     offsets = np.ascontiguousarray(offsets.ravel(), dtype=np.int64)

@@ -64,6 +64,35 @@ def test_blocks(size, kernel, stride, in_channels, padding):
     check(ConvCase(1, in_channels, 4, size, kernel, stride, padding))
 
 
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "dilation"),
+    [
+        ((6, 8, 10), (2, 2, 2), 2, 1),
+        ((5, 9, 7), (2, 3, 2), (2, 3, 2), 1),  # the last rows and columns are not read
+        ((60, 100), (1, 3), (2, 3), 1),  # several rows per block
+        ((3, 3200), (2, 2), 2, 1),  # a row that several blocks share
+        ((40, 41), (2, 2), (4, 3), (3, 2)),
+    ],
+)
+@pytest.mark.parametrize("out_channels", [33, 100])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_input_that_is_read_in_place(size, kernel, stride, dilation, out_channels, dtype, guarded):
+    case = ConvCase(2, 3, out_channels, size, kernel, stride, 0, dilation, dtype=dtype)
+    geometry = conv_geometry(case.input_shape, case.weight_shape, stride, 0, dilation)
+    assert row_runs.plan(geometry, np.dtype(dtype).itemsize).forward.in_place
+    check(case)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "out_channels"),
+    [(3, 2, 0, 64), (2, 2, (1, 0), 64), (2, 2, (0, 1), 64), (2, 2, 0, 1)],
+)
+def test_input_that_is_copied(kernel, stride, padding, out_channels):
+    """Where taps overlap or read padding, and beside chains."""
+    geometry = conv_geometry((1, 3, 8, 41), (out_channels, 3, kernel, kernel), stride, [padding, padding])
+    assert not row_runs.plan(geometry, 4).forward.in_place
+
+
 def test_dilation_far_beyond_the_kernel():
     check(ConvCase(1, 1, 3, (700,), (3,), padding=300, dilation=256))
     check(ConvCase(1, 1, 3, (50, 20), (3, 3), padding=20, dilation=(20, 1), padding_mode="circular"))
