@@ -1,6 +1,7 @@
 """Write docs/performance.md, or another page, and its plot: `python bench/performance.py REPORT.json [MORE.json ...]`.
 
-The reports are what `compare.py` writes; how time and memory grow, and what threads gain, is measured now.
+The reports are what `compare.py` writes; how time and memory grow, what a dilation costs and what
+threads gain is measured now.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from typing import Any
 if __package__ in (None, ""):  # run as a script: make `bench` importable, and numbacnn from the same checkout
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from bench import cases, growth, peak, report, roofline, scaling, streams
+from bench import cases, dilation, growth, peak, report, roofline, scaling, streams
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-LEAST_GAINS = 12  # rows of the table of threads
+MOST_ROWS = 12  # of those that gain least or lose most
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -33,7 +34,8 @@ def main(arguments: list[str] | None = None) -> None:
     plot = f"{options.name}.png"
     roofline.plot(options.docs / plot, points, peaks, gigabytes)
     gains = scaling.rows(cases.load("layers"), reports[0]["threads"])
-    text = page(reports, points, gigabytes, growth.rows(), gains, plot)
+    losses = dilation.rows(cases.load("dilated"), reports[0]["threads"])
+    text = page(reports, points, gigabytes, growth.rows(), gains, losses, plot)
     (options.docs / f"{options.name}.md").write_text(text)
 
 
@@ -43,6 +45,7 @@ def page(
     gigabytes: float,
     growing: list[list[str]],
     gains: tuple[list[list[str]], str],
+    losses: tuple[list[list[str]], str],
     plot: str,
 ) -> str:
     """The whole page."""
@@ -72,10 +75,14 @@ def page(
         "Forward convolutions of signals in float32, one extent growing over three decades. Time per operation should "
         "fall or stay; memory is what a call holds besides input, weights and output.",
         report.table(growth.HEAD, growing),
+        "## Dilation",
+        losses[1],
+        "Those that lose most:",
+        report.table(dilation.HEAD, losses[0][:MOST_ROWS]),
         "## Threads",
         gains[1],
         "Those that gain least:",
-        report.table(scaling.HEAD, gains[0][:LEAST_GAINS]),
+        report.table(scaling.HEAD, gains[0][:MOST_ROWS]),
     ]
     return "\n\n".join(sections) + "\n"
 

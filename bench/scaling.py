@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from functools import partial
 from statistics import geometric_mean, median
 from typing import Any
 
 import numbacnn as nc
 
-from . import inputs
+from . import inputs, pairs
 from .cases import ConvCase
 from .libraries import numbacnn as ours
 from .peak import peak_gflops
 
 HEAD = ["case", "direction", "ms on one thread", "ms", "faster by"]
 LARGE = 50e6  # floating-point operations
-FEWEST_CALLS, BLOCK_SECONDS = 3, 0.01
 
 
 def rows(cases: list[ConvCase], threads: int, rounds: int = 7) -> tuple[list[list[str]], str]:
@@ -29,7 +28,8 @@ def rows(cases: list[ConvCase], threads: int, rounds: int = 7) -> tuple[list[lis
         arrays = inputs.make(case, "float32")
         for direction in case.directions:
             (call,) = library.prepare(case, direction, arrays).values()
-            measured.append((case.name, direction, *_seconds(call, threads, rounds)))
+            blocks = [partial(_on, count, call) for count in (1, threads)]
+            measured.append((case.name, direction, *pairs.compare(*blocks, rounds)))
         library.release()
     measured.sort(key=lambda row: row[4])
     table = [
@@ -58,23 +58,6 @@ def _ceiling(threads: int) -> float:
     return rates[1] / rates[0]
 
 
-def _seconds(call: Callable[[], Any], threads: int, rounds: int) -> tuple[float, float, float]:
-    """Medians of alternating blocks of calls on one thread and on several, and of what each pair of blocks gains.
-
-    Neighbouring blocks meet the same machine: its other guests come and go more slowly.
-    """
-    pairs = [[_median_of_calls(call, count) for count in (1, threads)] for _ in range(rounds)]
-    one, several = (median(times) for times in zip(*pairs, strict=True))
-    return one, several, median(alone / together for alone, together in pairs)
-
-
-def _median_of_calls(call: Callable[[], Any], threads: int) -> float:
-    """What a call takes, by a few of them after one that does not count."""
-    times = []
+def _on(threads: int, call: Callable[[], Any]) -> float:
     with nc.threads(threads):
-        call()
-        while len(times) < FEWEST_CALLS or sum(times) < BLOCK_SECONDS:
-            start = time.perf_counter()
-            call()
-            times.append(time.perf_counter() - start)
-    return median(times)
+        return pairs.median_of_calls(call)

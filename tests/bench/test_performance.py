@@ -6,7 +6,7 @@ import math
 import pytest
 
 import numbacnn as nc
-from bench import cases, growth, peak, performance, roofline, scaling, streams
+from bench import cases, dilation, growth, peak, performance, roofline, scaling, streams
 from tests.bench.small import make_entry
 
 
@@ -85,11 +85,35 @@ def test_scaling_compares_one_thread_with_several(monkeypatch):
     assert line.endswith("gain 1.90.")
 
 
+def test_dense_twin_keeps_the_size_of_the_result():
+    for case in cases.load("dilated"):
+        twin = dilation.dense(case)
+        assert set(twin.dilation) == {1}
+        lost = [a - b for a, b in zip(case.output_shape, twin.output_shape, strict=True)]
+        assert lost[:2] == [0, 0]
+        assert set(map(abs, lost)) <= {0, 1}
+
+
+def test_dilation_compares_time_per_operation():
+    before = nc.get_num_threads()
+    (case,) = cases.parse("wide 1 8 40 -> 8 3 1 4 4 1")
+    try:
+        table, line = dilation.rows([case], 2, rounds=1)
+    finally:
+        nc.set_num_threads(before)
+    assert sorted(row[:2] for row in table) == [["wide", d] for d in ("backward_data", "backward_weight", "forward")]
+    ratios = [float(row[4]) for row in table]
+    assert ratios == sorted(ratios, reverse=True)
+    assert ratios[0] == pytest.approx(float(table[0][2]) / float(table[0][3]), rel=0.05)
+    assert f"{sum(ratio <= dilation.SAME for ratio in ratios)} of 3 dilated convolutions" in line
+
+
 def test_performance_page(results, tmp_path, monkeypatch):
     monkeypatch.setattr(growth, "SERIES", ())
     monkeypatch.setattr(peak, "bandwidth", lambda threads: 20.0)
     monkeypatch.setattr(growth, "rows", lambda: [["N", "1", "indirect", "1", "1", "1", "0.0"]])
     monkeypatch.setattr(scaling, "rows", lambda cases, threads: ([["wide", "forward", "2", "1", "2.00"]], "Twice."))
+    monkeypatch.setattr(dilation, "rows", lambda cases, threads: ([["far", "forward", "3", "2", "1.50"]], "All."))
     source = tmp_path / "compare.json"
     for entry in results["entries"]:
         entry["case"] = "resnet_64_56"
@@ -104,4 +128,6 @@ def test_performance_page(results, tmp_path, monkeypatch):
     assert "Of 0 cases that move 48 MB" in text
     assert "Twice." in text
     assert "| wide | forward | 2 | 1 | 2.00 |" in text
+    assert "All." in text
+    assert "| far | forward | 3 | 2 | 1.50 |" in text
     assert (tmp_path / "here.png").stat().st_size > 1000
