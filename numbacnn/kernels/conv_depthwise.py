@@ -47,7 +47,9 @@ class Direct(NamedTuple):
     rows: int
     band: int  # rows that are computed in all planes before the next: so that L2 keeps the planes under a kernel
     bands: int
-    units: int  # rows of the batch, the last band counted as a whole one
+    phase: int  # rows of a band that follow on each other, `band // phase` rows apart, in the same block
+    segments: int  # parts of a row; one if a phase has several rows
+    units: int  # segments of all rows of the batch, the last band counted as a whole one
     unit_blocks: int
     channels: int
     panels: int  # of a position
@@ -73,11 +75,33 @@ class Direct(NamedTuple):
 
 @device
 def place_of(unit, g):
-    """Sample, plane and row of a unit; the row may lie beyond the last."""
-    plane = unit // g.band
+    """Sample, plane, row and segment of a unit; the row may lie beyond the last."""
+    line = unit // g.segments
+    plane = line // g.band
     strip = plane // g.planes
     sample = strip // g.bands
-    return sample, plane - strip * g.planes, (strip - sample * g.bands) * g.band + unit - plane * g.band
+    row = line - plane * g.band
+    before = row // g.phase
+    row = (row - before * g.phase) * (g.band // g.phase) + before
+    return sample, plane - strip * g.planes, (strip - sample * g.bands) * g.band + row, unit - line * g.segments
+
+
+@device
+def unit_of(block, blocks, g):
+    """Where one of some blocks of units begins: with the first row of a phase."""
+    return block * (g.units // g.phase) // blocks * g.phase
+
+
+@device
+def positions_of(segment, positions, g):
+    """The first of a row's positions that are a segment's, and one beyond the last."""
+    return segment * positions // g.segments, (segment + 1) * positions // g.segments
+
+
+@device
+def points_before(position, start, step, points):
+    """How many of some points, at destination positions ``start + step * point``, lie before a position."""
+    return min(max(position - start + step - 1, 0) // step, points)
 
 
 @device
@@ -109,17 +133,19 @@ def _put_inside(inside, source, zone, points, width):
 
 
 @device
-def _zone(table, inside, rows, zone, first, last, weight, bias, out, g):
-    """The points of one zone, for some panels of channels."""
+def _zone(table, inside, rows, zone, begin, end, first, last, weight, bias, out, g):
+    """The points of one zone between two positions, for some panels of channels."""
     n = LINE_VECTORS * lanes(out)
     moved = int(last * n > g.channels)  # whether the last panel is moved back
     x_step, x_tap = zone[ALPHA] * g.source_w, zone[BETA] * g.source_w
     w_tap, w_panel = zone[TAP_STEP] * n, g.taps * n
     most = g.points if g.shared == ROWS else LINE_POINTS
-    tiles = (zone[POINTS] + most - 1) // most
+    before = points_before(begin, zone[START], zone[STEP], zone[POINTS])
+    count = points_before(end, zone[START], zone[STEP], zone[POINTS]) - before
+    tiles = (count + most - 1) // most
     for tile in range(tiles):
-        a = tile * zone[POINTS] // tiles
-        points = (tile + 1) * zone[POINTS] // tiles - a
+        a = before + tile * count // tiles
+        points = before + (tile + 1) * count // tiles - a
         source = zone[SOURCE] + zone[ALPHA] * a
         shares = g.shared == ROWS and points >= FEWEST_POINTS
         clipped = points < FEWEST_POINTS or a < zone[INSIDE] or a + points > zone[INSIDE_END]
@@ -134,10 +160,10 @@ def _zone(table, inside, rows, zone, first, last, weight, bias, out, g):
             x, w = source * g.source_w + c, offset(weight, (panel * g.taps + zone[TAP]) * n)
             start, place = offset(bias, c), offset(target, c)
             if shares:
-                begin = max(0, -source)
-                end = min(points + zone[TAPS] - 1, g.width - source)
+                read = max(0, -source)
+                read_end = min(points + zone[TAPS] - 1, g.width - source)
                 row_tile(
-                    points, zone[TAPS], begin, end, table, rows, panels, x, x_step, w, w_tap, w_panel,
+                    points, zone[TAPS], read, read_end, table, rows, panels, x, x_step, w, w_tap, w_panel,
                     start, place, out_step,
                 )  # fmt: skip
             elif clipped:
@@ -237,7 +263,7 @@ def conv_depthwise(
     picks: "int64*",
     g: "Direct",
 ):
-    """One block: a range of destination rows x a range of panels.
+    """One block: a range of segments of destination rows x a range of panels.
 
     ``lists_*[q] .. lists_*[q + 1]`` are the numbers of the triples (kernel tap, source coordinate, unused), in the same
     array, that belong to destination coordinate q of an axis. `picks` are pairs (tap, source coordinate) along the
@@ -246,11 +272,11 @@ def conv_depthwise(
     """
     panel_block = block % g.panel_blocks
     block //= g.panel_blocks
-    end = (panel_block + 1) * g.panels // g.panel_blocks
+    last_panel = (panel_block + 1) * g.panels // g.panel_blocks
     table, entries = scratch, offset(scratch, _TAPS)
-    width = g.row_taps * LINE_VECTORS * lanes(out)
-    for first in range(panel_block * g.panels // g.panel_blocks, end, g.pass_panels):
-        last = min(first + g.pass_panels, end)
+    width, positions = g.row_taps * LINE_VECTORS * lanes(out), g.out_h // g.out_w
+    for first in range(panel_block * g.panels // g.panel_blocks, last_panel, g.pass_panels):
+        last = min(first + g.pass_panels, last_panel)
         weights = weight
         if g.packs:
             packed = cast(offset(scratch, _WEIGHTS), out)
@@ -258,7 +284,7 @@ def conv_depthwise(
             weights = offset(packed, -first * g.taps * LINE_VECTORS * lanes(out))
         unit, stop = _first_unit(block, g), _first_unit(block + 1, g)
         while unit < stop:
-            sample, d, h = place_of(unit, g)
+            sample, d, h, segment = place_of(unit, g)
             if h >= g.rows:
                 unit += 1
                 continue
@@ -273,25 +299,28 @@ def conv_depthwise(
                     table, planes, step * g.source_h, zones, first, last, weights, bias, offset(row, later * g.out_h),
                     step * g.out_h, g,
                 )  # fmt: skip
-                _finish_points(row, first, last, activation, g)
-                _finish_points(offset(row, g.out_h), first, last, activation, g)
+                _finish_points(row, 0, positions, first, last, activation, g)
+                _finish_points(offset(row, g.out_h), 0, positions, first, last, activation, g)
                 unit += 2
                 continue
             rows = put_rows(table, image, d, h, width, lists_d, lists_h, g)
+            begin, end = positions_of(segment, positions, g)
             for i in range(g.zones):
-                _zone(table, entries, rows, offset(zones, i * ZONE_FIELDS), first, last, weights, bias, row, g)
+                zone = offset(zones, i * ZONE_FIELDS)
+                _zone(table, entries, rows, zone, begin, end, first, last, weights, bias, row, g)
             for i in range(g.columns):
                 column = offset(columns, i * COLUMN_FIELDS)
-                count = _put_picks(entries, table, rows, column, picks, out, g)
-                _column(entries, count, first, last, weights, bias, offset(row, column[COLUMN] * g.out_w), g)
-            _finish_points(row, first, last, activation, g)
+                if begin <= column[COLUMN] < end:
+                    count = _put_picks(entries, table, rows, column, picks, out, g)
+                    _column(entries, count, first, last, weights, bias, offset(row, column[COLUMN] * g.out_w), g)
+            _finish_points(row, begin, end, first, last, activation, g)
             unit += 1
 
 
 @device
 def _first_unit(block, g):
     """Where a block of rows begins. With pairs an odd row, as the first and last of an image have no partner."""
-    unit = block * g.units // g.unit_blocks
+    unit = unit_of(block, g.unit_blocks, g)
     return unit | 1 if g.shared == PAIRS and 0 < unit < g.units else unit
 
 
@@ -304,8 +333,8 @@ def _is_pair(unit, stop, h, lists_h, g):
 
 
 @device
-def _finish_points(row, first, last, activation, g):
-    """Apply an activation to some panels of all points of a row.
+def _finish_points(row, begin, end, first, last, activation, g):
+    """Apply an activation to some panels of a row's positions ``begin .. end``.
 
     Where the last panel is moved back, lanes of the panel before are written twice, perhaps by two threads: either
     applies the activation to what it wrote, and once more does no harm. A residual would be added twice.
@@ -313,7 +342,7 @@ def _finish_points(row, first, last, activation, g):
     n = LINE_VECTORS * lanes(row)
     c = min(first * n, g.channels - n)
     count = min(last * n, g.channels) - c
-    finish_rows(offset(row, c), g.out_w, g.out_h // g.out_w, count, 0, activation)
+    finish_rows(offset(row, begin * g.out_w + c), g.out_w, end - begin, count, 0, activation)
 
 
 @kernel

@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ._build import device, kernel
-from .conv_depthwise import place_of, put_rows
+from .conv_depthwise import place_of, points_before, positions_of, put_rows, unit_of
 from .layout import copy_transposed
-from .line_tile import line_weight_tile
+from .line_tile import ALONE_TAPS, WEIGHT_ROWS, WEIGHT_TAPS, line_weight_tile
 from .pointer import as_integers, offset
 from .simd import lanes, load, splat, store
 
@@ -30,6 +30,8 @@ class ChannelSums(NamedTuple):
     rows: int
     band: int  # see `conv_depthwise.Direct`
     bands: int
+    phase: int
+    segments: int
     units: int
     chunks: int
     channels: int
@@ -50,11 +52,17 @@ class ChannelSums(NamedTuple):
 
 
 @device
-def _add_zone(table, rows, zone, first, last, grad_output, sums, g):
-    """The points of one zone of a row, for some vectors of channels, three kernel rows and taps at a time."""
+def _add_zone(table, rows, zone, begin, end, first, last, grad_output, sums, g):
+    """A zone's points between two positions, for some vectors of channels, three kernel rows and taps at a time."""
     n = lanes(sums)
+    before = points_before(begin, zone[POINT], 1, zone[POINTS])
+    points = points_before(end, zone[POINT], 1, zone[POINTS]) - before
+    if points == 0:
+        return
+    source = zone[SOURCE] + g.stride * before
     moved = int(last * n > g.channels)  # whether the last vector is moved back
-    row_parts, tap_parts = (rows + 2) // 3, (zone[TAPS] + 2) // 3
+    most = ALONE_TAPS if rows == 1 else WEIGHT_TAPS
+    row_parts, tap_parts = (rows + WEIGHT_ROWS - 1) // WEIGHT_ROWS, (zone[TAPS] + most - 1) // most
     for i in range((row_parts * tap_parts) << moved):
         part, lone = i >> moved, i & moved
         row_part = part // tap_parts
@@ -66,12 +74,12 @@ def _add_zone(table, rows, zone, first, last, grad_output, sums, g):
             (row_part + 1) * rows // row_parts - row,
             (tap_part + 1) * zone[TAPS] // tap_parts - tap,
             offset(table, 2 * row),
-            zone[POINTS],
+            points,
             1 if lone else last - first - moved,
-            (zone[SOURCE] + g.dilation * tap) * g.channels + c,
+            (source + g.dilation * tap) * g.channels + c,
             g.stride * g.channels,
             g.dilation * g.channels,
-            offset(grad_output, zone[POINT] * g.channels + c),
+            offset(grad_output, (zone[POINT] + before) * g.channels + c),
             g.channels,
             sums,
             (v * g.taps + zone[TAP] + tap) * n,
@@ -105,15 +113,17 @@ def conv_depthwise_weight(
         store(sums, i, zero)
     for first in range(begin, end, g.pass_vectors):
         last = min(first + g.pass_vectors, end)
-        for unit in range(chunk * g.units // g.chunks, (chunk + 1) * g.units // g.chunks):
-            sample, d, h = place_of(unit, g)
+        for unit in range(unit_of(chunk, g.chunks, g), unit_of(chunk + 1, g.chunks, g)):
+            sample, d, h, segment = place_of(unit, g)
             if h >= g.rows:
                 continue
             width = g.row_taps * n
             rows = put_rows(scratch, offset(x, sample * g.source_n), d, h, width, lists_d, lists_h, g)
             row = offset(grad_output, sample * g.out_n + d * g.out_d + h * g.out_h)
+            from_position, to_position = positions_of(segment, g.out_h // g.channels, g)
             for i in range(g.zones):
-                _add_zone(scratch, rows, offset(zones, i * ZONE_FIELDS), first, last, row, sums, g)
+                zone = offset(zones, i * ZONE_FIELDS)
+                _add_zone(scratch, rows, zone, from_position, to_position, first, last, row, sums, g)
 
 
 @kernel

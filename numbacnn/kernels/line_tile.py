@@ -10,11 +10,16 @@ from __future__ import annotations
 from typing import Any
 
 from ._build import intrinsic
+from ._target import target
 from .emitter import Emitter, emitted
 
 LINE_VECTORS = 2
 LINE_POINTS = 7
 FEWEST_POINTS = 4  # of `line_tile`
+# Kernel rows and taps of a tile of the weight gradient, taps of the tile of a single row ...
+WEIGHT_ROWS, WEIGHT_TAPS, ALONE_TAPS = 3, 3, 5
+# ... and vectors whose sums are in registers together, up to so many: positions are read in longer pieces.
+WEIGHT_SUMS, WEIGHT_VECTORS = 20 if target().wide else 10, 4
 
 
 @intrinsic
@@ -138,7 +143,7 @@ def line_weight_tile(
 ):  # fmt: skip
     """Add to the weight gradient's `sums` what some points of one row contribute.
 
-    rows, taps : kernel rows and taps of each, 1 to 3
+    rows, taps : kernel rows and taps of each, 1 to 3; up to `ALONE_TAPS` of a single row
     table : per kernel row a pointer to the source row and an offset (in elements) into the sums
     points, vectors : how many points, and vectors of channels side by side
     x_offset, x_step, x_tap : elements from a row's pointer to what the first tap of the first point reads, from each
@@ -148,8 +153,11 @@ def line_weight_tile(
     """
 
     def emit(e, rows, taps, *rest):
-        most = (3, 2, 1)
-        e.choose(rows, most, lambda rows: e.choose(taps, most, lambda taps: _line_weight_tile(e, rows, taps, *rest)))
+        def row_tile(rows):
+            most = ALONE_TAPS if rows == 1 else WEIGHT_TAPS
+            e.choose(taps, tuple(range(most, 0, -1)), lambda taps: _line_weight_tile(e, rows, taps, *rest))
+
+        e.choose(rows, tuple(range(WEIGHT_ROWS, 0, -1)), row_tile)
 
     return emitted(
         emit, y, rows, taps, table, points, vectors, x_offset, x_step, x_tap, y, y_step, sums, sums_offset, sums_vector
@@ -164,18 +172,32 @@ def _line_weight_tile(
     builder = e.builder
     x_rows = [e.at(e.slot(table, 2 * r, e.pointer), x_offset) for r in range(rows)]
     sums_rows = [e.at(sums, builder.add(e.slot(table, 2 * r + 1), sums_offset)) for r in range(rows)]
-    with e.loop(vectors) as v:
-        column = e.times(v, e.lanes)
-        places = [e.at(row, builder.mul(v, sums_vector)) for row in sums_rows]
-        totals = [[e.variable(e.load(place, t)) for t in range(taps)] for place in places]
+
+    def add(first: Any, wide: int) -> None:
+        """What some vectors side by side contribute."""
+        column = e.times(first, e.lanes)
+        numbers = [builder.add(first, e.i64(v)) for v in range(wide)]
+        vectors = [[e.at(row, builder.mul(number, sums_vector)) for row in sums_rows] for number in numbers]
+        totals = [[[e.variable(e.load(place, t)) for t in range(taps)] for place in places] for places in vectors]
         x, gradient = [e.at(row, column) for row in x_rows], e.at(y, column)
         with e.loop(points) as point:
-            factor = e.load(e.at(gradient, builder.mul(point, y_step)))
+            here = e.at(gradient, builder.mul(point, y_step))
+            factors = [e.load(here, v) for v in range(wide)]
             shift = builder.mul(point, x_step)
             for r in range(rows):
                 here = e.at(x[r], shift)
                 for t in range(taps):
-                    e.accumulate(totals[r][t], e.load(e.at(here, e.times(x_tap, t))), factor)
-        for r in range(rows):
-            for t in range(taps):
-                e.store(e.value(totals[r][t]), places[r], t)
+                    for v in range(wide):
+                        e.accumulate(totals[v][r][t], e.load(e.at(here, e.times(x_tap, t)), v), factors[v])
+        for v in range(wide):
+            for r in range(rows):
+                for t in range(taps):
+                    e.store(e.value(totals[v][r][t]), vectors[v][r], t)
+
+    wide = min(WEIGHT_SUMS // (rows * taps), WEIGHT_VECTORS)
+    groups = builder.udiv(vectors, e.i64(wide)) if wide > 1 else e.i64(0)
+    with e.loop(groups) as group:
+        add(e.times(group, wide), wide)
+    done = e.times(groups, wide)
+    with e.loop(builder.sub(vectors, done)) as v:
+        add(builder.add(done, v), 1)

@@ -30,6 +30,7 @@ from ...kernels.tile import tile_lanes
 from ...kernels.window_tile import ROW_POINTS, ROW_TAPS, WINDOW, WINDOW_POINTS
 from . import blocking, depthwise_weight, strips
 from .bias import zero_row
+from .depthwise_rows import plan_rows, reach
 from .depthwise_zones import Zones, plan_zones, weight_zones
 from .finish import NOTHING, Finish
 from .lattice import strides
@@ -46,12 +47,16 @@ name = "depthwise"
 finishes = ("activation",)
 
 # Taps along the width: with more, strips are quicker, where three taps share a load (and, in the weight gradient, a
-# position and its gradient more multiply-adds). Not forward with a stride, which leaves less to share.
-WIDEST_KERNEL = {"forward": 5, "backward_data": 5, "backward_weight": 3}
-# ... nor, up to this width, where images are hardly wider than the kernel: tiles leave out taps that read padding.
+# position and its gradient more multiply-adds; a stride leaves less of them to share). Not forward with a stride ...
+WIDEST_KERNEL = {"forward": 5, "backward_data": 5, "backward_weight": 4}
+# ... nor, up to so many, where a kernel is a single row: without other rows to share copies, these take longer.
+WIDEST_LINE = {"forward": 15, "backward_data": 15, "backward_weight": 9}
+# Nor, up to this width, where images are hardly wider than the kernel: tiles leave out taps that read padding.
 WIDEST_NARROW_KERNEL = 13
-# Rows of a sample, which are what blocks are made of.
-FEWEST_ROWS = 4
+# Of what rows are cut into where they are few.
+SEGMENT_POINTS = 64
+# Positions that two segments both read do not matter where a segment has so many times as many.
+POINTS_PER_OVERLAP = 4
 # Taps that columns may list altogether: 256 KiB of tables.
 MOST_PICKS = 16 * 1024
 # Panels pass over a block's rows together: as many as leave the rows under a kernel in L1 (32 KiB), but not fewer than
@@ -93,10 +98,10 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     if strips.accepts(direction, g) is None:
         strided = direction == "forward" and g.stride[2] > 1
         narrow = direction != "backward_weight" and _is_narrow(g)
-        if g.kernel[2] > WIDEST_KERNEL[direction] and not (strided or narrow):
+        taps = -(-g.kernel[2] // g.stride[2]) if direction == "backward_weight" else g.kernel[2]
+        widest = WIDEST_LINE if g.kernel[0] * g.kernel[1] == 1 else WIDEST_KERNEL
+        if taps > widest[direction] and not (strided or narrow):
             return f"rows of {g.kernel[2]} taps are worth copying into strips"
-        if g.output[0] * g.output[1] < FEWEST_ROWS:
-            return f"{g.output[0] * g.output[1]} rows are too few to share out"
     transposed = direction == "backward_data"
     if g.kernel[2] > TABLE_TAPS:
         return f"rows of {g.kernel[2]} taps are more than the kernel's table holds"
@@ -128,26 +133,22 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> Plan:
     source, out = (g.output, g.input) if transposed else (g.input, g.output)
     channels, width = g.groups, tile_lanes(itemsize)
     panels = -(-channels // width)
-    band = blocking.row_band(lists_d.longest, lists_h.longest, math.prod(source[2:]) * channels * itemsize, out)
-    bands = -(-out[1] // band)
-    units = g.batch * bands * out[0] * band
     shared, most_points = _shared(g, zones, itemsize)
-    unit_blocks, panel_blocks = _blocks(units, out[2], panels, FEWEST_PAIRED if shared == PAIRS else 1)
+    fewest_points = max(SEGMENT_POINTS, POINTS_PER_OVERLAP * reach(g, transposed, 2))
+    rows = plan_rows(g, transposed, itemsize, 1 if shared == PAIRS else BLOCKS, fewest_points)
+    points = out[2] // rows.segments
+    unit_blocks, panel_blocks = _blocks(rows.units, points, panels, FEWEST_PAIRED if shared == PAIRS else rows.phase)
     row_bytes = max(1, lists_d.longest * lists_h.longest) * source[2] * width * itemsize
     panel_weights = g.taps * width * itemsize
     together = max(FEWEST_PANELS, PANEL_BYTES // row_bytes, WEIGHT_BYTES // panel_weights)
     pass_panels = blocking.split_evenly(-(-panels // panel_blocks), together)
     fits = pass_panels * panel_weights <= 8 * WEIGHT_SLOTS
-    packs = fits and (unit_blocks <= 2 or units * out[2] >= PACKED_POINTS * unit_blocks)
+    packs = fits and (unit_blocks <= 2 or rows.units * points >= PACKED_POINTS * unit_blocks)
     source_n, source_d, source_h, source_w = strides(source, channels)
     out_n, out_d, out_h, out_w = strides(out, channels)
     zone_count, column_count = zones.counts
     record = Direct(
-        planes=out[0],
-        rows=out[1],
-        band=band,
-        bands=bands,
-        units=units,
+        *rows,
         unit_blocks=unit_blocks,
         channels=channels,
         panels=panels,

@@ -11,6 +11,7 @@ from ...kernels._operands import Operand
 from ...kernels._target import target
 from ...kernels.conv_depthwise_weight import ChannelSums, combine_channels, conv_depthwise_weight
 from . import blocking
+from .depthwise_rows import plan_rows, reach
 from .depthwise_zones import weight_zones
 from .lattice import strides
 from .strip_tables import plane_lists
@@ -26,6 +27,10 @@ PASS_VECTORS = 16
 # Enough blocks for any number of cores to finish together, of enough rows that adding up the chunks does not matter.
 BLOCKS = 16
 CHUNK_ROWS = 4
+# Of what rows are cut into, so that the positions of a segment stay in the caches while vectors pass over them.
+SEGMENT_POINTS, MOST_SEGMENTS = 64, 256
+# Positions that two chunks both read do not matter where a chunk has so many times as many.
+POINTS_PER_OVERLAP = 2
 
 
 class Plan(NamedTuple):
@@ -45,20 +50,17 @@ def plan(g: ConvGeometry, itemsize: int) -> Plan:
     lists_d, lists_h = plane_lists(g, False)
     lanes = target().lanes(itemsize)
     vectors = -(-g.groups // lanes)
-    band = blocking.row_band(lists_d.longest, lists_h.longest, g.input[2] * g.groups * itemsize, g.output)
-    bands = -(-g.output[1] // band)
-    units = g.batch * bands * g.output[0] * band
+    rows = plan_rows(g, False, itemsize, MOST_SEGMENTS, SEGMENT_POINTS)
     most_chunks = blocking.PACKED_BYTES // (vectors * g.taps * lanes * itemsize)
-    chunks = max(1, min(BLOCKS, units // CHUNK_ROWS, most_chunks))
+    fewest = max(CHUNK_ROWS, rows.phase)
+    if rows.segments > 1:
+        fewest = max(fewest, POINTS_PER_OVERLAP * reach(g, False, 2) // SEGMENT_POINTS)
+    chunks = max(1, min(BLOCKS, rows.units // fewest, most_chunks))
     vector_blocks = min(-(-BLOCKS // chunks), -(-vectors // 2))
     in_n, in_d, in_h, _ = strides(g.input, g.groups)
     out_n, out_d, out_h, _ = strides(g.output, g.groups)
     record = ChannelSums(
-        planes=g.output[0],
-        rows=g.output[1],
-        band=band,
-        bands=bands,
-        units=units,
+        *rows,
         chunks=chunks,
         channels=g.groups,
         vectors=vectors,

@@ -91,20 +91,36 @@ def weight_zones(g: ConvGeometry, most: int) -> np.ndarray | None:
     """The zones of the weight gradient's rows, as its kernel's table; None if there are more than `most`."""
     (c,) = forward_classes(g)
     zones: list[list[int]] = []
+    before: dict[tuple[int, int], list[int]] = {}  # by first tap and number of taps, those that end with the last point
     q = 0
     inside = dict(_without([], *_inside(c, g.input[2])))
     while q < g.output[2]:
         if q in inside:
             zones.append([q, inside[q] - q, g.stride[2] * q - g.pad_low[2], 0, g.kernel[2]])
-            q = inside[q]
+            q, before = inside[q], {}
             continue
-        for tap, source in _sources_forward(g, q):
-            last = zones[-1] if zones and zones[-1][0] == q else None
-            if last and last[3] + last[4] == tap and last[2] + g.dilation[2] * last[4] == source:
-                last[4] += 1
+        here: dict[tuple[int, int], list[int]] = {}
+        for source, tap, taps in _runs(_sources_forward(g, q), g.dilation[2]):
+            zone = before.get((tap, taps))
+            if zone and zone[2] + g.stride[2] * zone[1] == source:
+                zone[1] += 1
             else:
-                zones.append([q, 1, source, tap, 1])
-        q += 1
+                zone = [q, 1, source, tap, taps]
+                zones.append(zone)
+            here[tap, taps] = zone
+        q, before = q + 1, here
         if len(zones) > most:
             return None
     return np.array(zones, np.int64).reshape(-1, 5)
+
+
+def _runs(pairs: list[tuple[int, int]], dilation: int) -> list[list[int]]:
+    """Successive taps whose sources are `dilation` apart: the first's source, the first, how many."""
+    runs: list[list[int]] = []
+    for tap, source in pairs:
+        last = runs[-1] if runs else None
+        if last and last[1] + last[2] == tap and last[0] + dilation * last[2] == source:
+            last[2] += 1
+        else:
+            runs.append([source, tap, 1])
+    return runs

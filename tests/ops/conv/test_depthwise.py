@@ -131,7 +131,6 @@ def test_planes_in_bands(tune):
 )
 def test_tiles_that_share_what_they_read(size, kernel, padding, dtype, tune):
     """Neighbouring points, and rows in pairs: what the oracle says, and the bits of tiles that share nothing."""
-    tune(depthwise, FEWEST_ROWS=1)
     case = depthwise_case(PANEL + 2, size, kernel, 1, padding, batch=3, dtype=dtype)
     check(case, ["depthwise"])
     rng = np.random.default_rng(0)
@@ -164,6 +163,81 @@ def test_choice_of_tiles(channels, kernel, padding, mode, stride, tiles):
     shapes = (1, channels, 14, 14), (channels, 1, kernel, kernel)
     geometry = conv_geometry(*shapes, stride=stride, padding=padding, groups=channels, padding_mode=mode)
     assert depthwise.plan(geometry, 4, False).record.shared == tiles
+
+
+def bits(case):
+    """Outputs and data gradients of the same random data, "depthwise" asked for."""
+    rng = np.random.default_rng(0)
+    x, weight = (rng.standard_normal(shape).astype(case.dtype) for shape in (case.input_shape, case.weight_shape))
+    options = {**case.options, "algorithm": "depthwise"}
+    y = conv_forward(x, weight, **options)
+    grad = rng.standard_normal(y.shape).astype(case.dtype)
+    return y, conv_backward_data(grad, weight, x.shape, **options)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("width", "taps", "options"),
+    [
+        *((500, taps, {"padding": taps // 2}) for taps in range(1, 10)),
+        (501, 3, {"padding": 40, "dilation": 40}),
+        (501, 3, {"padding": 3, "dilation": 3, "stride": 2}),
+        (502, 4, {"padding": (3, 2), "stride": 3}),
+        (503, 5, {"padding": 7, "stride": 2, "padding_mode": "reflect"}),
+        (503, 3, {"padding": 60, "dilation": 60, "padding_mode": "circular"}),
+        (503, 15, {"padding": 7, "padding_mode": "replicate"}),
+        (300, 2, {"padding": 300}),
+    ],
+)
+def test_segments_of_a_row(width, taps, options, dtype, tune):
+    """What the oracle says, and forward and backward the bits of whole rows."""
+    if isinstance(options["padding"], tuple):
+        options = options | {"padding": (options["padding"],)}
+    case = depthwise_case(PANEL + 6, (width,), (taps,), **options, batch=2, dtype=dtype)
+    tune(depthwise_weight, SEGMENT_POINTS=24, CHUNK_ROWS=2)
+    tune(depthwise, SEGMENT_POINTS=24, POINTS_PER_OVERLAP=0)
+    assert depthwise.plan(checks.geometry_of(case), np.dtype(dtype).itemsize, False).record.segments > 4
+    check(case, ["depthwise"])
+    cut = bits(case)
+    tune(depthwise, SEGMENT_POINTS=1000)
+    assert depthwise.plan(checks.geometry_of(case), np.dtype(dtype).itemsize, False).record.segments == 1
+    for one, whole in zip(cut, bits(case), strict=True):
+        np.testing.assert_array_equal(one, whole)
+
+
+def test_activation_after_segments(tune):
+    tune(depthwise, SEGMENT_POINTS=24, POINTS_PER_OVERLAP=0)
+    case = depthwise_case(PANEL + 6, (300,), (3,), padding=1, padding_mode="reflect")
+    rng = np.random.default_rng(0)
+    x, weight = (rng.standard_normal(shape).astype("float32") for shape in (case.input_shape, case.weight_shape))
+    y = conv_forward(x, weight, **case.options, algorithm="depthwise")
+    relu = conv_forward(x, weight, **case.options, algorithm="depthwise", activation="relu")
+    np.testing.assert_array_equal(relu, np.maximum(y, 0))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("size", "stride", "dilation", "padding"),
+    [
+        ((13, 9), 1, 4, 4),
+        ((16, 9), 1, (4, 1), (4, 1)),
+        ((7, 9), 1, 5, 5),
+        ((23, 9), (2, 1), 3, 2),
+        ((23, 9), (2, 1), (4, 2), 2),
+        ((19, 9), (3, 2), (2, 1), 0),
+        ((2, 13, 9), 1, (1, 3, 2), (0, 3, 2)),
+    ],
+)
+def test_phases_of_a_dilation(size, stride, dilation, padding, dtype, tune):
+    """What the oracle says, and forward and backward the bits of rows one after the other."""
+    kernel = (3,) * 2 if len(size) == 2 else (1, 3, 3)
+    case = depthwise_case(PANEL + 6, size, kernel, stride, padding, dilation, batch=3, dtype=dtype)
+    plain = bits(case)
+    tune(blocking, BAND_BYTES=1)
+    assert depthwise.plan(checks.geometry_of(case), np.dtype(dtype).itemsize, False).record.phase > 1
+    check(case, ["depthwise"])
+    for one, other in zip(plain, bits(case), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_passes_over_panels(tune):
@@ -245,7 +319,10 @@ def test_pairs_of_groups(inputs, groups, dtype):
 def test_choice():
     assert explain((1, PANEL, 9, 9), (PANEL, 1, 3, 3), groups=PANEL).algorithm == "depthwise"
     assert explain((1, PANEL // 2, 5, 5), (PANEL // 2, 1, 3, 3), groups=PANEL // 2).algorithm == "strips"
-    assert explain((1, PANEL, 9, 9), (PANEL, 1, 7, 7), groups=PANEL).algorithm == "strips"
+    assert explain((1, PANEL, 12, 12), (PANEL, 1, 7, 7), groups=PANEL).algorithm == "strips"
+    assert {explain((1, PANEL, 99), (PANEL, 1, 7), groups=PANEL, direction=d).algorithm for d in plan.DIRECTIONS} == {
+        "depthwise"
+    }
     assert explain((1, 2, 300, 300), (2, 1, 300, 300), groups=2).algorithm == "indirect"
     four = (1, 64, 9, 9), (64, 4, 3, 3)
     assert {explain(*four, groups=16, stride=2, direction=d).algorithm for d in plan.DIRECTIONS} == {"strips"}
@@ -262,7 +339,6 @@ def test_choice():
             *("depthwise", (1, PANEL - 1, 9, 9), (PANEL - 1, 1, 3, 3), PANEL - 1),
             f"{PANEL - 1} channels do not fill a panel of vectors",
         ),
-        ("depthwise", (1, PANEL, 3, 9), (PANEL, 1, 1, 3), PANEL, "3 rows are too few to share out"),
         ("depthwise", (1, PANEL, 12, 12), (PANEL, 1, 7, 7), PANEL, "rows of 7 taps are worth copying into strips"),
         ("strips", (1, 16, 300, 300), (16, 1, 300, 300), 16, "1440000 weights are more than it packs at a time"),
         ("strips", (1, 8, 40000, 2), (8, 1, 5, 1), 8, "199980 rows times kernel rows are more than it lists"),
