@@ -115,7 +115,9 @@ def fit(samples: list[Sample]) -> Model:
     # float64 takes about twice as long per item; only ratios matter, so it counts by half its time.
     halves = np.array([0.5e6 if s.dtype == "float64" else 1e6 for s in samples])
     other, winograd = (halves * np.array([s[i] for s in samples]) for i in (-2, -1))
-    expected, others = _fit(work[:, :3], other, [winograd_choice.other_family(s.direction) for s in samples])
+    expected, others = _fit(
+        work[:, :3], other, [winograd_choice.other_family(s.direction, s.geometry, s.itemsize) for s in samples]
+    )
     # The machine's speed drifts: of what the other algorithm, measured beside it, took longer than expected, half.
     winograd *= np.sqrt(expected / other)
     _, winograds = _fit(work[:, [0, *range(3, work.shape[1])]], winograd, [family(s) for s in samples])

@@ -54,6 +54,13 @@ def accepts(g: ConvGeometry, itemsize: int) -> bool:
     )
 
 
+def products(g: ConvGeometry, itemsize: int) -> float:
+    """Multiply-adds of all positions, and those of which there are as many in the time that copies take."""
+    cut = _cut(g)
+    assert cut is not None
+    return 2 * target().lanes(itemsize) * _cycles(g, itemsize, cut) * g.batch * math.prod(g.output)
+
+
 def _cycles(g: ConvGeometry, itemsize: int, cut: Cut) -> float:
     """Of a position."""
     far = g.batch * math.prod(g.input) * g.in_channels * itemsize > blocking.L2_BYTES

@@ -14,7 +14,7 @@ from ...kernels._operands import Operand
 from ...kernels.conv_winograd import conv_winograd
 from ...kernels.tile import MAX_ROWS, tile_lanes
 from .._split import for_all_cores
-from . import blocking, winograd_choice, winograd_weight
+from . import blocking, turned, winograd_choice, winograd_weight
 from .bias import padded_bias, zero_row
 from .finish import NOTHING, Finish
 from .winograd_side import Side, side_of
@@ -145,8 +145,12 @@ def _refuses_stretches(g: ConvGeometry) -> str | None:
 
 
 def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | None:
-    """None, or why the general algorithm is expected to be as fast."""
-    return winograd_choice.declines(direction, _judged(direction, geometry, itemsize), itemsize)
+    """None, or why another algorithm is expected to be as fast."""
+    reason = winograd_choice.declines(direction, _judged(direction, geometry, itemsize), itemsize)
+    if reason is None and direction == "backward_data" and turned.pays(geometry, itemsize):
+        around = turned.turned(geometry)  # whose tiles are the same: the model knows what row runs gain forward
+        return winograd_choice.declines_beside_turned(_judged("forward", around, itemsize), itemsize)
+    return reason
 
 
 def share_of_general(direction: str, geometry: ConvGeometry, itemsize: int) -> float:

@@ -6,7 +6,8 @@ fitted to random convolutions of one, two and three axes, in float32 and float64
 and fits): 2,900 on two cores of a Zen 3 server, and 2,300 on two of an Intel server with AVX-512. There multiplying
 takes half the time, moving values nearly as long as before, so that transforms are dearer; with the first numbers 18 %
 of the problems lost more than 5 % there, 4 % in the mean, with those of its own 12 and 2 %. (Those of weight gradients
-were fitted once more, to 3,700.) Only ratios matter.
+were fitted once more, to 3,700; those along two axes with sums in memory, and those of slices of channels, to 7,400:
+3.4 % were lost in the mean, 2.3 % now.) Only ratios matter.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...kernels.tile import MAX_ROWS, tile_lanes
-from . import blocking, col2im, data_choice, row_runs, weight_gradient, weight_gradient_groups
+from . import blocking, col2im, data_choice, row_runs, weight_gradient, weight_gradient_groups, weight_gradient_slices
 from .winograd_side import is_stretched, side_of
 from .winograd_tiles import tiles_of
 
@@ -29,6 +30,8 @@ MIN_CHANNELS = 16  # vectors and panels are mostly empty with fewer
 EIGHT_POINTS = 1.3
 # Beside `col2im`, errors of two models add up.
 JOINT_MARGIN = 1.1
+# Row runs over turned weights gain less than those of a forward pass, of which the model knows.
+BESIDE_TURNED = 0.9
 # Where destination channels are few, both have lanes that idle, of which the model takes too little notice: less than
 # it promises is gained, and less yet beside dot products.
 FEWEST_LANES, IDLE_LANES, IDLE_BESIDE_DOTS = 2, 1.4, 2.1
@@ -40,6 +43,11 @@ SEVERAL_GROUPS = 1.2 if blocking.WIDE_VECTORS else 1.0
 STRETCHED = (
     {("own input", 2): 1.05, ("sums in memory", 1): 1.05, ("sums in scratch", 2): 0.9} if blocking.WIDE_VECTORS else {}
 )
+
+
+# What blocks transform once more, each for itself, takes such a part of the first time: without some of these blocks
+# cores would idle, and the weights of the few panels that leave several blocks of tiles are in the caches.
+AGAIN = {"own input": 0.5, "own weights": 0.0} if blocking.WIDE_VECTORS else {}
 
 
 class Passes(NamedTuple):
@@ -87,11 +95,13 @@ OTHER = (
     {
         "data": OtherCosts(start=10.1, multiplications=6.0, weights=123.0),
         "weight": OtherCosts(start=10.9, multiplications=6.89, weights=122.0),
+        "slices": OtherCosts(start=7.12, multiplications=6.06, weights=70.9),
     }
     if blocking.WIDE_VECTORS
     else {
         "data": OtherCosts(start=33.7, multiplications=12.8, weights=124.0),
         "weight": OtherCosts(start=27.8, multiplications=15.8, weights=113.0),
+        "slices": OtherCosts(start=27.8, multiplications=15.8, weights=113.0),
     }
 )
 WINOGRAD = (
@@ -103,7 +113,7 @@ WINOGRAD = (
         ("shared", 1): Costs(0, multiplications=8.68, source=711, destination=22.2, weights=219),
         ("shared", 2): Costs(0, multiplications=8.68, source=711, destination=22.2, weights=219),
         ("sums in memory", 1): Costs(31.8, multiplications=10.4, source=174, destination=87.9, weights=189),
-        ("sums in memory", 2): Costs(8.02, multiplications=10.8, source=362, destination=267, weights=150),
+        ("sums in memory", 2): Costs(0, multiplications=8.48, source=344, destination=278, weights=267),
         ("sums in scratch", 1): Costs(19.3, multiplications=13.1, source=366, destination=288, weights=97.3),
         ("sums in scratch", 2): Costs(13.9, multiplications=15.8, source=201, destination=593, weights=104),
     }
@@ -141,6 +151,12 @@ def declines(direction: str, judged: list[tuple[ConvGeometry, Passes]], itemsize
     return None
 
 
+def declines_beside_turned(judged: list[tuple[ConvGeometry, Passes]], itemsize: int) -> str | None:
+    """None, or why row runs over turned weights are expected to be as fast as the convolutions that give a gradient."""
+    ratio = BESIDE_TURNED * expected_ratio("forward", judged, itemsize)
+    return f"it is expected to take {ratio:.2f} times as long as turned" if ratio >= 1 else None
+
+
 def expected_ratio(direction: str, judged: list[tuple[ConvGeometry, Passes]], itemsize: int) -> float:
     """How many times as long as the general algorithm it is expected to take, on all problems judged."""
     lanes = side_of(judged[0][0], direction).lanes
@@ -169,16 +185,18 @@ def _fills_vectors(g: ConvGeometry, side: Side, itemsize: int) -> bool:
 def times(direction: str, g: ConvGeometry, passes: Passes, itemsize: int) -> tuple[float, float]:
     """What the general algorithm and Winograd's are expected to take, in microseconds."""
     w = work_of(direction, g, passes, itemsize)
-    o, c = OTHER[other_family(direction)], WINOGRAD[family(g, passes)]
+    o, c = OTHER[other_family(direction, g, itemsize)], WINOGRAD[family(g, passes)]
     other = o.multiplications * w.other + o.weights * w.other_weights
     transforms = c.source * w.source + c.destination * w.destination + c.weights * w.weights
     more = STRETCHED.get(family(g, passes), 1.0) if is_stretched(g) else 1.0
     return o.start + other * 1e-6, more * (c.start + (c.multiplications * w.multiplications + transforms) * 1e-6)
 
 
-def other_family(direction: str) -> str:
+def other_family(direction: str, g: ConvGeometry, itemsize: int) -> str:
     """Which costs of the general algorithm hold."""
-    return "weight" if direction == "backward_weight" else "data"
+    if direction != "backward_weight":
+        return "data"
+    return "slices" if weight_gradient_slices.accepts(g, itemsize) else "weight"
 
 
 def family(g: ConvGeometry, passes: Passes) -> tuple[str, int]:
@@ -193,9 +211,14 @@ def work_of(direction: str, g: ConvGeometry, passes: Passes, itemsize: int) -> W
     products = side.run * g.groups * blocking.panels(side.lanes, width) * width
     tiles = tiles_of(side)
     values = tiles.points * (EIGHT_POINTS if 8 in tiles.forms else 1.0)
+    again = AGAIN.get(passes.where, 1.0)
+    sources, transformed = (1 + again * (times - 1) for times in (passes.source, passes.weights))
     other: float = g.batch * _positions(direction, g) * g.taps * products
     if direction == "backward_weight":
-        other *= weight_gradient.share_read(g, itemsize)
+        if other_family(direction, g, itemsize) == "slices":
+            other = weight_gradient_slices.products(g, itemsize)
+        else:
+            other *= weight_gradient.share_read(g, itemsize)
     else:
         other *= math.prod(_share_read(side, axis) for axis in range(3) if g.padding_mode[axis] == "zeros")
     gains = direction != "backward_weight" or not blocking.WIDE_VECTORS  # there its patches are for fewer channels
@@ -205,9 +228,9 @@ def work_of(direction: str, g: ConvGeometry, passes: Passes, itemsize: int) -> W
         other=other,
         other_weights=g.taps * weights,
         multiplications=tiles.points * tiles.columns * side.out[0] * side.kernel[0] * side.outputs * products,
-        source=values * tiles.columns * side.source[0] * side.source_channels * passes.source,
+        source=values * tiles.columns * side.source[0] * side.source_channels * sources,
         destination=values * tiles.columns * side.out[0] * side.outputs * side.out_channels * passes.destination,
-        weights=values * side.kernel[0] * side.outputs * weights * passes.weights,
+        weights=values * side.kernel[0] * side.outputs * weights * transformed,
     )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from numbacnn.ops import conv_backward_data, explain
-from numbacnn.ops.conv import turned
+from numbacnn.ops.conv import blocking, turned
 from numbacnn.ops.geometry import conv_geometry
 from tests.bits import assert_same_bits
 from tests.cases import ConvCase
@@ -76,3 +76,12 @@ def test_many_output_channels_for_each_input_channel_are_for_row_runs(in_channel
     shapes = (1, in_channels, 64, 64), (out_channels, in_channels, 3, 3)
     choice = explain(*shapes, direction="backward_data", padding=1)
     assert choice.algorithm == (ALGORITHM if chosen else "row_runs")
+
+
+@pytest.mark.skipif(not blocking.WIDE_VECTORS, reason="weighed beside vectors of 64 bytes")
+@pytest.mark.parametrize(("channels", "chosen"), [(16, ALGORITHM), (64, "winograd")])
+def test_winograd_is_weighed_against_turned_weights(channels, chosen):
+    choice = explain((32, channels, 32, 32), (channels, channels, 3, 3), direction="backward_data", padding=1)
+    assert choice.algorithm == chosen
+    if chosen == ALGORITHM:
+        assert "times as long as turned" in dict(choice.refused)["winograd"]

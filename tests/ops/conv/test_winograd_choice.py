@@ -130,3 +130,21 @@ def test_what_pays_under_large_dilations(dilation, pays, direction):
     options = {"padding": dilation, "dilation": dilation, "direction": direction}
     choice = explain((1, 512, 33, 33), (256, 512, 3, 3), **options)
     assert choice.algorithm == (ALGORITHM if pays else "indirect")
+
+
+@pytest.mark.skipif(tile_lanes(4) // 2 < 16, reason="weighed beside vectors of 64 bytes")
+@pytest.mark.parametrize("direction", ["forward", "backward_data"])
+@pytest.mark.parametrize("batch", [1, 32])
+def test_small_images_pay_for_what_batches_gain(direction, batch):
+    """A single image takes longer, a batch of eight so much less."""
+    assert explain((batch, 64, 8, 8), (64, 64, 3, 3), padding=1, direction=direction).algorithm == ALGORITHM
+
+
+@pytest.mark.skipif(tile_lanes(4) // 2 < 16, reason="weighed beside vectors of 64 bytes")
+def test_a_tile_for_few_output_channels_is_weighed():
+    """A weight gradient's, where as many input channels are no alternative."""
+    options = {"padding": 1, "direction": "backward_weight"}
+    choice = explain((4, 320, 20, 37), (16, 320, 3, 3), **options)
+    assert choice.algorithm == "indirect"
+    assert re.fullmatch(SLOWER, dict(choice.refused)[ALGORITHM])
+    assert explain((4, 320, 20, 37), (320, 320, 3, 3), **options).algorithm == ALGORITHM
