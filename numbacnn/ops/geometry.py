@@ -84,6 +84,12 @@ class ConvGeometry(NamedTuple):
         return math.prod(self.kernel)
 
     @property
+    def span(self) -> Triple:
+        """Input positions from a kernel's first tap to its last, both counted, along each axis."""
+        d, h, w = (d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True))
+        return d, h, w
+
+    @property
     def input_shape(self) -> Shape:
         """(N, C_in, *spatial), in the user's rank."""
         return (self.batch, self.in_channels, *lower(self.input, self.rank))

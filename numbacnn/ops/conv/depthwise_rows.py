@@ -46,5 +46,4 @@ def plan_rows(g: ConvGeometry, transposed: bool, itemsize: int, units: int, poin
 
 def reach(g: ConvGeometry, of_input: bool, axis: int) -> int:
     """How far apart positions lie, of the input or of the output, that some position of the other meets."""
-    reach = (g.kernel[axis] - 1) * g.dilation[axis]
-    return reach if of_input else reach // g.stride[axis]
+    return (g.span[axis] - 1) // (1 if of_input else g.stride[axis])

@@ -106,12 +106,11 @@ class Cut(NamedTuple):
 
 def side_of(g: ConvGeometry, direction: str) -> Side:
     """Which way a direction runs; the weight gradient runs over the blocks of the forward direction."""
-    spans = [(k - 1) * d + 1 for k, d in zip(g.kernel, g.dilation, strict=True)]
     if direction == "backward_data":
-        every = zip(spans, g.input, g.pad_low, g.stride, strict=True)
+        every = zip(g.span, g.input, g.pad_low, g.stride, strict=True)
         axes = [Axis(span, size, low - span + 1, stride, 1) for span, size, low, stride in every]
         return Side(_three(axes), g.output, g.out_channels, g.input, g.in_channels)
-    every = zip(spans, g.output, g.pad_low, g.stride, strict=True)
+    every = zip(g.span, g.output, g.pad_low, g.stride, strict=True)
     axes = [Axis(span, (size - 1) * stride + 1, -low, 1, stride) for span, size, low, stride in every]
     return Side(_three(axes), g.input, g.in_channels, g.output, g.out_channels)
 

@@ -210,7 +210,7 @@ def _taps_that_read(place: int, kernel: int, stride: int, dilation: int) -> tupl
 def _padding_runs(g: ConvGeometry, axis: int) -> Iterator[_Run]:
     """The padding that is read, cut where the input coordinate that stands there jumps or turns round."""
     size, low, mode = g.input[axis], g.pad_low[axis], g.padding_mode[axis]
-    last = g.stride[axis] * (g.output[axis] - 1) + g.dilation[axis] * (g.kernel[axis] - 1) - low
+    last = g.stride[axis] * (g.output[axis] - 1) + g.span[axis] - 1 - low
     high = last + 1 - size
     if mode == "zeros":
         return

@@ -220,7 +220,7 @@ def _weight_launches(g: ConvGeometry, dtype: np.dtype[Any]) -> tuple[Prepared, P
 @functools.lru_cache(maxsize=64)  # at most 256 KiB each; most take far less
 def plan(g: ConvGeometry, itemsize: int) -> RowPlan:
     """Cut a convolution into blocks of output positions; forward and weight gradient use the same ones."""
-    span = _span(g)
+    span = g.span
     row_blocks, column_blocks = _cut(g, itemsize)
     rows, columns = -(-g.output[1] // row_blocks), -(-g.output[2] // column_blocks)
     pitch = ((columns - 1) * g.stride[2] + span[2]) * g.in_channels
@@ -289,7 +289,7 @@ def _reads_once(g: ConvGeometry) -> bool:
     """
     if math.prod(g.kernel) > math.prod(g.stride):
         return False
-    span = _span(g)
+    span = g.span
     return not any(g.pad_low) and all(
         (g.output[axis] - 1) * g.stride[axis] + span[axis] <= g.input[axis] for axis in range(3)
     )
@@ -316,10 +316,6 @@ def _in_place(record: RowsConv, g: ConvGeometry) -> tuple[RowsConv, np.ndarray]:
     return record, _offsets(g, plane, pitch)
 
 
-def _span(g: ConvGeometry) -> tuple[int, ...]:
-    return tuple(d * (k - 1) + 1 for d, k in zip(g.dilation, g.kernel, strict=True))
-
-
 def _packed_elements(g: ConvGeometry) -> int:
     """At most: panels are up to 64 lanes wide."""
     return (1 + g.in_channels * g.taps) * (g.out_channels + 31)
@@ -327,7 +323,7 @@ def _packed_elements(g: ConvGeometry) -> int:
 
 def _columns(g: ConvGeometry, itemsize: int, patch_bytes: int) -> int:
     """Output columns whose patch for a single output row takes `patch_bytes`; below 1 if there are none."""
-    span = _span(g)
+    span = g.span
     columns = patch_bytes // (g.kernel[0] * span[1] * g.in_channels * itemsize)
     return (columns - span[2]) // g.stride[2] + 1
 
@@ -339,7 +335,7 @@ def _cut(g: ConvGeometry, itemsize: int) -> tuple[int, int]:
     columns = max(_columns(g, itemsize, GOOD_PATCH_BYTES), min(_columns(g, itemsize, PATCH_BYTES), FEW_POINTS))
     if out_w > min(columns, max(positions, 2 * FEW_POINTS)):
         return out_h, -(-out_w // min(columns, positions))
-    span = _span(g)
+    span = g.span
     row_bytes = g.kernel[0] * ((out_w - 1) * g.stride[2] + span[2]) * g.in_channels * itemsize
     rows, most = (max(size // row_bytes - span[1], 0) // g.stride[1] + 1 for size in (GOOD_PATCH_BYTES, PATCH_BYTES))
     rows = max(rows, min(most, FEW_POINTS // out_w))

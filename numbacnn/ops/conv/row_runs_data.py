@@ -181,13 +181,9 @@ def plan(g: ConvGeometry, itemsize: int, biased: bool) -> tuple[RowsData, np.nda
     return record, np.ascontiguousarray(offsets.ravel(), dtype=np.int64)
 
 
-def _span(g: ConvGeometry, axis: int) -> int:
-    return g.dilation[axis] * (g.kernel[axis] - 1) + 1
-
-
 def _rim(g: ConvGeometry, axis: int) -> int:
     """What a band adds to beyond its own."""
-    return max(_span(g, axis) - g.stride[axis], 0)
+    return max(g.span[axis] - g.stride[axis], 0)
 
 
 def _extents(g: ConvGeometry, rows: int, columns: int) -> tuple[int, int, int]:
@@ -195,7 +191,7 @@ def _extents(g: ConvGeometry, rows: int, columns: int) -> tuple[int, int, int]:
     patch_rows, patch_columns = (
         n * g.stride[axis] + _rim(g, axis) + g.stride[axis] - 1 for n, axis in ((rows, 1), (columns, 2))
     )
-    return patch_rows, patch_columns, max(_span(g, 0), g.stride[0])
+    return patch_rows, patch_columns, max(g.span[0], g.stride[0])
 
 
 def _rim_elements(g: ConvGeometry, bands: Bands) -> int:

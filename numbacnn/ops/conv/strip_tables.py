@@ -109,7 +109,7 @@ def rows_of_overlap(g: ConvGeometry, rows: int, whole_planes: bool = True) -> in
 
     Of the same plane only without `whole_planes`.
     """
-    planes_shared, rows_shared = ((g.kernel[i] - 1) * g.dilation[i] // g.stride[i] for i in (0, 1))
+    planes_shared, rows_shared = ((g.span[i] - 1) // g.stride[i] for i in (0, 1))
     return planes_shared * rows * whole_planes or rows_shared
 
 
@@ -282,8 +282,8 @@ def pairs_through_padding(g: ConvGeometry) -> dict[int, list[tuple[int, int]]]:
     mode, size, low, stride = g.padding_mode[2], g.input[2], g.pad_low[2], g.stride[2]
     if mode == "zeros":
         return pairs
-    span = g.dilation[2] * (g.kernel[2] - 1)
-    inside = range(-(-low // stride), min(g.output[2], (size - 1 - span + low) // stride + 1))  # they read no padding
+    reach = g.span[2] - 1
+    inside = range(-(-low // stride), min(g.output[2], (size - 1 - reach + low) // stride + 1))  # they read no padding
     for output in (*range(min(g.output[2], inside.start)), *range(max(inside.start, inside.stop), g.output[2])):
         row = source_index(size, 1, g.kernel[2], stride, g.dilation[2], low - stride * output, mode)[0].tolist()
         for tap, source in enumerate(row):

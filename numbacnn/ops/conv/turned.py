@@ -74,7 +74,7 @@ def turned(g: ConvGeometry) -> ConvGeometry:
 
 def _left_by(g: ConvGeometry, padding: Triple) -> Triple:
     """What the kernel reaches beyond an edge and the padding does not cover."""
-    d, h, w = (d * (k - 1) - pad for d, k, pad in zip(g.dilation, g.kernel, padding, strict=True))
+    d, h, w = (span - 1 - pad for span, pad in zip(g.span, padding, strict=True))
     return d, h, w
 
 

@@ -98,7 +98,7 @@ def _cut(g: ConvGeometry) -> Cut | None:
 
 def _read(g: ConvGeometry, axis: int, points: int) -> int:
     """Coordinates that some neighbouring points read."""
-    return (points - 1) * g.stride[axis] + g.dilation[axis] * (g.kernel[axis] - 1) + 1
+    return (points - 1) * g.stride[axis] + g.span[axis]
 
 
 def plan(g: ConvGeometry, itemsize: int) -> SumsPlan:

@@ -76,8 +76,8 @@ def side_of(g: ConvGeometry, direction: str) -> Side:
     source, out = (g.input, g.in_channels, g.in_per_group), (g.output, g.out_channels, g.out_per_group)
     if back:
         source, out = out, source
-    pads = [d * (k - 1) - p if back else p for d, k, p in zip(g.dilation, g.kernel, g.pad_low, strict=True)]
-    reaches = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(out[0], g.stride, g.kernel, g.dilation, strict=True)]
+    pads = [span - 1 - pad if back else pad for span, pad in zip(g.span, g.pad_low, strict=True)]
+    reaches = [(n - 1) * s + span for n, s, span in zip(out[0], g.stride, g.span, strict=True)]
     axes = [Axis(taps, reach, size) for taps, reach, size in zip(g.kernel, reaches, out[0], strict=True)]
     weight = (g.taps, g.in_per_group * g.taps)
     side = Side(
