@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ...kernels._operands import Operand
-from ...kernels._together import together
+from ...kernels._together import in_step, together
 from ...kernels.conv_gemm import GemmConv, conv_gemm, pack_weights
 from ...kernels.joined_weights import pack_joined_weights
-from . import gemm
+from . import blocking, gemm
 from .bias import padded_bias, zero_row
 from .finish import NOTHING, Finish
 
@@ -33,6 +33,7 @@ class Part(NamedTuple):
     packed_elements: int
     phases: tuple[tuple[int, Prepared], ...]  # where in the destination each phase begins, and its launch
     first: int  # how many of the phases, the first ones, write to different places
+    in_step: bool  # whether a block of each of these is one block
 
 
 class Launches(NamedTuple):
@@ -77,7 +78,17 @@ def _prepare_part(part: gemm.Part, dtype: np.dtype[Any]) -> Part:
         for launch in part.launches
     ]
     first = sum(not launch.in_turn for launch in part.launches)
-    return Part(part, pack, elements, tuple(phases), first)
+    return Part(part, pack, elements, tuple(phases), first, _in_step(part.launches[:first], elements * dtype.itemsize))
+
+
+def _in_step(launches: tuple[gemm.Launch, ...], weight_bytes: int) -> bool:
+    """Whether the same block of all phases should run at a time, for what it reads of the source is much the same.
+
+    So the source passes through a core's cache once, and not once for each phase. Only where the weights of all phases
+    stay in it as well, and there are blocks enough without counting those of each phase.
+    """
+    blocks = {launch.blocks for launch in launches}
+    return len(blocks) == 1 and max(blocks) >= blocking.MIN_BLOCKS and weight_bytes <= blocking.IN_STEP_BYTES
 
 
 def run(
@@ -109,7 +120,7 @@ def _run_part(
     zeros: np.ndarray,
     finish: tuple[Any, ...],
 ) -> list[Step]:
-    plan, pack, packed_elements, phases, first = part
+    plan, pack, packed_elements, phases, first, all_in_step = part
     g = plan.launches[0].record
     steps = []
     if pack is not None:
@@ -126,7 +137,7 @@ def _run_part(
     source = _from(source, plan.source_start)
     products = [launch.on(source, weight, start, _from(out, begin), zeros, *finish) for begin, launch in phases]
     if first:
-        steps.append(together(products[:first]))
+        steps.append((in_step if all_in_step else together)(products[:first]))
     return [*steps, *products[first:]]
 
 

@@ -8,7 +8,7 @@ import pytest
 from numbacnn.kernels import conv_gemm
 from numbacnn.kernels.tile import MAX_ROWS, MIN_GEMM_ROWS
 from numbacnn.ops import conv_forward
-from numbacnn.ops.conv import blocking, gemm
+from numbacnn.ops.conv import blocking, gemm, gemm_launch
 from numbacnn.ops.geometry import conv_geometry
 from tests.cases import ConvCase, conv_arrays
 from tests.ops.conv import checks
@@ -151,6 +151,23 @@ def test_what_follows_comes_after_the_last_source_channels(tune):
     y = conv_forward(x, weight, bias, **options)
     assert (y < 0).any()
     np.testing.assert_array_equal(conv_forward(x, weight, bias, activation="relu", **options), np.maximum(y, 0))
+
+
+@pytest.mark.parametrize(
+    ("case", "in_step"),
+    [
+        (ConvCase(1, 8, 16, (80, 80), (3, 3), stride=2, padding=1), True),
+        (ConvCase(1, 8, 16, (81, 80), (3, 3), stride=2, padding=1), False),  # phases of other numbers of blocks
+        (ConvCase(1, 8, 16, (20, 20), (3, 3), stride=2, padding=1), False),  # too few blocks
+        (ConvCase(1, 256, 256, (80, 80), (3, 3), stride=2, padding=1), False),  # too many weights
+    ],
+)
+def test_phases_go_in_step_where_each_block_finds_its_source_in_the_cache(case, in_step, tune):
+    tune(blocking, POINT_BLOCK=10)
+    launches = gemm_launch.prepare("backward_data", checks.geometry_of(case), np.dtype("f4"))
+    assert [part.in_step for part in launches.parts] == [in_step]
+    if case.in_channels < 256:
+        checks.check(case, "indirect")
 
 
 def test_scratch_memory_holds_every_table():
