@@ -56,6 +56,10 @@ PAIRED_CHANNELS = 12, 64
 # The same for weight gradients under strides, where taps of neighbouring positions meet. (Where they do not: with more
 # than a vector of channels.)
 MANY_STRIDED = 16
+# The fewest positions of a weight gradient per element that a tap has of it, for so many channels and more, and so many
+# taps at most: fewer are copied, and their sums put down and turned around, for longer than they are multiplied. (With
+# vectors of 64 bytes, random problems: without patches 1.2 times as fast. With more taps products repay the copies.)
+LEAST_PER_SUM, SUMS_CHANNELS, SUMS_TAPS = 0.3, 4, 16
 # Forward, the general algorithm takes longer by so much divided by the channels.
 GAIN = 3.2
 # ... and so many times as long beside chains and pairs. (Measured: 1.2 to 1.4, and 1.4 to 2, but Winograd's model
@@ -136,8 +140,8 @@ def _paired_channels(g: ConvGeometry) -> int:
 def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | None:
     """None, or why a problem is not worth its patches.
 
-    Forward, they hold all padding. Under strides few products of a weight gradient share what is copied into them; and
-    where a vector of channels or more is read, there may be a better tile.
+    Forward, they hold all padding. Under strides few products of a weight gradient share what is copied into them, nor
+    may its positions be few; and where a vector of channels or more is read, there may be a better tile.
     """
     g = geometry
     if direction == "backward_data":
@@ -152,12 +156,21 @@ def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | Non
         return None
     if weight_gradient_groups.accepts(g, itemsize) or weight_gradient_slices.accepts(g, itemsize):
         return f"the general algorithm has a tile for {g.in_channels} and {g.out_channels} channels"
+    if blocking.WIDE_VECTORS and _sums_few(g):
+        return f"{math.prod(g.output)} positions a sample are few for {g.in_channels * g.out_channels} sums of each tap"
     if g.stride == (1, 1, 1):
         return None
     most = MANY_STRIDED if g.taps > math.prod(g.stride) else target().lanes(itemsize)
     if g.in_channels > most:
         return f"with strides, {g.in_channels} input channels are more than {most}"
     return None
+
+
+def _sums_few(g: ConvGeometry) -> bool:
+    """Whether a weight gradient sums few positions with few taps."""
+    points = g.batch * math.prod(g.output)
+    few = points < LEAST_PER_SUM * g.in_channels * g.out_channels
+    return few and g.in_channels >= SUMS_CHANNELS and g.taps <= SUMS_TAPS
 
 
 def pays(direction: str, g: ConvGeometry, itemsize: int) -> bool:

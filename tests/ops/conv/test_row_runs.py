@@ -8,7 +8,7 @@ import pytest
 from numbacnn.errors import OptionError
 from numbacnn.kernels.tile import MAX_ROWS
 from numbacnn.ops import conv_backward_data, conv_backward_weight, conv_forward, explain
-from numbacnn.ops.conv import row_order, row_runs
+from numbacnn.ops.conv import blocking, row_order, row_runs
 from numbacnn.ops.geometry import conv_geometry
 from tests.bits import assert_same_bits
 from tests.cases import ConvCase
@@ -235,3 +235,12 @@ def test_positions_have_few_results_before_the_next_do(channels):
 
 def test_many_results_per_position():
     check(ConvCase(1, 3, 700, (20, 21), (3, 3)))
+
+
+@pytest.mark.skipif(not blocking.WIDE_VECTORS, reason="weighed beside vectors of 64 bytes")
+@pytest.mark.parametrize(("size", "chosen"), [(14, "indirect"), (56, ALGORITHM)])
+def test_sums_of_few_positions_are_not_worth_patches(size, chosen):
+    choice = explain((1, 8, size, size), (384, 8, 2, 2), direction="backward_weight")
+    assert choice.algorithm == chosen
+    if chosen != ALGORITHM:
+        assert dict(choice.refused)[ALGORITHM] == "169 positions a sample are few for 3072 sums of each tap"
