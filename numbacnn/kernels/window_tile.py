@@ -78,9 +78,11 @@ def _window(
             rows = [e.at(place, r * WINDOW * LINE_VECTORS * e.lanes) for r in taps]
             weights = [[e.load(e.at(row, e.times(w_tap, t))) for t in taps] for row in rows]
             for r in range(WINDOW + 1):
-                source = e.at(x, e.times(x_row, r))
+                source = e.at(x, builder.add(e.times(x_row, r), e.times(x_step, columns[0])))
                 for column in columns:
-                    value = e.load(e.at(source, e.times(x_step, column)))
+                    if column > columns[0]:  # step by step: there are too few registers for a distance of each column
+                        source = e.hidden(e.at(source, x_step))
+                    value = e.load(source)
                     for row, kernel_row in ((0, r), (1, r - 1)):
                         for t in taps if kernel_row in taps else ():
                             if 0 <= column - t < points:
