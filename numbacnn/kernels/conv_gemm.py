@@ -13,35 +13,29 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ._build import device, inlined, kernel
+from ._build import device, kernel
 from ._serial import SCRATCH_SLOTS
-from ._target import target
 from .columns import PACK_AHEAD, pack_lanes
 from .finish import finish_row
 from .pointer import cast, is_other, load_pointer, offset, prefetch_read, prefetch_write, store_pointer
 from .runs import ask_for, even_part
 from .simd import lanes as lanes_of
 from .simd import load, store
-from .source_lanes import ALL_INSIDE, LANES, address_of, chosen_lanes, lanes_inside, lanes_on, point_numbers, put_lanes
-from .sources import ZEROS, Sources, following_row, locate, put_sources, put_steps
+from .sources import Sources, following_row, locate, put_sources, put_steps
 from .tile import MAX_ROWS, MIN_GEMM_ROWS, dot_tile, gemm_panels_tile, paired_gemm_tile
 
 # Vectors of a row of weights from what is packed to what is asked for: eight cache lines.
 ASKED_VECTORS = 16
 
-# The scratch: where each tile's table begins; where each tap of a block of taps finds its weights; the tables of all
-# row tiles, beyond whose end the rest of a vector of pointers may be written; then the weights packed here.
+# The scratch: where each tile's table begins; where each tap of a block of taps finds its source and its weights; the
+# tables of all row tiles; then the weights packed here.
 MAX_TAPS = 64
 MAX_TILES = 128
 TAP_WEIGHTS = MAX_TILES
 FIRST_TABLE = TAP_WEIGHTS + MAX_TAPS
-TABLES = 12 * 1024
-TABLE_SLOTS = FIRST_TABLE + TABLES + LANES  # a multiple of a cache line's
+TABLE_SLOTS = FIRST_TABLE + 12 * 1024
 OWN_BYTES = 8 * (SCRATCH_SLOTS - TABLE_SLOTS)
 TABLE_HEADER = 3
-
-# Whether tables are filled a tile of points at a time, not point by point: where two vectors hold a tile's pointers.
-BY_LANES = target().wide
 
 
 class GemmConv(NamedTuple):
@@ -116,114 +110,6 @@ def _drop_zeros(table, slot, entries, rows, zeros):
 
 
 @device
-def _points_of_tile(valid, place, first_d, first_h, first_w, source, out, g, s):
-    """A tile's points, a lane each (see `source_lanes`), and the place behind the last; the first is at `place`.
-
-    Lanes are: addresses of results and of what tap 0 reads; the coordinates that it reads.
-    """
-    n, d, h, w = place
-    itemsize = address_of(offset(out, 1)) - address_of(out)
-    numbers = point_numbers(valid)
-    results = reads = at_d = at_h = at_w = numbers
-    i = 0
-    while i < valid:  # as many points as lie side by side
-        count = min(valid - i, s.points_w - w)
-        read_d, read_h, read_w = first_d + d * s.slope_d, first_h + h * s.slope_h, first_w + w * s.slope_w
-        row = offset(out, n * g.out_n + d * g.out_d + h * g.out_h + w * g.out_w)
-        read = offset(source, n * s.stride_n + read_d * s.stride_d + read_h * s.stride_h + read_w * s.stride_w)
-        results = lanes_on(results, numbers, i, address_of(row), g.out_w * itemsize)
-        reads = lanes_on(reads, numbers, i, address_of(read), s.slope_w * s.stride_w * itemsize)
-        at_d = lanes_on(at_d, numbers, i, read_d, 0)
-        at_h = lanes_on(at_h, numbers, i, read_h, 0)
-        at_w = lanes_on(at_w, numbers, i, read_w, s.slope_w)
-        i, w = i + count, w + count
-        if w == s.points_w:
-            w = 0
-            n, d, h = following_row(n, d, h, s)
-    return results, reads, at_d, at_h, at_w, (n, d, h, w)
-
-
-@device
-def _all_inside(at, shift, size):
-    """Whether the coordinates of all points, and those `shift` further, lie between 0 and `size`."""
-    return lanes_inside(at, 0, size) & lanes_inside(at, shift, size) == ALL_INSIDE
-
-
-@device
-def _put_taps(
-    table, slot, rows, reads, at_d, at_h, at_w, merged, tap, last, source, weight, tap_step, zeros, g, s
-):  # fmt: skip
-    """Put what the taps from `tap` to `last` of a tile's points read, from `slot` on.
-
-    What lies outside the source is zeros; taps that read nothing else are left out. Returns how many entries there are.
-    """
-    line = tap // s.taps_w
-    kw = tap - line * s.taps_w
-    kd = line // s.taps_h
-    kh = line - kd * s.taps_h
-    itemsize, zeros = address_of(offset(source, 1)) - address_of(source), address_of(zeros)
-    entries = 0
-    while tap < last:
-        end = tap + min(s.taps_w - kw, last - tap)
-        far_d, far_h, far_w = kd * s.spread_d, kh * s.spread_h, kw * s.spread_w
-        inside = lanes_inside(at_d, far_d, s.size_d) & lanes_inside(at_h, far_h, s.size_h)
-        shift = (far_d * s.stride_d + far_h * s.stride_h + far_w * s.stride_w) * itemsize
-        place = (g.weight_first + kd * g.weight_d + kh * g.weight_h + kw * g.weight_w) * tap_step
-        while tap < end:
-            bits = inside & lanes_inside(at_w, far_w, s.size_w)
-            if bits != 0:
-                put_lanes(table, slot, chosen_lanes(bits, reads, zeros - shift), shift)
-                store_pointer(table, slot + rows, offset(weight, place))
-                slot += rows + 1
-                entries += 1
-            far_w += merged * s.spread_w
-            shift += merged * s.spread_w * s.stride_w * itemsize
-            place += merged * g.weight_w * tap_step
-            tap += merged
-        kw, kh = 0, kh + 1
-        if kh == s.taps_h:
-            kh, kd = 0, kd + 1
-    return entries
-
-
-@inlined
-def _put_points(
-    table, slot, valid, rows, place, first_d, first_h, first_w, tap, last, source, weight, tap_step, out, zeros, g, s
-):  # fmt: skip
-    """Put all of a tile but its header, from `slot` on, point by point: with padding of any kind.
-
-    Returns entries, taps that each stands for, and the place behind the last point; the first is at `place`.
-    """
-    n, d, h, w = place
-    merged = s.taps_w if _merges(w, first_w, valid, g, s) else 1
-    entries, i, blank = (last - tap) // merged, 0, 0
-    while i < valid:  # as many points as lie side by side
-        count = min(valid - i, s.points_w - w)
-        row = offset(out, n * g.out_n + d * g.out_d + h * g.out_h)
-        for k in range(count):
-            store_pointer(table, slot + i + k, offset(row, (w + k) * g.out_w))
-        blank += put_sources(
-            table, slot + rows + i, rows + 1, count, offset(source, n * s.stride_n), zeros, first_d + d * s.slope_d,
-            first_h + h * s.slope_h, first_w + w * s.slope_w, tap, last, merged, s,
-        )  # fmt: skip
-        i, w = i + count, w + count
-        if w == s.points_w:
-            w = 0
-            n, d, h = following_row(n, d, h, s)
-    for i in range(valid, rows):  # too few rows: the last is repeated
-        table[slot + i] = table[slot + valid - 1]
-        for entry in range(slot + rows, slot + rows + entries * (rows + 1), rows + 1):
-            table[entry + i] = table[entry + valid - 1]
-    slot += rows
-    for entry in range(entries):
-        step = (g.weight_first + table[TAP_WEIGHTS + entry * merged]) * tap_step
-        store_pointer(table, slot + entry * (rows + 1) + rows, offset(weight, step))
-    if blank > 0:
-        entries = _drop_zeros(table, slot, entries, rows, zeros)
-    return entries, merged, (n, d, h, w)
-
-
-@device
 def _put_tables(table, point, tiles, stretch, copy, tap, last, source, weight, tap_step, out, zeros, g, s):
     """Fill the tables of all row tiles of a block of points, for the taps from `tap` to `last`.
 
@@ -233,44 +119,60 @@ def _put_tables(table, point, tiles, stretch, copy, tap, last, source, weight, t
     stands for, then what `gemm_tile` reads. Weights of successive taps lie `tap_step` elements apart. Where possible a
     whole line of taps along W is one long tap.
     """
-    place = locate(point, s)
+    n, d, h, w = locate(point, s)
     first_w = s.first_w + copy % g.copies_w
     copy //= g.copies_w
     first_h = s.first_h + copy % g.copies_h
     first_d = s.first_d + copy // g.copies_h
-    reach_d, reach_h, reach_w = ((s.taps_d - 1) * s.spread_d, (s.taps_h - 1) * s.spread_h, (s.taps_w - 1) * s.spread_w)
     put_steps(table, TAP_WEIGHTS, tap, last, g.weight_d, g.weight_h, g.weight_w, s)
     slot, tiles_of_stretch = FIRST_TABLE, (stretch + MAX_ROWS - 1) // MAX_ROWS
     for tile in range(tiles):
         table[tile] = slot
         valid = even_part(tile % tiles_of_stretch, tiles_of_stretch, stretch)[1]
         rows = max(valid, MIN_GEMM_ROWS)
-        taps = slot + TABLE_HEADER + rows
-        entries, merged, following, by_lanes = 0, 1, place, False
-        if BY_LANES:
-            results, reads, at_d, at_h, at_w, following = _points_of_tile(
-                valid, place, first_d, first_h, first_w, source, out, g, s
-            )  # fmt: skip
-            by_lanes = (
-                (s.mode_d == ZEROS or _all_inside(at_d, reach_d, s.size_d))
-                and (s.mode_h == ZEROS or _all_inside(at_h, reach_h, s.size_h))
-                and (s.mode_w == ZEROS or _all_inside(at_w, reach_w, s.size_w))
-            )
-            if by_lanes:
-                merged = s.taps_w if g.merges and _all_inside(at_w, reach_w, s.size_w) else 1
-                put_lanes(table, slot + TABLE_HEADER, results, 0)
-                entries = _put_taps(
-                    table, taps, rows, reads, at_d, at_h, at_w, merged, tap, last, source, weight, tap_step, zeros, g, s
-                )  # fmt: skip
-        if not by_lanes:
-            entries, merged, following = _put_points(
-                table, slot + TABLE_HEADER, valid, rows, place, first_d, first_h, first_w, tap, last, source, weight,
-                tap_step, out, zeros, g, s,
-            )  # fmt: skip
+        merged = s.taps_w if _merges(w, first_w, valid, g, s) else 1
+        entries = (last - tap) // merged
         table[slot] = valid
         table[slot + 1] = entries
         table[slot + 2] = merged
-        place, slot = following, taps + entries * (rows + 1)
+        slot += TABLE_HEADER
+        i, blank = 0, 0
+        while i < valid:  # as many points as lie side by side
+            count = min(valid - i, s.points_w - w)
+            row = offset(out, n * g.out_n + d * g.out_d + h * g.out_h)
+            for k in range(count):
+                store_pointer(table, slot + i + k, offset(row, (w + k) * g.out_w))
+            blank += put_sources(
+                table,
+                slot + rows + i,
+                rows + 1,
+                count,
+                offset(source, n * s.stride_n),
+                zeros,
+                first_d + d * s.slope_d,
+                first_h + h * s.slope_h,
+                first_w + w * s.slope_w,
+                tap,
+                last,
+                merged,
+                s,
+            )
+            i, w = i + count, w + count
+            if w == s.points_w:
+                w = 0
+                n, d, h = following_row(n, d, h, s)
+        for i in range(valid, rows):  # too few rows: the last is repeated
+            table[slot + i] = table[slot + valid - 1]
+            for entry in range(slot + rows, slot + rows + entries * (rows + 1), rows + 1):
+                table[entry + i] = table[entry + valid - 1]
+        slot += rows
+        for entry in range(entries):
+            place = (g.weight_first + table[TAP_WEIGHTS + entry * merged]) * tap_step
+            store_pointer(table, slot + entry * (rows + 1) + rows, offset(weight, place))
+        if blank > 0:
+            entries = _drop_zeros(table, slot, entries, rows, zeros)
+            table[slot - rows - TABLE_HEADER + 1] = entries
+        slot += entries * (rows + 1)
 
 
 @device

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ...kernels._serial import SCRATCH_SLOTS
 from ...kernels._target import LINE_BYTES, target
-from ...kernels.conv_gemm import MAX_TAPS, MAX_TILES, TABLES
+from ...kernels.conv_gemm import FIRST_TABLE, MAX_TAPS, MAX_TILES, TABLE_SLOTS
 from ...kernels.tile import MAX_ROWS
 from .._split import split_evenly
 
@@ -33,8 +33,8 @@ RUN_BYTES = 64 * 1024 * (L2_BYTES // (512 * 1024)) ** 2
 
 # Taps whose pointers are tabulated at a time: tables of a block of points for so many fit conv_gemm's scratch.
 TAP_BLOCK = MAX_TAPS
-# Points whose tables a block can hold, if these fit their slots.
-MAX_POINTS = MAX_TILES * MAX_ROWS
+# Points whose tables a block can hold, and the slots that there are for them.
+MAX_POINTS, TABLES = MAX_TILES * MAX_ROWS, TABLE_SLOTS - FIRST_TABLE
 
 # Lattice points per block: 16 tiles reuse each weight panel. With tiles of 6 rows and the 3x3 neighbourhood of 64
 # channels the source rows take about 100 KiB of L2.

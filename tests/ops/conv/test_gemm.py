@@ -180,4 +180,4 @@ def test_scratch_memory_holds_every_table():
             rows = max(points, MIN_GEMM_ROWS)
             slots = tiles * (conv_gemm.TABLE_HEADER + taps) + rows * (1 + taps)
             assert tiles <= conv_gemm.MAX_TILES
-            assert slots <= conv_gemm.TABLES
+            assert slots <= conv_gemm.TABLE_SLOTS - conv_gemm.FIRST_TABLE
