@@ -173,10 +173,10 @@ def _put_sums(out, sums, buffer, run, tap, last, taps, row, valid, width):
     """``out[lane][ci][tap] = sums[tap][ci][lane]`` for the block's taps; rows of `out` lie `row` elements apart."""
     count = last - tap
     if count < taps:
-        for t in range(count):
-            for ci in range(run):
-                for lane in range(valid):
-                    out[lane * row + ci * taps + tap + t] = sums[(t * run + ci) * width + lane]
+        for ci in range(run):
+            copy_transposed(
+                as_integers(sums), ci * width, run * width, as_integers(out), ci * taps + tap, row, count, valid
+            )
         return
     ci, t = 0, 0
     for q in range(0, run * taps, TRANSPOSE_COLUMNS):  # (ci, tap) lie one after the other in a row of `out`

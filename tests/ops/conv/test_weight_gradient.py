@@ -195,6 +195,25 @@ def test_which_rows_are_read_in_place(shapes, options, in_place):
     assert weight_gradient_in_place.accepts(conv_geometry(*shapes, **options), 4) is in_place
 
 
+MANY_TAPS = [
+    ConvCase(2, 13, 40, (7, 8), (7, 7), padding=3, name="an image"),
+    ConvCase(1, 30, 70, (9, 20), (6, 11), 2, name="two panels and a stride"),
+    ConvCase(1, 6, 3, (90,), (33,), padding=4, name="few channels"),
+    ConvCase(2, 10, 18, (7, 6, 5), (4, 4, 3), padding=1, groups=2, name="groups"),
+]
+
+
+@dtypes
+@pytest.mark.usefixtures("guarded", "never_slices")
+@pytest.mark.parametrize("case", MANY_TAPS, ids=str)
+def test_taps_of_several_blocks_are_read_in_place(case, dtype, tune):
+    tune(weight_gradient_groups, accepts=lambda *problem: False)
+    g = checks.geometry_of(case)
+    assert weight_gradient_in_place.accepts(g, 8)
+    assert weight_gradient_in_place.plan(g, np.dtype(dtype).itemsize).record.tap_blocks > 1
+    check(case._replace(dtype=dtype))
+
+
 def test_many_rows_are_copied_where_a_vector_is_a_cache_line():
     few, many = (conv_geometry((batch, 64, 2048), (64, 64, 3)) for batch in (1, 8))
     assert weight_gradient_in_place.accepts(few, 4)
