@@ -56,8 +56,11 @@ MOST_CHANNELS = 4
 SOURCES_PER_ROOT = 6
 # ... which lanes of several groups make dearer, unless taps are many: with more destination channels than this, ...
 MOST_RAGGED, MANY_TAPS = 32, 25
-# ... and, for the gradient of weights, more pairs of channels per group than this.
+# ... and, for the gradient of weights, more pairs of channels per group than this, ...
 MOST_PAIRS = 16
+# ... or than this for each tap and a stride's step, beside vectors of 64 bytes: many taps share the copies. (16 to 150
+# taps: 1.2 to 6 times as fast.)
+PAIRS_PER_TAP = 2 if blocking.WIDE_VECTORS else 0
 # A single tap shares no copies: not with more source channels than `MOST_CHANNELS` then, or destination channels.
 MOST_LONE_LANES = 8
 # Points that pass by while the sums of a few taps of the weight gradient stay in registers.
@@ -117,7 +120,7 @@ def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | Non
         return "all channels are in one group"
     if direction == "backward_weight":
         lone = g.taps == 1 and (sources > MOST_CHANNELS or lanes > MOST_LONE_LANES)
-        if lone or (min(sources, lanes) > 1 and sources * lanes > MOST_PAIRS):
+        if lone or (min(sources, lanes) > 1 and sources * lanes > max(MOST_PAIRS, PAIRS_PER_TAP * sharing)):
             return f"{sources} times {lanes} channels of a group are better summed as a matrix product"
     elif sources > max(1, SOURCES_PER_ROOT * math.sqrt(sharing)):
         return f"{sources} channels to sum over are better summed as a matrix product"
