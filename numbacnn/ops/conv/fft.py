@@ -22,7 +22,7 @@ exact = False
 # Below this nothing is worth estimating, and below many taps not what Winograd's algorithm takes, unless it is in
 # stretches where vectors are of 64 bytes; else transforms are to be clearly cheaper, for they round more and spread
 # what is not finite. With such vectors the estimates are fitted to more problems, of batches as well.
-MIN_TAPS, MANY_TAPS_OF_LINE, MANY_TAPS, MARGIN = (12, 12, 32, 1.15) if blocking.WIDE_VECTORS else (16, 32, 32, 1.3)
+MIN_TAPS, MANY_TAPS_OF_LINE, MANY_TAPS, MARGIN = (12, 12, 32, 1.2) if blocking.WIDE_VECTORS else (16, 32, 32, 1.3)
 
 
 def accepts(direction: str, geometry: ConvGeometry) -> str | None:

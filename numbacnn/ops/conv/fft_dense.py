@@ -1,4 +1,4 @@
-"""Convolution of several channels by Fourier transforms: portions that bound the memory, and the launches."""
+"""Convolution of several channels by Fourier transforms: how it is cut, and the launches of all portions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...kernels._operands import Operand
 from ...kernels._target import target
 from . import fft_plan, fft_tables
 from .bias import zero_row
-from .fft_plan import portions
+from .fft_portions import Portion, portion_of, portions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,17 +23,14 @@ if TYPE_CHECKING:
     from .._sizes import Triple
     from ..geometry import ConvGeometry
 
-# What a call holds of blocks' values, of products (or the gradients' values), of kernels' spectra (or their sums), and
-# of blocks that do not fit the threads' scratch memory.
-VALUES_BYTES, PRODUCTS_BYTES, SPECTRA_BYTES, WORKSPACE_BYTES = 4 << 20, 2 << 20, 5 << 20, 2 << 20
-# Pairs whose pointers fit the tables of a block of products.
-MOST_PAIRS = 1024
+# What a call holds of blocks that do not fit the threads' scratch memory.
+WORKSPACE_BYTES = 2 << 20
 # Blocks of harmonics, so that the cores finish together.
 CUTS = 32
 
 
 class Plan(NamedTuple):
-    """What the launches of a direction have in common, and how large portions are."""
+    """What the launches of a direction have in common."""
 
     sizes: Triple
     transform: Transform
@@ -45,10 +42,7 @@ class Plan(NamedTuple):
     g: kernels.Dense
     groups: int
     elements: int  # of a block
-    units: int  # portions: so many units of pairs,
-    run: int  # channels of the sum
-    panels: int  # and panels at most
-    keeps_values: bool  # whether the values of all channels fit a portion
+    portion: Portion
     cost: float  # of one transform of a block
 
 
@@ -62,10 +56,7 @@ def plan(g: ConvGeometry, direction: str, dtype: np.dtype[Any]) -> Plan:
         run, wide = wide, run
     panels = -(-wide // lanes)
     block_bytes = cut.rows * fft_plan.row_bytes()
-    share, vectors = fft_plan.lanes_of(side.source_channels, dtype.itemsize)
-    share = min(share, cut.pairs, max(1, PRODUCTS_BYTES // (2 * block_bytes)))
-    gradient, aligned = direction == "backward_weight", g.groups == 1 or run % lanes == 0
-    portion = _portion(run, panels * g.groups, vectors, share, block_bytes, gradient, lanes, aligned)
+    portion = portion_of(fft_plan.extents_of(g, direction, cut, dtype.itemsize), dtype.itemsize)
     dense = kernels.Dense(
         harmonics=fft_tables.harmonics(cut.sizes),
         values_row=0,
@@ -80,52 +71,23 @@ def plan(g: ConvGeometry, direction: str, dtype: np.dtype[Any]) -> Plan:
         first_panel=0,
         panels=0,
         pairs=0,
-        share=share,
+        share=portion.share,
         cuts=min(CUTS, fft_tables.harmonics(cut.sizes)),
     )
     return Plan(
         sizes=cut.sizes,
         transform=fft_plan.transform_of(cut),
-        source_grid=fft_plan.grid_of(g, cut, share, vectors),
+        source_grid=fft_plan.grid_of(g, cut, portion.share, portion.vectors),
         out_grid=fft_plan.grid_of(g, cut, 1, panels),
-        source=fft_plan.source_image(g, side, cut, side.source_channels, vectors, direction),
+        source=fft_plan.source_image(g, side, cut, side.source_channels, portion.vectors, direction),
         out=fft_plan.out_image(side, cut, wide, panels),
         taps=fft_plan.taps_of(g, direction),
         g=dense,
         groups=g.groups,
         elements=block_bytes // dtype.itemsize,
-        units=portion[0],
-        run=portion[1],
-        panels=portion[2],
-        keeps_values=portion[3],
+        portion=portion,
         cost=fft_plan.transform_cost(cut, fft_plan.DENSE_ROW),
     )
-
-
-def _portion(
-    run: int, panels: int, vectors: int, share: int, block_bytes: int, gradient: bool, lanes: int, aligned: bool
-) -> tuple[int, int, int, bool]:
-    """Units, channels of the sum, and panels of a portion, and whether it has the values of all channels.
-
-    The channels depend on the geometry of a sample only. They are `aligned` if their groups begin with vectors.
-    """
-    most_vectors = max(2, VALUES_BYTES // block_bytes)
-    keeps_values = vectors <= most_vectors
-    if not keeps_values:  # a run need not begin with a vector
-        run = min(run, (most_vectors - 1) * lanes)
-        vectors = min(most_vectors, (run - 1) // lanes + 2)
-    spectrum = block_bytes // 2 if gradient else block_bytes  # of one channel and panel
-    run = min(run, max(2, SPECTRA_BYTES // spectrum // 2 * 2))
-    product = share * block_bytes * (2 if gradient else 1)  # of one unit and panel
-    left = VALUES_BYTES + PRODUCTS_BYTES + SPECTRA_BYTES - product
-    if product > PRODUCTS_BYTES and vectors * block_bytes + run * spectrum > left:  # longest blocks: a unit, a panel
-        keeps_values = False
-        vectors = -(-run // lanes) if aligned and (lanes % run == 0 or run % lanes == 0) else (run - 1) // lanes + 2
-        run = min(run, max(2, (left - vectors * block_bytes) // spectrum // 2 * 2))
-    units = min(VALUES_BYTES // (vectors * block_bytes), PRODUCTS_BYTES // product, MOST_PAIRS // share)
-    units = max(1, units)
-    panels = max(1, min(panels, PRODUCTS_BYTES // (units * product), SPECTRA_BYTES // (run * spectrum)))
-    return units, run, panels, keeps_values
 
 
 class _Portion(NamedTuple):
@@ -144,17 +106,17 @@ def _portions(p: Plan, itemsize: int) -> Iterator[list[_Portion]]:
     """For some panels at a time, the runs to be summed. A part of a run belongs to a single group."""
     lanes = target().lanes(itemsize)
     ranges = [(0, p.groups * p.g.panels_group)]
-    if not p.keeps_values or p.run < p.g.run_group:
+    if not p.portion.keeps_values or p.portion.run < p.g.run_group:
         ranges = [(group * p.g.panels_group, p.g.panels_group) for group in range(p.groups)]
     for first, count in ranges:
-        for panel, panels in portions(count, p.panels):
+        for panel, panels in portions(count, p.portion.panels):
             panel += first
             first_channel = panel // p.g.panels_group * p.g.run_group
             runs = []
-            for r, run in portions(p.g.run_group, p.run):
+            for r, run in portions(p.g.run_group, p.portion.run):
                 channel = first_channel + r
                 vector, vectors = 0, p.source_grid.vectors
-                if not p.keeps_values:
+                if not p.portion.keeps_values:
                     vector = channel // lanes
                     vectors = (channel + run - 1) // lanes + 1 - vector
                 runs.append(_Portion(panel, panels, r, run, vector, vectors, channel - vector * lanes))
@@ -169,7 +131,7 @@ class _Call:
         self.lanes = target().lanes(dtype.itemsize)
         self.tables = fft_tables.tables(p.sizes, dtype)
         grid = p.source_grid
-        self.unit_portions = portions(-(-grid.all_pairs // grid.share), p.units)
+        self.unit_portions = portions(-(-grid.all_pairs // grid.share), p.portion.units)
         self.parts = list(_portions(p, dtype.itemsize))
         self.most_blocks = max(1, WORKSPACE_BYTES // (p.elements * dtype.itemsize))
         every = [self.record(*self.unit_portions[0], part) for runs in self.parts for part in runs]

@@ -11,7 +11,8 @@ from ...kernels import fft_depthwise as kernels
 from ...kernels._operands import Operand
 from . import fft_plan, fft_tables
 from .bias import zero_row
-from .fft_plan import WORKSPACE_BYTES, portions
+from .fft_plan import WORKSPACE_BYTES
+from .fft_portions import lanes_of, portions
 
 if TYPE_CHECKING:
     from ...kernels._program import Step
@@ -45,7 +46,7 @@ class Plan(NamedTuple):
 def plan(g: ConvGeometry, direction: str, dtype: np.dtype[Any]) -> Plan:
     """Cut one direction into blocks."""
     side, cut = fft_plan.side_of(g, direction), fft_plan.cut_of(g, direction)
-    share, vectors = fft_plan.lanes_of(g.in_channels, dtype.itemsize)
+    share, vectors = lanes_of(g.in_channels, dtype.itemsize)
     block_bytes = cut.rows * fft_plan.row_bytes()
     return Plan(
         sizes=cut.sizes,

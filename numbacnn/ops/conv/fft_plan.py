@@ -15,7 +15,17 @@ from ...kernels.sources import MODES
 from ...kernels.tile import tile_lanes
 from .._sizes import Triple
 from .._split import for_all_cores
-from . import blocking, col2im, data_choice, row_runs, row_runs_data, weight_gradient_groups, weight_gradient_slices
+from . import (
+    blocking,
+    col2im,
+    data_choice,
+    fft_portions,
+    row_runs,
+    row_runs_data,
+    weight_gradient,
+    weight_gradient_groups,
+    weight_gradient_slices,
+)
 from .fft_tables import pass_radices
 from .lattice import strides
 
@@ -49,7 +59,12 @@ else:
 # What caches hold of a sample's input and output, and of the rows of one block with all vectors of channels.
 NEAR_BYTES, NEAR_BLOCK_BYTES = 2 << 20, 1 << 20
 # A vector's multiply-adds with one complex number; launches.
-PRODUCT_NS, CALL_NS = (0.57, 1.7e4) if blocking.WIDE_VECTORS else (0.5, 1e5)
+PRODUCT_NS, CALL_NS = (0.5, 1.7e4) if blocking.WIDE_VECTORS else (0.5, 1e5)
+# What transforms of the source, the destination and of kernels take, in terms of `DENSE_ROW`: kernels are gathered tap
+# by tap, gradients are transformed to more numbers than products are back. Beside vectors of 64 bytes fitted to 500
+# problems of 12 to 150 taps and up to 500 channels; what portions make necessary again is counted there.
+TIMES = (1.0, 0.85, 1.3) if blocking.WIDE_VECTORS else (1.0, 1.0, 1.0)
+TIMES_OF_WEIGHT = (1.0, 1.25, 0.8) if blocking.WIDE_VECTORS else (1.0, 1.0, 1.0)
 # What sums of products take on one core, with vectors of 32 bytes fitted to 210 random problems of many taps and 1 to
 # 96 channels (of which the slower algorithm was chosen for every third before, by operations alone): of groups; of
 # panels of 16 channels, and panels with fewer; of all taps at once in data gradients of few channels, whose sums are
@@ -59,11 +74,14 @@ DIRECT_FLOPS_PER_NS = 80.0
 DEPTHWISE_FLOPS_PER_NS = 200.0 if blocking.WIDE_VECTORS else DIRECT_FLOPS_PER_NS
 DIRECT_CALL_NS, PANEL_FLOPS_PER_NS, DOTS = 4e4, 65.0, 0.5
 ROWS_FLOPS_PER_NS, ADD_NS, ADDS_OF_LINE = 72.5, 0.3, 6.0
-# The same with vectors of 64 bytes, fitted to 7,500 problems: of a position, a tap and a panel, of each of its
-# products, and of each row of weights, forward and for the weights; of each product that `row_runs` makes. (When all
-# three directions had the same costs, half of the weight gradients with 24 to 220 channels took 1.6 times as long as
-# they need.)
-DIRECT_NS, SUM_NS, ROW_RUNS_NS = (0.32, 0.346, 14.2), (0.18, 0.4, 44.7), 0.28
+# The same with vectors of 64 bytes: of a position, a tap and a panel, of each of its products, and of each row of
+# weights, forward and for the weights; of each product that `row_runs` makes. (When all three directions had the same
+# costs, half of the weight gradients with 24 to 220 channels took 1.6 times as long as they need.)
+DIRECT_NS, SUM_NS, ROW_RUNS_NS = (0.32, 0.346, 14.2), (0.5, 0.38, 20.0), 0.28
+# There a pair of sums that are dot products takes such a part of a panel's time.
+PAIR_OF_DOTS = 0.2
+# There groups of few channels, several to a vector, reach so many.
+GROUPS_FLOPS_PER_NS = 100.0
 
 
 class Axis(NamedTuple):
@@ -144,7 +162,10 @@ def fits(side: Side) -> bool:
 
 @functools.lru_cache(maxsize=1024)
 def cut_of(g: ConvGeometry, direction: str) -> Cut:
-    """The cheapest blocks of a problem that `accepts` takes. They depend on a single sample, and not on the dtype."""
+    """The cheapest blocks of a problem that `accepts` takes.
+
+    They depend on a single sample, and neither on the dtype nor on how much is in memory at a time.
+    """
     side, largest = side_of(g, direction), BLOCK_BYTES // row_bytes()
     g, best = g._replace(batch=1), None
     for sizes in itertools.product(*(_sizes(axis, largest) for axis in side.axes)):
@@ -152,7 +173,7 @@ def cut_of(g: ConvGeometry, direction: str) -> Cut:
             hops = _three(size - axis.span + 1 for size, axis in zip(sizes, side.axes, strict=True))
             blocks = _three(-(-axis.positions // hop) for axis, hop in zip(side.axes, hops, strict=True))
             candidate = Cut(_three(sizes), hops, blocks, 0.0)
-            candidate = candidate._replace(cost=cost(candidate, g, direction, 4))
+            candidate = candidate._replace(cost=_cost(candidate, g, direction, 4, fft_portions.ONCE))
             if best is None or candidate.cost < best.cost:
                 best = candidate
     assert best is not None
@@ -168,6 +189,13 @@ def transform_cost(c: Cut, costs: RowCosts) -> float:
 
 def cost(c: Cut, g: ConvGeometry, direction: str, itemsize: int) -> float:
     """Nanoseconds of one core for all samples, roughly."""
+    again = fft_portions.ONCE
+    if blocking.WIDE_VECTORS and not is_depthwise(g):
+        again = fft_portions.again(extents_of(g, direction, c, itemsize), itemsize)
+    return _cost(c, g, direction, itemsize, again)
+
+
+def _cost(c: Cut, g: ConvGeometry, direction: str, itemsize: int, again: fft_portions.Again) -> float:
     vector, pairs = _lanes(itemsize), g.batch * c.pairs
     if is_depthwise(g):
         blocks, panels = for_all_cores(_vectors(g.in_channels, pairs, vector)), -(-g.in_channels // vector)
@@ -179,20 +207,39 @@ def cost(c: Cut, g: ConvGeometry, direction: str, itemsize: int) -> float:
     if direction == "backward_data":
         channels, run, lanes = g.out_channels, lanes, run
     panels = g.groups * -(-lanes // vector)
-    transforms = _vectors(channels, pairs, vector) + pairs * panels + panels * -(-run // 2)
+    transforms = _vectors(channels, pairs, vector), pairs * panels, panels * -(-run // 2)
+    times = TIMES_OF_WEIGHT if direction == "backward_weight" else TIMES
+    transformed = sum(map(math.prod, zip(times, again, transforms, strict=True)))
     products = 2 * pairs * run * panels * c.rows
-    return CALL_NS + transform_cost(c, DENSE_ROW) * transforms + products * PRODUCT_NS
+    return CALL_NS + transform_cost(c, DENSE_ROW) * transformed + products * PRODUCT_NS
+
+
+def extents_of(g: ConvGeometry, direction: str, c: Cut, itemsize: int) -> fft_portions.Extents:
+    """What a direction sums over and produces."""
+    run, lanes = g.in_per_group, g.out_per_group
+    if direction == "backward_data":
+        run, lanes = lanes, run
+    return fft_portions.Extents(
+        channels=g.groups * run,
+        groups=g.groups,
+        run=run,
+        panels=-(-lanes // target().lanes(itemsize)),
+        pairs=c.pairs,
+        all_pairs=g.batch * c.pairs,
+        block_bytes=c.rows * row_bytes(),
+        gradient=direction == "backward_weight",
+    )
 
 
 def direct_cost(g: ConvGeometry, direction: str, itemsize: int) -> float:
     """Nanoseconds of one core that sums of products take for all samples, roughly."""
-    if g.groups > 1:
-        vector, rate = _lanes(itemsize), DEPTHWISE_FLOPS_PER_NS if is_depthwise(g) else DIRECT_FLOPS_PER_NS
-        rate *= 4 / itemsize if blocking.WIDE_VECTORS else 1.0
-        filled = -(-g.in_channels // vector) * vector / g.in_channels if is_depthwise(g) else 1.0
-        return filled * g.flops / rate
+    if is_depthwise(g):
+        vector, rate = _lanes(itemsize), DEPTHWISE_FLOPS_PER_NS * (4 / itemsize if blocking.WIDE_VECTORS else 1.0)
+        return -(-g.in_channels // vector) * vector / g.in_channels * g.flops / rate
     if blocking.WIDE_VECTORS:
         return _direct_cost_of_wide(g, direction, itemsize)
+    if g.groups > 1:
+        return g.flops / DIRECT_FLOPS_PER_NS
     steps, run, lanes = g.batch * math.prod(g.output) * g.taps, g.in_channels, g.out_channels
     if direction == "backward_data":
         run, lanes = lanes, run
@@ -207,6 +254,13 @@ def direct_cost(g: ConvGeometry, direction: str, itemsize: int) -> float:
 
 def _direct_cost_of_wide(g: ConvGeometry, direction: str, itemsize: int) -> float:
     """Of the algorithm that would be chosen, where vectors are of 64 bytes."""
+    if g.groups > 1:
+        few = g.flops / (GROUPS_FLOPS_PER_NS * 4 / itemsize)
+        run, lanes = g.in_per_group, g.out_per_group
+        if direction == "backward_data":
+            run, lanes = lanes, run
+        panels = g.groups * blocking.panels(lanes, tile_lanes(itemsize))
+        return min(few, _sums_cost(g, direction, run, panels, itemsize))
     if direction == "backward_data":
         found = data_choice.general(g, itemsize)
         if row_runs.pays(direction, g, itemsize):
@@ -215,6 +269,8 @@ def _direct_cost_of_wide(g: ConvGeometry, direction: str, itemsize: int) -> floa
             found = data_choice.columns(g, itemsize)
         return 2e3 * found * itemsize / 4  # from microseconds of two cores and of float32
     panels = blocking.panels(g.out_channels, tile_lanes(itemsize))
+    if direction == "forward" and g.out_channels <= blocking.DOT_LANES and g.in_channels >= tile_lanes(itemsize) // 2:
+        panels = PAIR_OF_DOTS * -(-g.out_channels // 2)
     ways = weight_gradient_groups, weight_gradient_slices
     if direction == "backward_weight" and any(way.accepts(g, itemsize) for way in ways):
         panels = g.out_channels / tile_lanes(itemsize)  # its tile leaves no half of one idle
@@ -222,8 +278,16 @@ def _direct_cost_of_wide(g: ConvGeometry, direction: str, itemsize: int) -> floa
     if row_runs.pays(direction, g, itemsize):
         faster = row_runs.narrow_gain(g, itemsize) if direction == "forward" else 1.0
         return CALL_NS + steps * g.in_channels * ROW_RUNS_NS / faster
-    step, product, weight = SUM_NS if direction == "backward_weight" else DIRECT_NS
-    return CALL_NS + steps * (g.in_channels * product + step) + g.taps * panels * g.in_channels * weight
+    return _sums_cost(g, direction, g.in_channels, panels, itemsize)
+
+
+def _sums_cost(g: ConvGeometry, direction: str, run: int, panels: float, itemsize: int) -> float:
+    """Of so many panels, each of which sums over `run` channels, on the general algorithm."""
+    steps, (step, product, weight) = g.batch * math.prod(g.output) * g.taps * panels, DIRECT_NS
+    if direction == "backward_weight":
+        step, product, weight = SUM_NS
+        steps *= weight_gradient.share_read(g, itemsize)
+    return CALL_NS + steps * (run * product + step) + g.taps * panels * run * weight
 
 
 def is_depthwise(g: ConvGeometry) -> bool:
@@ -238,24 +302,6 @@ def _lanes(itemsize: int) -> int:
 
 def _vectors(channels: int, pairs: int, lanes: int) -> int:
     return -(-channels // lanes) * pairs if channels > lanes // 2 else -(-pairs // (lanes // channels))
-
-
-def lanes_of(channels: int, itemsize: int) -> tuple[int, int]:
-    """Pairs that lie side by side in a vector, and vectors of channels."""
-    lanes = target().lanes(itemsize)
-    return (lanes // channels, 1) if channels <= lanes // 2 else (1, -(-channels // lanes))
-
-
-def portions(total: int, largest: int) -> list[tuple[int, int]]:
-    """First and size of even portions.
-
-    Examples
-    --------
-    >>> portions(10, 4)
-    [(0, 4), (4, 4), (8, 2)]
-    """
-    size = blocking.split_evenly(total, largest)
-    return [(first, min(size, total - first)) for first in range(0, total, size)]
 
 
 def transform_of(c: Cut, blocks_in_scratch: int = 1) -> Transform:

@@ -14,7 +14,7 @@ from numbacnn.kernels._build import kernel
 from numbacnn.kernels._target import target
 from numbacnn.kernels.fft_passes import join, split
 from numbacnn.ops import conv_backward_data, conv_backward_weight, conv_forward, explain
-from numbacnn.ops.conv import fft_dense, fft_depthwise, fft_plan, fft_tables
+from numbacnn.ops.conv import fft_dense, fft_depthwise, fft_plan, fft_portions, fft_tables
 from numbacnn.ops.conv.plan import DIRECTIONS
 from numbacnn.ops.geometry import conv_geometry
 from tests import naive
@@ -198,14 +198,8 @@ def test_portions_change_no_bit(case, tune):
     tune(fft_plan, SCRATCH_SLOTS=0)
     assert bits() == usual
     block = max(block_bytes(case))
-    tune(
-        fft_dense,
-        WORKSPACE_BYTES=3 * block,
-        VALUES_BYTES=10 * block,
-        PRODUCTS_BYTES=6 * block,
-        SPECTRA_BYTES=40 * block,
-        CUTS=3,
-    )
+    tune(fft_dense, WORKSPACE_BYTES=3 * block, CUTS=3)
+    tune(fft_portions, VALUES_BYTES=10 * block, PRODUCTS_BYTES=6 * block, SPECTRA_BYTES=40 * block)
     tune(fft_depthwise, SPECTRA_BYTES=2 * block, WORKSPACE_BYTES=3 * block)
     many = bits()
     if "depthwise" in case.name:  # sums over chunks follow the memory there is
@@ -218,7 +212,7 @@ def test_portions_change_no_bit(case, tune):
 def test_runs(case, tune):
     """Sums over channels in several parts."""
     block = min(block_bytes(case))
-    tune(fft_dense, VALUES_BYTES=2 * block, SPECTRA_BYTES=4 * block)
+    tune(fft_portions, VALUES_BYTES=2 * block, SPECTRA_BYTES=4 * block)
     check(case)
 
 
