@@ -107,9 +107,9 @@ def backward_weight(g: ConvGeometry, grad_output: Operand, x: Operand, out: Oper
 
 @functools.lru_cache(maxsize=512)
 def _one_line(g: ConvGeometry) -> ConvGeometry:
-    """The same products with every position a batch entry: memory is identical, and there is no lattice to walk."""
-    points = g.batch * math.prod(g.output)
-    return g._replace(batch=points, input=(1, 1, 1), output=(1, 1, 1))
+    """The same products with all positions along W: memory is identical, and a single row of the lattice to walk."""
+    line = 1, 1, g.batch * math.prod(g.output)
+    return g._replace(batch=1, input=line, output=line)
 
 
 class Launches(NamedTuple):
