@@ -111,8 +111,8 @@ def copy_vector(strip, part_step, source, source_step, count, channel, valid, pa
 
 
 @device
-def _copy_padding(strip, part_step, row, q, count, tables, channel, valid, s):
-    """Positions outside the source: zero, or what the padding mode puts there."""
+def _copy_padding(strip, part_step, vector_step, vectors, row, q, count, tables, channel, s):
+    """Positions outside the source, of some vectors: zero, or what the padding mode puts there."""
     n = lanes(strip)
     outside = table_of(tables, OUTSIDE)
     for j in range(count):
@@ -122,11 +122,14 @@ def _copy_padding(strip, part_step, row, q, count, tables, channel, valid, s):
             source = outside[q + s.low]
         elif s.width <= q < s.width + s.high:
             source = outside[s.low + q - s.width]
-        if source < 0:
-            for part in range(s.parts):
-                store(place, part * part_step, splat(place, 0))
-        else:
-            copy_lanes(place, part_step, offset(row, source * s.source_w), 0, 1, channel, valid, s.parts, s.group)
+        for v in range(vectors):
+            here, first = offset(place, v * vector_step), channel + v * n
+            if source < 0:
+                for part in range(s.parts):
+                    store(here, part * part_step, splat(here, 0))
+            else:
+                position, valid = offset(row, source * s.source_w), min(n, s.channels - first)
+                copy_lanes(here, part_step, position, 0, 1, first, valid, s.parts, s.group)
         q += s.step
 
 
@@ -154,18 +157,15 @@ def copy_row(target, part_step, row, segment, tables, channel, s):
         source = offset(row, (q + begin * step) * s.source_w)
         inside, position = offset(strip, begin * n), offset(source, channel)
         copy_positions(1, inside, vector_step, position, source_step, end - begin, plain, 0)
-        for v in range(vectors):
-            line = offset(strip, v * vector_step)
+        for v in range(plain, vectors):
             first = channel + v * n
-            valid = min(n, s.channels - first)
-            if v >= plain:
-                place = offset(line, begin * n)
-                copy_vector(place, part_step, source, source_step, end - begin, first, valid, s.parts, s.group)
-            if begin > 0:
-                _copy_padding(line, part_step, row, q, begin, tables, first, valid, s)
-            if end < length:
-                after = offset(line, end * n)
-                _copy_padding(after, part_step, row, q + end * step, length - end, tables, first, valid, s)
+            place, valid = offset(inside, v * vector_step), min(n, s.channels - first)
+            copy_vector(place, part_step, source, source_step, end - begin, first, valid, s.parts, s.group)
+        if begin > 0:
+            _copy_padding(strip, part_step, vector_step, vectors, row, q, begin, tables, channel, s)
+        if end < length:
+            after, behind = offset(strip, end * n), q + end * step
+            _copy_padding(after, part_step, vector_step, vectors, row, behind, length - end, tables, channel, s)
     for i in range(s.picks):
         for v in range(vectors):
             place = offset(target, (v * s.positions + s.positions - s.picks + i) * n)
