@@ -36,6 +36,7 @@ class General(NamedTuple):
     again: float  # and of those that are packed once more, for further columns of a line that are joined
     products: float  # that are no products with zeros
     image: float  # values of the result
+    unread: float  # and more of those that no tap reads, beside a stride: phases that write zeros
 
 
 class Columns(NamedTuple):
@@ -60,11 +61,11 @@ class Rows(NamedTuple):
 
 
 if blocking.WIDE_VECTORS:
-    GENERAL = General(6.54, 1.59, weights=270, pieces=63.8, again=111, products=5.65, image=167)
+    GENERAL = General(6.54, 1.59, weights=270, pieces=63.8, again=111, products=5.65, image=167, unread=250)
     COLUMNS = Columns(10.5, weights=88.8, products=5.33, image=389, sums=262, steps=1310)
     ROWS = Rows(7.72, products=6.84, adds=812, sums=19.9, weights=1090)
 else:
-    GENERAL = General(25.6, 3.94, weights=344, pieces=0, again=0, products=17.7, image=200)
+    GENERAL = General(25.6, 3.94, weights=344, pieces=0, again=0, products=17.7, image=200, unread=0)
     COLUMNS = Columns(38.5, weights=42.7, products=14.4, image=270, sums=408, steps=0)
 
 
@@ -82,8 +83,9 @@ def general(g: ConvGeometry, itemsize: int) -> float:
     packed = -(-2 * g.in_channels // full) * full // 2 * g.taps * g.out_channels
     phases = math.prod(map(min, g.stride, g.kernel))
     weights = c.weights + (c.pieces if phases > 1 else 0) + c.again * max(0, joined_stretches(g) - 1)
+    image = c.image + c.unread * (1 - _share_read(g))
     work = weights * packed + c.products * read * g.out_channels * panels * full
-    return c.start + c.phase * phases + 1e-6 * (work + c.image * _image(g))
+    return c.start + c.phase * phases + 1e-6 * (work + image * _image(g))
 
 
 def columns(g: ConvGeometry, itemsize: int) -> float:
@@ -102,6 +104,12 @@ def rows(g: ConvGeometry, itemsize: int) -> float:
     adds = positions * g.taps // line * -(-2 * g.in_channels * line // full)
     work = c.products * products + c.adds * adds + c.sums * positions * count + c.weights * count * g.out_channels
     return c.start + 1e-6 * work
+
+
+def _share_read(g: ConvGeometry) -> float:
+    """The share of the image's positions that taps read: beside a stride they may meet some residues only."""
+    axes = zip(g.kernel, g.stride, g.dilation, strict=True)
+    return math.prod(min(k, s // math.gcd(s, d)) / s for k, s, d in axes)
 
 
 def _positions(g: ConvGeometry) -> int:
