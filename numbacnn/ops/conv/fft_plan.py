@@ -77,7 +77,8 @@ ROWS_FLOPS_PER_NS, ADD_NS, ADDS_OF_LINE = 72.5, 0.3, 6.0
 # The same with vectors of 64 bytes: of a position, a tap and a panel, of each of its products, and of each row of
 # weights, forward and for the weights; of each product that `row_runs` makes. (When all three directions had the same
 # costs, half of the weight gradients with 24 to 220 channels took 1.6 times as long as they need.)
-DIRECT_NS, SUM_NS, ROW_RUNS_NS = (0.32, 0.346, 14.2), (0.5, 0.38, 20.0), 0.28
+DIRECT_NS, SUM_NS = (0.32, 0.346, 14.2), (0.5, 0.38, 20.0)
+ROW_RUNS_NS = {"forward": 0.34, "backward_weight": 0.28}
 # There a pair of sums that are dot products takes such a part of a panel's time.
 PAIR_OF_DOTS = 0.2
 # There groups of few channels, several to a vector, reach so many.
@@ -277,7 +278,7 @@ def _direct_cost_of_wide(g: ConvGeometry, direction: str, itemsize: int) -> floa
     steps = g.batch * math.prod(g.output) * g.taps * panels
     if row_runs.pays(direction, g, itemsize):
         faster = row_runs.narrow_gain(g, itemsize) if direction == "forward" else 1.0
-        return CALL_NS + steps * g.in_channels * ROW_RUNS_NS / faster
+        return CALL_NS + steps * g.in_channels * ROW_RUNS_NS[direction] / faster
     return _sums_cost(g, direction, g.in_channels, panels, itemsize)
 
 
