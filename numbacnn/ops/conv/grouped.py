@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from ...kernels._target import target
 from ...kernels.conv_strips import MAX_POINTS, TABLE_RUNS
 from ...kernels.strip_rows import PHASE_COLUMNS, RING_ROWS, STRIP_COLUMNS, TABLE_ROWS
 from ...kernels.strip_tile import GROUP_RUNS, LONGEST_RUN, groups_together
-from . import blocking, strip_tables
+from . import blocking, strip_tables, winograd
 from .bias import padded_bias, zero_row
 from .finish import NOTHING, Finish
 from .lattice import strides
@@ -33,9 +34,14 @@ finishes = ("activation", "residual")
 FEWEST_CHANNELS = 3 if groups_together(4, target().lanes(4)) == 4 else 5
 # ... and with more than that, what indirect GEMM loses does not matter. Beside vectors of 64 bytes it loses less: where
 # a group has a vector to itself, `grouped` takes 0.9 to 1 times as long, but 1.2 to 2 times under a stride or dilation,
-# and 1.1 to 1.3 times where a group has several. (6,600 random problems.)
+# and 1.1 to 1.3 times where a group has several. (6,600 random problems.) Not under a stride that leaves so many taps
+# to share what is copied: 0.7 to 0.9 times.
 FEW_CHANNELS = 24
 MOST_CHANNELS = 64
+SHARING_TAPS = 6
+# There Winograd's algorithm is left what it is expected to be clearly faster for than indirect GEMM (0.4 to 0.9 of the
+# time).
+SHARE_LEFT = 0.95
 # Points of a row (of each phase) that tiles of seven points and more are not worth while for, under strides of 1, 2 and
 # more: indirect GEMM, whose tiles go on in the next row, is then 1.1 to 2.8 times as fast.
 SHORT_ROWS = (4, 6, 9)
@@ -137,7 +143,8 @@ def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | Non
     if fewer > FEW_CHANNELS:
         return f"groups of {fewer} channels are wide enough for indirect GEMM"
     side = _side(geometry, direction == "backward_data")
-    even = max(geometry.stride + geometry.dilation) == 1
+    even = max(geometry.stride) == 1 or geometry.taps >= SHARING_TAPS * math.prod(geometry.stride)
+    even = even and max(geometry.dilation) == 1
     if (
         blocking.WIDE_VECTORS
         and _pair(side.lanes, itemsize) == 1
@@ -147,6 +154,10 @@ def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | Non
     points = strip_tables.longest_phase(_classes(geometry, direction == "backward_data"))
     if points <= SHORT_ROWS[min(geometry.stride[2], len(SHORT_ROWS)) - 1]:
         return f"rows of {points} points are too short for its tiles"
+    if blocking.WIDE_VECTORS:
+        share = winograd.share_of_general(direction, geometry, itemsize)
+        if share < SHARE_LEFT:
+            return f"Winograd's algorithm is expected to take {share:.2f} times as long as indirect GEMM"
     return None
 
 
