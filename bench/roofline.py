@@ -31,6 +31,7 @@ REASONS = {
     "winograd": "transforming between a few multiply-adds",
     "indirect": "short reductions: setting up a tile and its table of rows",
     "row_runs": "copying rows into patches",
+    "lane_sums": "tiles at the edges of the image, whose columns are masked",
     "fft": "transforms, which pass over their data several times",
     "pointwise": "copying weights into panels",
 }

@@ -1,4 +1,4 @@
-"""What a data gradient is expected to take: by the general algorithm, by `col2im`, and by `row_runs`.
+"""What a data gradient is expected to take: by the general algorithm, `col2im`, `row_runs` and `lane_sums`.
 
 A sum of what there is to do, each with a cost: only ratios matter. Those of vectors of 64 bytes were fitted to 1,500
 random problems of one, two and three axes in both precisions, on two cores of an Intel server (before, the slower
@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from ...kernels.lane_sum_tile import MOST_POINTS
 from ...kernels.tile import MAX_ROWS, tile_lanes
 from . import blocking
 from .lattice import joined_stretches, taps_inside
@@ -60,9 +61,20 @@ class Rows(NamedTuple):
     weights: float
 
 
+class Lanes(NamedTuple):
+    """The same of `lane_sums`."""
+
+    start: float
+    products: float  # of vectors
+    masked: float  # columns of lines of taps in tiles that reach beyond the image, or in those of part of a vector
+    tiles: float  # with 16 sums, and as much again to begin one
+    weights: float
+
+
 if blocking.WIDE_VECTORS:
     GENERAL = General(6.54, 1.59, weights=270, pieces=63.8, again=111, products=5.65, image=167, unread=250)
     COLUMNS = Columns(10.5, weights=88.8, products=5.33, image=389, sums=262, steps=1310)
+    LANES = Lanes(3.3, products=147, masked=310, tiles=8300, weights=1090)
     ROWS = Rows(7.72, products=6.84, adds=812, sums=19.9, weights=1090)
 else:
     GENERAL = General(25.6, 3.94, weights=344, pieces=0, again=0, products=17.7, image=200, unread=0)
@@ -104,6 +116,20 @@ def rows(g: ConvGeometry, itemsize: int) -> float:
     adds = positions * g.taps // line * -(-2 * g.in_channels * line // full)
     work = c.products * products + c.adds * adds + c.sums * positions * count + c.weights * count * g.out_channels
     return c.start + 1e-6 * work
+
+
+def lane_sums(g: ConvGeometry, itemsize: int) -> float:
+    """Microseconds of `lane_sums`, where vectors are wide."""
+    c, lanes, points = LANES, tile_lanes(itemsize) // 2, MOST_POINTS[g.in_channels]
+    vectors = -(-g.out_channels // lanes)
+    apart = min(g.dilation[2], g.input[2])  # neighbours that read the same
+    rows, columns = g.batch * g.input[0] * g.input[1] * apart, -(-g.input[2] // apart)
+    tiles, taps = -(-columns // points), g.kernel[2]
+    masked = tiles if g.out_channels % lanes else min(tiles, 2 + taps // points)
+    lines = g.kernel[0] * g.kernel[1] * vectors
+    row = lines * (c.products * g.in_channels * taps * columns + c.masked * masked * (points + taps))
+    row += c.tiles * tiles * (1 + points * g.in_channels / 16)
+    return c.start + 1e-6 * (rows * row + c.weights * g.in_channels * g.taps * vectors * lanes)
 
 
 def _share_read(g: ConvGeometry) -> float:

@@ -20,6 +20,7 @@ from . import (
     col2im,
     data_choice,
     fft_portions,
+    lane_sums,
     row_runs,
     row_runs_data,
     weight_gradient,
@@ -264,7 +265,9 @@ def _direct_cost_of_wide(g: ConvGeometry, direction: str, itemsize: int) -> floa
         return min(few, _sums_cost(g, direction, run, panels, itemsize))
     if direction == "backward_data":
         found = data_choice.general(g, itemsize)
-        if row_runs.pays(direction, g, itemsize):
+        if lane_sums.pays(g, itemsize):
+            found = data_choice.lane_sums(g, itemsize)
+        elif row_runs.pays(direction, g, itemsize):
             found = data_choice.rows(g, itemsize)
         elif col2im.pays(g, itemsize):
             found = data_choice.columns(g, itemsize)

@@ -17,7 +17,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import OptionError
 from ..geometry import collapse
-from . import col2im, depthwise, fft, grouped, indirect, patches, pointwise, row_runs, strips, turned, winograd
+from . import (
+    col2im,
+    depthwise,
+    fft,
+    grouped,
+    indirect,
+    lane_sums,
+    patches,
+    pointwise,
+    row_runs,
+    strips,
+    turned,
+    winograd,
+)
 
 if TYPE_CHECKING:
     from ..geometry import ConvGeometry
@@ -32,6 +45,7 @@ ALGORITHMS: tuple[Any, ...] = (
     winograd,
     patches,
     turned,
+    lane_sums,
     row_runs,
     col2im,
     indirect,

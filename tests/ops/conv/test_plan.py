@@ -27,6 +27,7 @@ def test_explain_says_why_not_the_others():
     refused = refused.replace("9 taps are few", "precision is 'exact'")
     refused += "\n  not winograd: precision is 'exact'\n  not patches: 64 input channels are more than 16"
     refused += "\n  not turned: it is for data gradients"
+    refused += "\n  not lane_sums: it is for data gradients"
     refused += "\n  not row_runs: 64 input channels are more than 16"
     refused += "\n  not col2im: it is for data gradients"
     assert str(choice) == "forward: indirect\n" + refused

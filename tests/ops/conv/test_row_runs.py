@@ -189,7 +189,7 @@ def test_nan_and_infinity_stay_where_they_are():
         ("backward_data", ((1, 3, 8, 8), (4, 3, 3, 3)), {"padding": 1, "padding_mode": "reflect"}, "padding repeats"),
         ("backward_data", ((1, 64, 8, 8), (64, 32, 3, 3)), {"groups": 2}, "groups is 2"),
         ("backward_data", ((1, 13, 8, 8), (64, 13, 3, 3)), {}, "13 input channels"),
-        ("backward_data", ((1, 3, 40, 40), (64, 3, 17, 17)), {}, "867 products"),
+        ("backward_data", ((1, 5, 40, 40), (64, 5, 13, 13)), {}, "845 products"),
         ("backward_data", ((1, 3, 4000, 4000), (4, 3, 3, 3)), {"dilation": 1999}, "does not fit its patch"),
         ("forward", ((1, 64, 8, 8), (64, 32, 3, 3)), {"groups": 2}, "groups is 2"),
         ("forward", ((1, 64, 8, 8), (4, 64, 3, 3)), {}, "64 input channels are more than 48"),
