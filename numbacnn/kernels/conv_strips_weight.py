@@ -35,7 +35,7 @@ from .strip_rows import (
     put_rows,
     table_of,
 )
-from .strip_tile import WEIGHT_TAPS, copy_positions, weight_tile
+from .strip_tile import copy_positions, weight_tile
 
 # How a thread's scratch memory is divided, in slots.
 TABLE_PAIRS = 1024  # rows that are done together x kernel rows: pairs of slots
@@ -107,19 +107,8 @@ def _add_rows(table, counts, segment, v, tables, sums, s, g):
             y_offset = (v * g.phases + i) * s.segment * n
             for k in range(phase[FIRST_RUN], phase[FIRST_RUN] + phase[RUN_COUNT]):
                 run = offset(table_of(tables, RUNS), k * RUN_COLUMNS)
-                taps = run[2]
-                parts = (taps + WEIGHT_TAPS - 1) // WEIGHT_TAPS
-                for part in range(parts):
-                    first = part * taps // parts
-                    weight_tile(
-                        (part + 1) * taps // parts - first,
-                        rows,
-                        counts[kernel_row],
-                        (run[0] + v * s.positions + first) * n,
-                        y_offset,
-                        points,
-                        offset(row_sums, (run[1] + first) * n),
-                    )
+                place = (run[0] + v * s.positions) * n
+                weight_tile(run[2], rows, counts[kernel_row], place, y_offset, points, offset(row_sums, run[1] * n))
 
 
 @kernel
@@ -135,7 +124,7 @@ def conv_strips_weight(
 ):
     """One block: a chunk of units x a range of panels, into ``partial[chunk][vector][tap][lane]``.
 
-    The tables are those of `conv_strips`.
+    The tables are those of `conv_strips`, with runs of up to `WEIGHT_TAPS` taps.
     """
     panel_block = block % g.panel_blocks
     chunk = block // g.panel_blocks

@@ -13,7 +13,9 @@ from ._target import LINE_BYTES, target
 from .emitter import Emitter, emitted
 from .value import Value
 
-WEIGHT_TAPS = 6
+# Taps of a `weight_tile`; for 1 to so many of them, neighbouring points that have sums of their own. With as many
+# gradients and a position, they fill 16 or 32 registers at most.
+WEIGHT_TAPS, POINT_SETS = (8, (8, 6, 4, 4, 4, 3, 3, 3)) if target().registers >= 32 else (6, (6, 4, 3, 3, 2, 2))
 SELECTED = 4  # channels that the lanes of a vector may read: groups of three outputs and more on eight lanes
 FEW_POINTS = 8  # as many positions stay in registers beside their sums
 LONGEST_RUN = 3  # taps: with 12 accumulators, 3 weights and a position just the 16 registers of AVX2
@@ -225,7 +227,7 @@ def _weight_tile(
 ) -> None:
     """Emit the weight tile for a number of taps."""
     builder = e.builder
-    sets = (6, 4, 3, 3, 2, 2)[taps - 1]  # with as many gradients and a position, 16 registers at most
+    sets = POINT_SETS[taps - 1]
     totals = [[e.variable(e.load(sums, t) if s == 0 else e.zero) for t in range(taps)] for s in range(sets)]
 
     def add_points(count, x, y):

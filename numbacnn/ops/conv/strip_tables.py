@@ -10,6 +10,7 @@ dealt out as ``p = (beta / common) * a + b`` and ``t = (alpha / common) * n + c`
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,7 +19,7 @@ import numpy as np
 from ..padding import source_index
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ..geometry import ConvGeometry
 
@@ -167,14 +168,30 @@ class Row(NamedTuple):
 
         As long as they are enough, taps go to the runs of the first number, then to those of the next.
         """
+
+        def pieces(runs: list[list[int]]) -> list[tuple[int, int, int]]:
+            some = [piece for place, weight, taps in runs for piece in _pieces(place, weight, taps, lengths)]
+            return sorted(some, key=lambda piece: lengths.index(piece[2]))
+
+        return self._cut(pieces)
+
+    def cut_evenly(self, most: int) -> Row:
+        """The same row with runs of at most so many taps, those of one run as even as possible."""
+
+        def pieces(runs: list[list[int]]) -> list[tuple[int, int, int]]:
+            return [piece for place, weight, taps in runs for piece in _even_pieces(place, weight, taps, most)]
+
+        return self._cut(pieces)
+
+    def _cut(self, cut: Callable[[list[list[int]]], list[tuple[int, int, int]]]) -> Row:
+        """The same row with other runs in place of those of each phase."""
         phases = self.phases.reshape(-1, 6).copy()
         pieces: list[tuple[int, int, int]] = []
         for phase in phases:
             first, count = phase[3:5].tolist()
-            runs = self.runs[first : first + count].tolist()
-            own = [piece for place, weight, taps in runs for piece in _pieces(place, weight, taps, lengths)]
+            own = cut(self.runs[first : first + count].tolist())
             phase[3:5] = len(pieces), len(own)
-            pieces += sorted(own, key=lambda piece: lengths.index(piece[2]))
+            pieces += own
         return self._replace(phases=phases.ravel(), runs=np.array(pieces, np.int64).reshape(-1, 3))
 
     def list_lengths(self, longest_run: int) -> list[int]:
@@ -191,6 +208,13 @@ def _pieces(place: int, weight: int, taps: int, lengths: tuple[int, ...]) -> Ite
         while taps >= length:
             yield place, weight, length
             place, weight, taps = place + length, weight + length, taps - length
+
+
+def _even_pieces(place: int, weight: int, taps: int, most: int) -> Iterator[tuple[int, int, int]]:
+    """A run of some taps, cut evenly into as few runs as possible of at most `most`."""
+    parts = -(-taps // most)
+    for begin, end in itertools.pairwise(part * taps // parts for part in range(parts + 1)):
+        yield place + begin, weight + begin, end - begin
 
 
 def joined(lists_d: np.ndarray, lists_h: np.ndarray, row: Row, outside: np.ndarray | None = None) -> np.ndarray:

@@ -17,7 +17,7 @@ from ...kernels import conv_strips_weight as weight_kernels
 from ...kernels import strip_rows
 from ...kernels._operands import Operand
 from ...kernels._target import target
-from ...kernels.strip_tile import LONGEST_RUN, POINTS_RUNS
+from ...kernels.strip_tile import LONGEST_RUN, POINTS_RUNS, WEIGHT_TAPS
 from .._split import for_all_cores
 from . import blocking, strip_tables, turned
 from .bias import padded_bias, zero_row
@@ -210,7 +210,7 @@ def _strips(g: ConvGeometry, itemsize: int, direction: str) -> tuple[Fit, np.nda
     transposed = direction == "backward_data"
     fit = _fit(g, direction, itemsize)
     assert fit is not None  # or `accepts` would have refused
-    row = fit.row if direction == "backward_weight" else fit.row.cut(POINTS_RUNS)
+    row = fit.row.cut_evenly(WEIGHT_TAPS) if direction == "backward_weight" else fit.row.cut(POINTS_RUNS)
     lanes = target().lanes(itemsize)
     lists = strip_tables.plane_lists(g, transposed)
     source, out = (g.output, g.input) if transposed else (g.input, g.output)
