@@ -204,6 +204,14 @@ def share_read(g: ConvGeometry, itemsize: int) -> float:
     return math.prod(taps_inside(g, axis) for axis in range(3)) / (g.taps * math.prod(g.output))
 
 
+def products(g: ConvGeometry, itemsize: int) -> float:
+    """Multiply-adds of a position and a tap, idle lanes included: vectors run along the input if rows are copied."""
+    width = tile_lanes(itemsize)
+    if _way(g, itemsize) is None:
+        return g.out_channels * -(-g.in_per_group // width) * width
+    return g.in_channels * blocking.panels(g.out_per_group, width) * width
+
+
 def _way(g: ConvGeometry, itemsize: int) -> Any:
     """The module of the kernel that runs, if it is not this one's."""
     ways = weight_gradient_few, weight_gradient_groups, weight_gradient_slices, weight_gradient_in_place

@@ -221,6 +221,8 @@ def work_of(direction: str, g: ConvGeometry, passes: Passes, itemsize: int) -> W
             other = weight_gradient_slices.products(g, itemsize)
         else:
             other *= weight_gradient.share_read(g, itemsize)
+            if not row_runs.pays(direction, g, itemsize):
+                other *= weight_gradient.products(g, itemsize) / products
     else:
         other *= math.prod(_share_read(side, axis) for axis in range(3) if g.padding_mode[axis] == "zeros")
     gains = direction != "backward_weight" or not blocking.WIDE_VECTORS  # there its patches are for fewer channels

@@ -135,6 +135,14 @@ def test_how_many_positions_are_left_out(case, never_slices):
         assert weight_gradient.share_read(g, 4) == pytest.approx(read / (most * g.taps))
 
 
+def test_products_count_idle_lanes_of_the_side_along_which_vectors_run(monkeypatch):
+    g = conv_geometry((8, PANEL + 8, 9, 9), (3 * PANEL, PANEL + 8, 3, 3), padding=1)
+    monkeypatch.setattr(weight_gradient, "_way", lambda *problem: None)
+    assert weight_gradient.products(g, 4) == 3 * PANEL * 2 * PANEL
+    monkeypatch.setattr(weight_gradient, "_way", lambda *problem: weight_gradient_in_place)
+    assert weight_gradient.products(g, 4) == (PANEL + 8) * 3 * PANEL
+
+
 def test_taps_that_read_padding_have_positions_of_their_own():
     def together(*shapes, **options):
         r = weight_gradient.plan(conv_geometry(*shapes, **options), 4).record
