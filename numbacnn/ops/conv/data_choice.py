@@ -34,6 +34,7 @@ class General(NamedTuple):
     phase: float
     weights: float  # that are packed
     pieces: float  # and more of those, if taps that follow on each other belong to several phases
+    lines: float  # and more for every further phase, which reads what lies in the same lines
     again: float  # and of those that are packed once more, for further columns of a line that are joined
     products: float  # that are no products with zeros
     image: float  # values of the result
@@ -72,12 +73,12 @@ class Lanes(NamedTuple):
 
 
 if blocking.WIDE_VECTORS:
-    GENERAL = General(6.54, 1.59, weights=270, pieces=63.8, again=111, products=5.65, image=167, unread=250)
+    GENERAL = General(6.54, 1.59, weights=270, pieces=63.8, lines=10, again=111, products=5.65, image=167, unread=250)
     COLUMNS = Columns(10.5, weights=88.8, products=5.33, image=389, sums=262, steps=1310)
     LANES = Lanes(3.3, products=147, masked=310, tiles=8300, weights=1090)
     ROWS = Rows(7.72, products=6.84, adds=812, sums=19.9, weights=1090)
 else:
-    GENERAL = General(25.6, 3.94, weights=344, pieces=0, again=0, products=17.7, image=200, unread=0)
+    GENERAL = General(25.6, 3.94, weights=344, pieces=0, lines=0, again=0, products=17.7, image=200, unread=0)
     COLUMNS = Columns(38.5, weights=42.7, products=14.4, image=270, sums=408, steps=0)
 
 
@@ -94,7 +95,8 @@ def general(g: ConvGeometry, itemsize: int) -> float:
     panels = blocking.panels(g.in_channels, full)
     packed = -(-2 * g.in_channels // full) * full // 2 * g.taps * g.out_channels
     phases = math.prod(map(min, g.stride, g.kernel))
-    weights = c.weights + (c.pieces if phases > 1 else 0) + c.again * max(0, joined_stretches(g) - 1)
+    pieces = (c.pieces if phases > 1 else 0) + c.lines * (phases - 1)
+    weights = c.weights + pieces + c.again * max(0, joined_stretches(g) - 1)
     image = c.image + c.unread * (1 - _share_read(g))
     work = weights * packed + c.products * read * g.out_channels * panels * full
     return c.start + c.phase * phases + 1e-6 * (work + image * _image(g))
