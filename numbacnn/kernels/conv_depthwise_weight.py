@@ -53,7 +53,7 @@ class ChannelSums(NamedTuple):
 
 @device
 def _add_zone(table, rows, zone, begin, end, first, last, grad_output, sums, g):
-    """A zone's points between two positions, for some vectors of channels, three kernel rows and taps at a time."""
+    """A zone's points between two positions, for some vectors of channels, a few kernel rows and taps at a time."""
     n = lanes(sums)
     before = points_before(begin, zone[POINT], 1, zone[POINTS])
     points = points_before(end, zone[POINT], 1, zone[POINTS]) - before

@@ -31,8 +31,17 @@ POINTS = {channels: _sizes(MOST_POINTS[channels]) for channels in range(1, MOST_
 
 
 @intrinsic
-def _tile(typingctx, channels, points, lines, count, x, step, at, spread, size, depth, taps, w, start, out):
-    """The tile; its arguments: see `lane_sums`."""
+def lane_sums(typingctx, channels, points, lines, count, x, step, at, spread, size, depth, taps, w, start, out):
+    """The tile for one of `POINTS` of its channels; ``out[i * channels + c]`` is written, and whole vectors.
+
+    lines, count : pairs of slots: where in the source each line begins from `x` on, and its weights of a channel
+    x, step : what the first point's first tap reads of a line at 0; elements from there to the next point's, or tap's
+    at, spread, size : the coordinate of `x`, that of the next; those below 0 and from `size` on are padding by zeros
+    depth : source channels
+    taps : of a line
+    w : weights, for each line a vector of each tap of each channel, for the first source channels, then the next
+    start : a vector for each channel that its sums begin with
+    """
 
     def emit(e, channels, points, *rest):
         def of(kind):
@@ -161,18 +170,3 @@ def next_points(channels, left, points):
     while size > points or (size > 1 and (size + 1) // 2 >= left):
         size = (size + 1) // 2
     return size
-
-
-@device
-def lane_sums(channels, points, lines, count, x, step, at, spread, size, depth, taps, w, start, out):
-    """The tile for one of `POINTS` of its channels; ``out[i * channels + c]`` is written, and whole vectors.
-
-    lines, count : pairs of slots: where in the source each line begins from `x` on, and its weights of a channel
-    x, step : what the first point's first tap reads of a line at 0; elements from there to the next point's, or tap's
-    at, spread, size : the coordinate of `x`, that of the next; those below 0 and from `size` on are padding by zeros
-    depth : source channels
-    taps : of a line
-    w : weights, for each line a vector of each tap of each channel, for the first source channels, then the next
-    start : a vector for each channel that its sums begin with
-    """
-    _tile(channels, points, lines, count, x, step, at, spread, size, depth, taps, w, start, out)

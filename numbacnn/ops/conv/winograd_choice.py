@@ -215,27 +215,31 @@ def work_of(direction: str, g: ConvGeometry, passes: Passes, itemsize: int) -> W
     values = tiles.points * (EIGHT_POINTS if 8 in tiles.forms else 1.0)
     again = AGAIN.get(passes.where, 1.0)
     sources, transformed = (1 + again * (times - 1) for times in (passes.source, passes.weights))
-    other: float = g.batch * _positions(direction, g) * g.taps * products
-    if direction == "backward_weight":
-        if other_family(direction, g, itemsize) == "slices":
-            other = weight_gradient_slices.products(g, itemsize)
-        else:
-            other *= weight_gradient.share_read(g, itemsize)
-            if not row_runs.pays(direction, g, itemsize):
-                other *= weight_gradient.products(g, itemsize) / products
-    else:
-        other *= math.prod(_share_read(side, axis) for axis in range(3) if g.padding_mode[axis] == "zeros")
-    gains = direction != "backward_weight" or not blocking.WIDE_VECTORS  # there its patches are for fewer channels
-    if gains and row_runs.pays(direction, g, itemsize):
-        other /= row_runs.gain(g, itemsize) if direction == "forward" else 1 + row_runs.GAIN / side.run
     return Work(
-        other=other,
+        other=_other_products(direction, g, side, products, itemsize),
         other_weights=g.taps * weights,
         multiplications=tiles.points * tiles.columns * side.out[0] * side.kernel[0] * side.outputs * products,
         source=values * tiles.columns * side.source[0] * side.source_channels * sources,
         destination=values * tiles.columns * side.out[0] * side.outputs * side.out_channels * passes.destination,
         weights=values * side.kernel[0] * side.outputs * weights * transformed,
     )
+
+
+def _other_products(direction: str, g: ConvGeometry, side: Side, products: float, itemsize: int) -> float:
+    """Multiply-adds of the general algorithm, or what takes as long; `products` of them for a position and a tap."""
+    of_rows = row_runs.pays(direction, g, itemsize)
+    other: float = g.batch * _positions(direction, g) * g.taps
+    if other_family(direction, g, itemsize) == "slices":
+        other = weight_gradient_slices.products(g, itemsize)
+    elif direction == "backward_weight":
+        other *= products if of_rows else weight_gradient.products(g, itemsize)
+        other *= weight_gradient.share_read(g, itemsize)
+    else:
+        other *= products
+        other *= math.prod(_share_read(side, axis) for axis in range(3) if g.padding_mode[axis] == "zeros")
+    if of_rows and not (direction == "backward_weight" and blocking.WIDE_VECTORS):  # there it is for fewer channels
+        other /= row_runs.gain(g, itemsize) if direction == "forward" else 1 + row_runs.GAIN / side.run
+    return other
 
 
 def _positions(direction: str, g: ConvGeometry) -> float:

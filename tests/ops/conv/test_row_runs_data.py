@@ -5,9 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from numbacnn.ops import conv_backward_data, explain
+from numbacnn.ops import explain
 from numbacnn.ops.conv import blocking, row_runs_data
-from tests.bits import assert_same_bits
 from tests.cases import ConvCase
 from tests.ops.conv import checks
 
@@ -81,35 +80,6 @@ def test_samples_go_through_in_portions(tune):
     record = row_runs_data.plan(checks.geometry_of(case), 4, False)[0]
     tune(row_runs_data, RIM_BYTES=2 * record.row_blocks * record.rim * 4)
     check(case)
-
-
-def test_no_batch():
-    check(ConvCase(0, 3, 4, (40, 41), (3, 3)))
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_same_bits_for_any_number_of_threads_and_samples(dtype):
-    generator = np.random.default_rng(0)
-    grad = generator.standard_normal((3, 20, 40, 45)).astype(dtype)
-    weight = generator.standard_normal((20, 3, 5, 5)).astype(dtype)
-
-    def gradient(grad):
-        return conv_backward_data(grad, weight, (len(grad), 3, 40, 45), padding=2, algorithm=ALGORITHM)
-
-    assert_same_bits(lambda: gradient(grad))
-    whole = gradient(grad)
-    for n in range(3):
-        assert whole[n : n + 1].tobytes() == gradient(grad[n : n + 1]).tobytes()
-
-
-def test_nan_and_infinity_stay_where_they_are():
-    grad = np.zeros((1, 2, 40, 41), np.float32)
-    grad[0, 0, 4, 4], grad[0, 1, 39, 40] = np.nan, np.inf
-    result = conv_backward_data(grad, np.ones((2, 1, 3, 3), np.float32), (1, 1, 40, 41), padding=1, algorithm=ALGORITHM)
-    rows, columns = np.arange(40), np.arange(41)
-    near = (np.abs(rows - 4) <= 1)[:, None] & (np.abs(columns - 4) <= 1)
-    np.testing.assert_array_equal(np.isnan(result[0, 0]), near)
-    np.testing.assert_array_equal(np.isinf(result[0, 0]), (rows >= 38)[:, None] & (columns >= 39))
 
 
 @pytest.mark.skipif(not blocking.WIDE_VECTORS, reason="nothing was measured beside narrower vectors")
