@@ -445,14 +445,18 @@ def test_phases_of_a_single_row_are_listed_one_by_one():
     assert planned.strips.panel * target().vector_bytes >= strips.PIECE_BYTES
 
 
-@pytest.mark.parametrize("lengths", [(), (3, 2, 1), (4, 1)])
+@pytest.mark.parametrize("lengths", [(), (3, 2, 1), (4, 1), 2, 3])
 @pytest.mark.parametrize(("stride", "dilation"), list(itertools.product((1, 2, 3, 4, 6), repeat=2)))
 def test_strips_cover_every_product(stride, dilation, lengths):
     """Point a + i of a run reads tap t at position a + i + t of its strip, as the geometry wants it."""
     g = conv_geometry((1, 1, 60), (1, 1, 5), stride, 3, dilation)
     (c,) = strip_tables.forward_classes(g)
     row = strip_tables.plan_row(g, [c], 1000, {})
-    if lengths:
+    if isinstance(lengths, int):
+        longest = row.runs[:, 2].max()
+        row = row.cut_evenly(lengths)
+        assert row.runs[:, 2].max() == -(-longest // -(-longest // lengths))
+    elif lengths:
         row = row.cut(lengths)
         assert set(row.runs[:, 2].tolist()) <= set(lengths)
     strips = row.strips.reshape(-1, 3)

@@ -349,3 +349,16 @@ def test_gradients(groups, size, taps):
         assert explain(x.shape, weight.shape, groups=groups, direction=direction).algorithm == ALGORITHM
     assert nc.autograd.gradcheck(lambda *args: F.conv1d(*args, groups=groups), (x, weight, bias))
     assert nc.autograd.gradcheck(lambda *args: F.conv_transpose1d(*args, groups=groups), (x, weight, bias))
+
+
+def test_what_portions_make_necessary_again_is_counted():
+    """Kernels once per portion of pairs unless one run of panels does; values and gradients for other portions."""
+    one = fft_portions.Extents(64, 1, 64, panels=1, pairs=1, all_pairs=1, block_bytes=1 << 14, gradient=False)
+    assert fft_portions.again(one, 4) == fft_portions.ONCE
+    many = one._replace(panels=64, all_pairs=4000)
+    units, panels, _ = fft_portions.portion_of(many, 4).parts(many)
+    assert min(units, panels) > 1
+    assert fft_portions.again(many, 4) == (1, 1, units)
+    sums = many._replace(gradient=True)
+    units, panels, runs = fft_portions.portion_of(sums, 4).parts(sums)
+    assert fft_portions.again(sums, 4) == (panels * runs, runs, 1)

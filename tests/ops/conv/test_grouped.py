@@ -1,6 +1,7 @@
 """Groups of several channels each: forward and data gradient against the oracle, exactly."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -257,3 +258,30 @@ def test_strips_take_weight_gradients_of_single_taps_for_few_channels(inputs, ou
 def test_refusals(shape, weight_shape, options, reason):
     with pytest.raises(OptionError, match=reason):
         explain(shape, weight_shape, **options, algorithm="grouped")
+
+
+@pytest.mark.skipif(not blocking.WIDE_VECTORS, reason="measured beside vectors of 64 bytes")
+@pytest.mark.parametrize(("taps", "chosen"), [(5, "grouped"), (3, "indirect")])
+def test_many_taps_share_what_is_copied_under_a_stride(taps, chosen):
+    choice = explain((1, 64, 40, 40), (64, 16, taps, taps), groups=4, padding=taps // 2, stride=2)
+    assert choice.algorithm == chosen
+    if chosen != "grouped":
+        assert dict(choice.refused)["grouped"] == "groups of 16 channels do not share a vector"
+
+
+@pytest.mark.skipif(not blocking.WIDE_VECTORS, reason="measured beside vectors of 64 bytes")
+def test_winograd_is_left_what_it_is_clearly_faster_for():
+    choice = explain((2, 64, 57, 57), (64, 16, 5, 5), groups=4, padding=2)
+    assert choice.algorithm == "winograd"
+    reason = r"Winograd's algorithm is expected to take 0\.\d\d times as long as indirect GEMM"
+    assert re.fullmatch(reason, dict(choice.refused)["grouped"])
+
+
+@pytest.mark.skipif(not blocking.WIDE_VECTORS, reason="measured beside vectors of 64 bytes")
+@pytest.mark.parametrize(("taps", "chosen"), [(5, "strips"), (3, "indirect")])
+def test_weight_gradients_of_many_taps_share_what_strips_copy(taps, chosen):
+    shapes = (1, 64, 40, 40), (128, 4, taps, taps)
+    choice = explain(*shapes, groups=16, padding=taps // 2, direction="backward_weight")
+    assert choice.algorithm == chosen
+    if chosen != "strips":
+        assert dict(choice.refused)["strips"] == "4 times 8 channels of a group are better summed as a matrix product"
