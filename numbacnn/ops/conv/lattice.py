@@ -235,13 +235,19 @@ def _stretch(m: int, period: int, begin: int, end: int, mode: str) -> _Run:
     return _Run(begin - m * period, end - begin, begin, 1)
 
 
-def positions_inside(g: ConvGeometry, axis: int, first: int, last: int) -> int:
-    """Positions along an axis for which any tap from `first` to `last` reads more than padding by zeros."""
+def range_inside(g: ConvGeometry, axis: int, first: int, last: int) -> tuple[int, int]:
+    """Where the positions along an axis begin and end that `positions_inside` counts."""
     if g.padding_mode[axis] != "zeros":
-        return g.output[axis]
+        return 0, g.output[axis]
     low, high = g.pad_low[axis] - last * g.dilation[axis], g.pad_low[axis] - first * g.dilation[axis] + g.input[axis]
     begin, end = (min(max(-(-at // g.stride[axis]), 0), g.output[axis]) for at in (low, high))
-    return max(0, end - begin)
+    return begin, max(begin, end)
+
+
+def positions_inside(g: ConvGeometry, axis: int, first: int, last: int) -> int:
+    """Positions along an axis for which any tap from `first` to `last` reads more than padding by zeros."""
+    begin, end = range_inside(g, axis, first, last)
+    return end - begin
 
 
 def taps_inside(g: ConvGeometry, axis: int) -> int:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...kernels.tile import MAX_ROWS, tile_lanes
 from . import blocking, col2im, data_choice, row_runs, weight_gradient, weight_gradient_groups, weight_gradient_slices
+from .lattice import range_inside
 from .winograd_side import is_stretched, side_of
 from .winograd_tiles import tiles_of
 
@@ -50,6 +51,8 @@ STRETCHED = (
 # What blocks transform once more, each for itself, takes such a part of the first time: without some of these blocks
 # cores would idle, and the weights of the few panels that leave several blocks of tiles are in the caches.
 AGAIN = {"own input": 0.5, "own weights": 0.0} if blocking.WIDE_VECTORS else {}
+# Where more than this share of the taps reads the image, what is left out of the rest does not tell, but for dilation.
+MOSTLY_INSIDE = 0.75
 
 
 class Passes(NamedTuple):
@@ -236,7 +239,7 @@ def _other_products(direction: str, g: ConvGeometry, side: Side, products: float
         other *= weight_gradient.share_read(g, itemsize)
     else:
         other *= products
-        other *= math.prod(_share_read(side, axis) for axis in range(3) if g.padding_mode[axis] == "zeros")
+        other *= math.prod(_share_read(g, direction, axis) for axis in range(3))
     if of_rows and not (direction == "backward_weight" and blocking.WIDE_VECTORS):  # there it is for fewer channels
         other /= row_runs.gain(g, itemsize) if direction == "forward" else 1 + row_runs.GAIN / side.run
     return other
@@ -247,18 +250,20 @@ def _positions(direction: str, g: ConvGeometry) -> float:
     return math.prod(g.input) / math.prod(g.stride) if direction == "backward_data" else math.prod(g.output)
 
 
-def _share_read(side: Side, axis: int) -> float:
-    """The share of the taps of all outputs along an axis that the general algorithm cannot leave out.
+def _share_read(g: ConvGeometry, direction: str, axis: int) -> float:
+    """The share of the taps of all positions along an axis that the general algorithm cannot leave out.
 
-    It leaves out what is padding for a whole tile of outputs, which lie side by side along W.
+    It leaves out what is padding for a whole tile of positions, which lie side by side along W.
     """
-    dilation, taps, outputs = side.dilation[axis], side.kernel[axis], side.out[axis]
-    tile = MAX_ROWS if axis == 2 else 1
-    if dilation == 1 or taps == 1 or outputs == 0:
+    taps, stride, tile = g.kernel[axis], g.stride[axis], MAX_ROWS if axis == 2 else 1
+    positions = g.output[axis] if direction == "forward" else -(-g.input[axis] // stride)
+    if taps == 1 or positions == 0 or g.padding_mode[axis] != "zeros":
         return 1.0
     read = 0
     for tap in range(taps):
-        shift = tap * dilation - side.pad[axis]
-        before, after = -shift // tile * tile, (shift + outputs - side.source[axis]) // tile * tile
-        read += max(0, outputs - max(0, before) - max(0, after))
-    return read / (taps * outputs)
+        begin, end = range_inside(g, axis, tap, tap)
+        before = begin if direction == "forward" else begin + (tap * g.dilation[axis] - g.pad_low[axis]) // stride
+        after = positions - before - (end - begin)
+        read += positions - before // tile * tile - after // tile * tile if end > begin else 0
+    share = read / (taps * positions)
+    return share if g.dilation[axis] > 1 or share < MOSTLY_INSIDE else 1.0

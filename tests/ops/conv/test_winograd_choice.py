@@ -132,6 +132,14 @@ def test_what_pays_under_large_dilations(dilation, pays, direction):
     assert choice.algorithm == (ALGORITHM if pays else "indirect")
 
 
+@pytest.mark.parametrize("kernel", [(22, 1), (1, 22)])
+def test_of_kernels_as_long_as_an_axis_the_gradient_reads_a_tap(kernel):
+    """At every position one of them, all others are padding: nothing is left for Winograd to save."""
+    size = tuple(22 if taps > 1 else 256 for taps in kernel)
+    options = {"stride": 1, "direction": "backward_data"}
+    assert explain((8, 25, *size), (25, 25, *kernel), **options).algorithm != ALGORITHM
+
+
 @pytest.mark.skipif(tile_lanes(4) // 2 < 16, reason="weighed beside vectors of 64 bytes")
 @pytest.mark.parametrize("direction", ["forward", "backward_data"])
 @pytest.mark.parametrize("batch", [1, 32])
