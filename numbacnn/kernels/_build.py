@@ -86,8 +86,8 @@ class Prepared:
         self._rules, rules = variant.rules[: self._count], variant.rules[self._count :]
         self._name = variant.name
         self._constants = constants  # the arrays among them must live as long as their addresses
-        self._blocks, self._shared = blocks, _launch.is_worth_sharing(blocks, cost)
-        mode = self._shared * _launch.SHARED + backwards * _launch.BACKWARDS
+        self._blocks, self._cost = blocks, cost
+        mode = _launch.is_worth_sharing(blocks, cost) * _launch.SHARED + backwards * _launch.BACKWARDS
         self._head = struct.pack("=" + _launch.HEADER, variant.entry, blocks, variant.size, mode)
         parts = [part for rule, c in zip(rules, constants, strict=True) for part in rule.parts(variant.name, c)]
         self._tail = b"".join(parts)
@@ -107,7 +107,7 @@ class Prepared:
         self._check_count(arguments)
         parts = [part for rule, a in zip(self._rules, arguments, strict=True) for part in rule.parts(self._name, a)]
         kept = [argument for argument in arguments if isinstance(argument, np.ndarray)]
-        return Step(self._blocks, self._shared, (self._head, *parts, self._tail), (*kept, *self._constants))
+        return Step(self._blocks, self._cost, (self._head, *parts, self._tail), (*kept, *self._constants))
 
     def __call__(self, *arguments: Any) -> None:
         """Run all blocks."""

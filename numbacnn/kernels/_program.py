@@ -45,9 +45,14 @@ class Step(NamedTuple):
     """One launch of a program."""
 
     blocks: int
-    shared: bool  # whether blocks are worth sharing among threads
+    cost: float  # nanoseconds that all blocks together take one core, roughly
     parts: tuple[bytes | Operand | Distance, ...]  # the record, with its header: 8 bytes for what is not known
     kept: tuple[Any, ...]  # arrays whose addresses are in it
+
+    @property
+    def shared(self) -> bool:
+        """Whether blocks are worth sharing among threads."""
+        return _launch.is_worth_sharing(self.blocks, self.cost)
 
     @property
     def size(self) -> int:

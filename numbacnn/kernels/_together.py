@@ -9,7 +9,7 @@ import struct
 
 from ._atomic import call_entry
 from ._build import kernel
-from ._launch import HEADER, HEADER_SLOTS
+from ._launch import HEADER, HEADER_SLOTS, is_worth_sharing
 from ._program import Step
 from ._serial import JOB_BLOCKS, JOB_ENTRY, JOB_SIZE
 from .pointer import load_pointer, offset
@@ -56,8 +56,8 @@ def in_step(steps: list[Step]) -> Step:
 
 def _as_one(entry: int, blocks: int, first: bytes, steps: list[Step]) -> Step:
     """A step whose arguments are `first` and the records of `steps`."""
-    shared = any(step.shared for step in steps)
+    cost = sum([step.cost for step in steps])  # of a block or two each, none may be worth sharing for itself
     slots = HEADER_SLOTS + (len(first) + sum([step.size for step in steps])) // 8
-    head = _HEADER.pack(entry, blocks, slots, shared)
+    head = _HEADER.pack(entry, blocks, slots, is_worth_sharing(blocks, cost))
     parts = [part for step in steps for part in step.parts]
-    return Step(blocks, shared, (head + first, *parts), tuple([step.kept for step in steps]))
+    return Step(blocks, cost, (head + first, *parts), tuple([step.kept for step in steps]))

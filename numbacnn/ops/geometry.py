@@ -284,6 +284,21 @@ def collapse(g: ConvGeometry) -> ConvGeometry:
     )
 
 
+def part_taps(g: ConvGeometry) -> ConvGeometry:
+    """The same convolution, with a stride as long as the kernel along axes that have one output.
+
+    A stride that is never made has any length. As long as the kernel, it shows the data gradient that no two taps meet.
+
+    Examples
+    --------
+    >>> part_taps(conv_geometry((8, 25, 22, 256), (25, 25, 22, 1))).stride
+    (1, 22, 1)
+    """
+    ones = zip(g.stride, g.kernel, g.output, g.dilation, strict=True)
+    steps = [max(s, k) if n == 1 and d == 1 else s for s, k, n, d in ones]
+    return g._replace(stride=(steps[0], steps[1], steps[2]))
+
+
 def _check_channels(input_shape: Shape, weight_shape: Shape, groups: int) -> None:
     in_channels, out_channels = input_shape[1], weight_shape[0]
     for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):

@@ -13,7 +13,7 @@ from numbacnn.kernels import _launch, _program
 from numbacnn.kernels._build import kernel
 from numbacnn.kernels._operands import Distance, Operand
 from numbacnn.kernels._program import Program
-from numbacnn.kernels._together import together
+from numbacnn.kernels._together import in_step, together
 from tests.bits import assert_same_bits
 
 F64 = np.dtype(float)
@@ -45,6 +45,15 @@ def run(program, *operands):
     workspace = np.full(program.workspace_bytes // 8 + 8, np.nan)
     address = -(-workspace.ctypes.data // 64) * 64
     return program.run(*operands, address)
+
+
+@pytest.mark.parametrize("join", [together, in_step])
+def test_what_is_worth_sharing_only_as_a_whole_is_shared(join):
+    x, out = Operand((8,), F64), Operand((8,), F64)
+    steps = [add.on(2, x, x, out, 1.0, cost=_launch.SERIAL_BELOW_NS_WIDE - 100) for _ in range(2)]
+    assert not any(step.shared for step in steps)
+    assert join(steps).shared
+    assert not join([add.on(2, x, x, out, 1.0, cost=1.0) for _ in range(2)]).shared
 
 
 @pytest.mark.parametrize("driver", _launch.DRIVERS)

@@ -14,6 +14,7 @@ from numbacnn.ops.geometry import (
     collapse,
     conv_geometry,
     conv_transpose_input_shape,
+    part_taps,
     pool_geometry,
     same_padding,
     source_index,
@@ -165,6 +166,17 @@ def test_axes_along_which_nothing_mixes_are_one(size, kernel, options, few_sizes
     few = conv_geometry((2, 4, *few_sizes), (6, 4, *few_kernel), **few_options, warn=False)
     assert collapse(conv_geometry((2, 4, *size), (6, 4, *kernel), **options, warn=False)) == few
     assert collapse(few) == few
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_taps_of_one_output_are_parted(dilation):
+    whole = conv_geometry((2, 4, 9, 9), (6, 4, 5, 3), stride=(1, 2), padding=((0, 0), (1, 1)), warn=False)
+    assert part_taps(whole) == whole
+    size = (4 * dilation + 1, 9)
+    one = conv_geometry((2, 4, *size), (6, 4, 5, 3), dilation=(dilation, 1), stride=(2, 1), warn=False)
+    parted = part_taps(one)
+    assert parted == one._replace(stride=(1, 5 if dilation == 1 else 2, 1))
+    assert part_taps(parted) == parted
 
 
 def test_padding_mode_is_zeros_where_nothing_is_padded():

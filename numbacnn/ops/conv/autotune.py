@@ -14,7 +14,6 @@ import numpy as np
 
 from .. import memory
 from .._call import make_call
-from ..geometry import collapse
 from . import measurements, plan
 from .program import program
 
@@ -85,7 +84,7 @@ def choose(direction: str, geometry: ConvGeometry, algorithm: str, precision: st
     """The algorithm for one direction of a convolution, by estimate or, if `algorithm` is `MEASURED`, by stopwatch."""
     if algorithm != MEASURED:
         return plan.plan_conv(direction, geometry, algorithm, precision, dtype.itemsize)
-    geometry = collapse(geometry)
+    geometry = plan.what_runs(direction, geometry)
     if geometry.batch == 0:
         return plan.plan_conv(direction, geometry, "auto", precision, dtype.itemsize)
     with _lock:

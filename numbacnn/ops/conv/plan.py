@@ -16,7 +16,7 @@ import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import OptionError
-from ..geometry import collapse
+from ..geometry import collapse, part_taps
 from . import (
     col2im,
     depthwise,
@@ -55,7 +55,7 @@ ALGORITHMS: tuple[Any, ...] = (
 class Choice(NamedTuple):
     """The algorithm that runs, and why those before it in the list refused.
 
-    The geometry is what runs: see `geometry.collapse`.
+    The geometry is what runs: see `what_runs`.
     """
 
     direction: str
@@ -84,7 +84,7 @@ def plan_conv(
     names = [candidate.name for candidate in ALGORITHMS]
     if algorithm not in ("auto", *names):
         raise OptionError(f"algorithm must be one of auto, {', '.join(names)}; got {algorithm!r}")
-    geometry = collapse(geometry)
+    geometry = collapse(geometry) if algorithm != "auto" else what_runs(direction, geometry)
     refused: list[tuple[str, str]] = []
     for candidate in ALGORITHMS:
         if algorithm not in ("auto", candidate.name):
@@ -98,6 +98,12 @@ def plan_conv(
             raise OptionError(f"algorithm={algorithm!r} cannot run {direction} of this convolution: {reason}")
         refused.append((candidate.name, reason))
     raise AssertionError("the general algorithm accepts everything")
+
+
+def what_runs(direction: str, geometry: ConvGeometry) -> ConvGeometry:
+    """The geometry that is judged instead of a user's: the same results, shown from the easiest side."""
+    geometry = collapse(geometry)
+    return part_taps(geometry) if direction == "backward_data" else geometry
 
 
 def candidates(direction: str, geometry: ConvGeometry, precision: str) -> tuple[dict[str, str], list[str]]:
