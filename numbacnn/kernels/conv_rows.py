@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ._build import device, kernel
 from .finish import finish_rows
 from .layout import copy_transposed
-from .offset_tile import offset_gemm, offset_outer
+from .offset_tile import HELD, NARROW, WIDE, offset_gemm, offset_outer
 from .pointer import cast, offset, store_pointer
 from .runs import clear_run, copy_run, even_part
 from .simd import half, interleaved, load, load_first, splat, store
@@ -63,6 +63,7 @@ class RowsConv(NamedTuple):
     row_blocks: int  # parts that output rows and columns are cut into
     column_blocks: int
     count: int  # products per output value, or steps that are pairs of them or single ones
+    part: int  # how many of them all positions of a group sum up in whole panels before the next, forward
     pairs: int  # how many are pairs; 0: none, and lanes are not paired
     lanes: int  # output channels
     vector: int  # lanes of one vector
@@ -206,19 +207,21 @@ def conv_rows(
                 lanes = min(g.width, g.lanes - lane)
                 packed = offset(weight, panel * (1 + g.count) * g.width)
                 rows, count = offset(out, (point + first) * g.lanes + lane), min(g.group, points - first)
-                offset_gemm(
-                    lanes > g.vector,
-                    offset(scratch, first),
-                    count,
-                    offsets,
-                    g.count,
-                    offset(packed, g.width),
-                    g.width,
-                    packed,
-                    rows,
-                    g.lanes,
-                    lanes,
-                )
+                kind, part = (WIDE, g.part) if lanes > g.vector else (NARROW, g.count)
+                for step in range(0, g.count, part):
+                    offset_gemm(
+                        HELD if step > 0 else kind,
+                        offset(scratch, first),
+                        count,
+                        offset(offsets, step),
+                        min(part, g.count - step),
+                        offset(packed, (1 + step) * g.width),
+                        g.width,
+                        packed,
+                        rows,
+                        g.lanes,
+                        lanes,
+                    )
                 finish_rows(rows, g.lanes, count, lanes, residual, activation)
 
 

@@ -25,28 +25,28 @@ from .pointer import offset, prefetch_read
 from .tile import GEMM_ROWS, MAX_ROWS, MIN_GEMM_ROWS, OUTER_ROWS, VECTORS
 from .tile_steps import add_products, load_rows, row_numbers, store_rows
 
+NARROW, WIDE, HELD = range(3)  # kinds of tiles: see `offset_gemm`
 LINE_ELEMENTS = 8  # float64 values of a cache line; asking twice for one of float32 values costs nothing
 
 
 @intrinsic
-def _gemm_tile(typingctx, wide, table, rows, offsets, count, w, w_width, bias, out, out_stride, lanes):
-    """The tile of `offset_gemm`: one vector of columns or two, up to `MAX_ROWS` rows."""
+def _gemm_tile(typingctx, kind, table, rows, offsets, count, w, w_width, bias, out, out_stride, lanes):
+    """The tile of `offset_gemm`, of one of its kinds, up to `MAX_ROWS` rows."""
 
-    def emit(e, wide, table, rows, *rest):
+    def emit(e, kind, table, rows, *rest):
+        def tile(written_rows, kind):
+            _gemm(e, written_rows, 1 if kind == NARROW else VECTORS, kind == HELD, table, rows, *rest)
 
-        def tile(written_rows, vectors):
-            _gemm(e, written_rows, vectors, table, rows, *rest)
+        e.choose(kind, (WIDE, HELD, NARROW), lambda kind: e.choose(rows, GEMM_ROWS, lambda rows: tile(rows, kind)))
 
-        e.choose(wide, (1, 0), lambda wide: e.choose(rows, GEMM_ROWS, lambda written: tile(written, wide + 1)))
-
-    return emitted(emit, w, wide, table, rows, offsets, count, w, w_width, bias, out, out_stride, lanes)
+    return emitted(emit, w, kind, table, rows, offsets, count, w, w_width, bias, out, out_stride, lanes)
 
 
 def _gemm(
-    e: Emitter, written_rows: int, vectors: int, table: Any, rows: Any, offsets: Any, count: Any, w: Any, w_width: Any,
-    bias: Any, out: Any, out_stride: Any, lanes: Any,
+    e: Emitter, written_rows: int, vectors: int, held: bool, table: Any, rows: Any, offsets: Any, count: Any, w: Any,
+    w_width: Any, bias: Any, out: Any, out_stride: Any, lanes: Any,
 ) -> None:  # fmt: skip
-    """Emit the GEMM tile for some rows and vectors."""
+    """Emit the GEMM tile for some rows and vectors, whose sums start from `out` or from `bias`."""
     builder = e.builder
     numbers = row_numbers(e, written_rows, rows, written_rows == MIN_GEMM_ROWS)
     x = [e.slot(table, number, e.pointer) for number in numbers]
@@ -57,8 +57,9 @@ def _gemm(
         place = e.times(k, VECTORS * e.lanes) if vectors == VECTORS else builder.mul(k, w_width)
         return add_products(e, [(e.at(row, at),) for row in x], e.at(w, place), sums)
 
-    sums = e.carry(count, load_rows(e, [bias], vectors) * written_rows, step)
-    store_rows(e, sums, [e.at(out, builder.mul(out_stride, number)) for number in numbers], lanes)
+    out_rows = [e.at(out, builder.mul(out_stride, number)) for number in numbers]
+    start = load_rows(e, out_rows, vectors, lanes) if held else load_rows(e, [bias], vectors) * written_rows
+    store_rows(e, e.carry(count, start, step), out_rows, lanes)
 
 
 @intrinsic
@@ -120,14 +121,14 @@ def _outer(
 
 
 @device
-def offset_gemm(wide, table, points, offsets, count, w, w_width, bias, out, out_stride, lanes):
+def offset_gemm(kind, table, points, offsets, count, w, w_width, bias, out, out_stride, lanes):
     """A GEMM over gathered rows: as many tiles as needed, of nearly equal size.
 
-    wide : two vectors of columns (true) or one
+    kind : one vector of columns (`NARROW`) or two (`WIDE`); `HELD`: two, and sums start from what `out` holds
     table : slots with a pointer to each of the x rows
     points : how many rows there are
     offsets, count : the reduction: elements from the beginning of every x row, and how many
-    w, w_width : packed weights; elements between their successive rows, two vectors of them if `wide`
+    w, w_width : packed weights; elements between their successive rows, two vectors of them unless they are `NARROW`
     bias : a padded row of initial values
     out, out_stride : first output row; elements between output rows
     lanes : number of output columns that exist
@@ -137,7 +138,7 @@ def offset_gemm(wide, table, points, offsets, count, w, w_width, bias, out, out_
     longer = points - fewest * tiles
     for tile in range(tiles):
         rows = fewest + 1 if tile < longer else fewest
-        _gemm_tile(wide, table, rows, offsets, count, w, w_width, bias, out, out_stride, lanes)
+        _gemm_tile(kind, table, rows, offsets, count, w, w_width, bias, out, out_stride, lanes)
         table = offset(table, rows)
         out = offset(out, rows * out_stride)
 

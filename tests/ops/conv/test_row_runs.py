@@ -93,6 +93,18 @@ def test_input_that_is_copied(kernel, stride, padding, out_channels):
     assert not row_runs.plan(geometry, 4).forward.in_place
 
 
+@pytest.mark.parametrize("columns", [1, 3, 4, 5, 23])
+@pytest.mark.parametrize("out_channels", [40, 64])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_that_are_summed_in_parts(columns, out_channels, dtype, guarded):
+    """Few and many positions, a panel of one vector after a whole one."""
+    case = ConvCase(1, 7, out_channels, (8, columns + 6), (7, 7), dtype=dtype)
+    geometry = conv_geometry(case.input_shape, case.weight_shape)
+    record = row_runs.plan(geometry, np.dtype(dtype).itemsize).forward
+    assert (record.part < record.count) is blocking.WIDE_VECTORS
+    checks.check(case, ALGORITHM, ["forward"])
+
+
 def test_dilation_far_beyond_the_kernel():
     check(ConvCase(1, 1, 3, (700,), (3,), padding=300, dilation=256))
     check(ConvCase(1, 1, 3, (50, 20), (3, 3), padding=20, dilation=(20, 1), padding_mode="circular"))
