@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from numbacnn.kernels import (
+    chain_weight_tile,
     conv_gemm,
     conv_weight,
+    conv_weight_chains,
     conv_weight_groups,
     conv_weight_in_place,
     conv_weight_slices,
@@ -481,3 +483,13 @@ def test_and_those_of_slices(dtype):
     assert len(loops) == len(full)
     for body in loops:
         assert_hot(body, dtype)
+
+
+@has_fma
+@dtypes
+@pytest.mark.skipif(target().registers < 32, reason="for machines with 32 registers")
+def test_and_those_of_chains(dtype):
+    most = chain_weight_tile.MOST_ROWS * chain_weight_tile.MOST_LINKS
+    loops = hot_loops(conv_weight_chains.conv_weight_chains.assembly(dtype), most)
+    assert len(loops) == 1
+    assert_hot(loops[0], dtype)

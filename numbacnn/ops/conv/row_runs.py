@@ -29,7 +29,7 @@ from ...kernels.conv_rows import (
 )
 from ...kernels.sources import MODES
 from ...kernels.tile import MAX_ROWS, tile_lanes
-from . import blocking, row_runs_data, weight_gradient_groups, weight_gradient_slices
+from . import blocking, row_runs_data, weight_gradient_chains, weight_gradient_groups, weight_gradient_slices
 from .bias import zero_row
 from .finish import NOTHING, Finish
 from .lattice import by_axis, strides, taps_inside
@@ -83,6 +83,8 @@ MANY_BLOCKS = 32
 # fewer positions where panels are so few that eight cores would not all have a block.
 MANY_SUMS, POINTS_PER_SUM = 16, 256
 WEIGHT_BLOCKS, LEAST_POINTS_PER_SUM = 8, 128
+# Tiles of the general algorithm that are faster.
+OTHER_WAYS = weight_gradient_chains, weight_gradient_groups, weight_gradient_slices
 
 
 class RowPlan(NamedTuple):
@@ -157,7 +159,7 @@ def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | Non
         if share < 1 / gain(g, itemsize):
             return f"{1 - share:.0%} of its taps read padding, which the general algorithm leaves out"
         return None
-    if weight_gradient_groups.accepts(g, itemsize) or weight_gradient_slices.accepts(g, itemsize):
+    if any(way.accepts(g, itemsize) for way in OTHER_WAYS):
         return f"the general algorithm has a tile for {g.in_channels} and {g.out_channels} channels"
     if blocking.WIDE_VECTORS and _sums_few(g):
         return f"{math.prod(g.output)} positions a sample are few for {g.in_channels * g.out_channels} sums of each tap"

@@ -11,6 +11,7 @@ from ...kernels._operands import Operand
 from ...kernels.tile import MAX_ROWS, VECTORS, tile_lanes
 from . import (
     blocking,
+    weight_gradient_chains,
     weight_gradient_few,
     weight_gradient_groups,
     weight_gradient_in_place,
@@ -214,7 +215,13 @@ def products(g: ConvGeometry, itemsize: int) -> float:
 
 def _way(g: ConvGeometry, itemsize: int) -> Any:
     """The module of the kernel that runs, if it is not this one's."""
-    ways = weight_gradient_few, weight_gradient_groups, weight_gradient_slices, weight_gradient_in_place
+    ways = (
+        weight_gradient_few,
+        weight_gradient_chains,
+        weight_gradient_groups,
+        weight_gradient_slices,
+        weight_gradient_in_place,
+    )
     return next((way for way in ways if way.accepts(g, itemsize)), None)
 
 
@@ -223,6 +230,7 @@ class Launches(NamedTuple):
 
     sum_points: Prepared
     chunks: int
+    zeros: int  # that are read
     add_chunks: Prepared | None  # None: there is one chunk, and nothing to add up
 
 
@@ -231,18 +239,19 @@ def prepare(g: ConvGeometry, dtype: np.dtype[Any]) -> Launches:
     """The launches of `plan`."""
     way = _way(g, dtype.itemsize)
     p = (way.plan if way else plan)(g, dtype.itemsize)
+    zeros = max(p.zeros, g.in_channels)
     chunks, size = p.record.chunks, g.out_channels * g.in_per_group * g.taps
     sum_points = p.kernel.prepare((dtype,), p.blocks, p.record, p.sources, cost=p.cost)
     if chunks == 1:
-        return Launches(sum_points, 1, None)
+        return Launches(sum_points, 1, zeros, None)
     blocks, cost = -(-size // ADD_STEP), 0.25 * chunks * size
     add_chunks = conv_weight.add_chunks.prepare((dtype,), blocks, size, chunks, ADD_STEP, cost=cost)
-    return Launches(sum_points, chunks, add_chunks)
+    return Launches(sum_points, chunks, zeros, add_chunks)
 
 
 def run(launches: Launches, grad_output: Operand, x: Operand, out: Operand) -> list[Step]:
     """Fill `out`, the contiguous (C_out, C_in / groups, *kernel) weight, from two channels-last memories."""
-    zeros = zero_row(x.dtype, x.shape[-1])
+    zeros = zero_row(x.dtype, launches.zeros)
     if launches.add_chunks is None:
         return [launches.sum_points.on(x, grad_output, out, zeros)]
     partial = Operand((launches.chunks, *out.shape), x.dtype)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ...kernels._build import Kernel
     from ...kernels.conv_rows import RowsConv
     from ...kernels.conv_weight import WeightConv
+    from ...kernels.conv_weight_chains import ChainsConv
     from ...kernels.conv_weight_few import FewConv
     from ...kernels.conv_weight_groups import GroupsConv
     from ...kernels.conv_weight_in_place import InPlaceConv
@@ -27,10 +28,11 @@ class SumsPlan(NamedTuple):
     """
 
     kernel: Kernel
-    record: WeightConv | FewConv | GroupsConv | InPlaceConv | RowsConv
+    record: WeightConv | ChainsConv | FewConv | GroupsConv | InPlaceConv | RowsConv
     sources: Sources | np.ndarray
     blocks: int
     cost: float
+    zeros: int = 0  # that are read, if not those of a position
 
 
 def sums_plan(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from numbacnn.kernels import conv_weight, conv_weight_slices
+from numbacnn.kernels import conv_weight, conv_weight_chains, conv_weight_slices
 from numbacnn.kernels._serial import SCRATCH_SLOTS
 from numbacnn.kernels._target import target
 from numbacnn.kernels.group_tile import pairs_fit
@@ -11,6 +11,7 @@ from numbacnn.kernels.tile import tile_lanes
 from numbacnn.ops import conv_backward_weight
 from numbacnn.ops.conv import (
     weight_gradient,
+    weight_gradient_chains,
     weight_gradient_few,
     weight_gradient_groups,
     weight_gradient_in_place,
@@ -362,6 +363,106 @@ def test_slices_fit_the_scratch(vector_bytes, tune, monkeypatch):
 )
 def test_which_channels_are_sliced(shapes, options, sliced):
     assert weight_gradient_slices.accepts(conv_geometry(*shapes, **options), 4) is sliced
+
+
+CHAINED = [
+    ConvCase(2, 3, 17, (9, 23), (3, 3), padding=1, name="two panels"),
+    ConvCase(3, 2, PANEL // 2, (7, 8, 9), (3, 2, 3), (1, 2, 1), 1, name="one whole panel"),
+    ConvCase(1, 5, 11, (4, 900), (2, 7), (1, 2), (1, 3), name="a row of several blocks"),
+    ConvCase(2, 2, 7, (6, 21), (3, 11), (2, 4), (2, 5), (3, 1), name="strides and dilation"),
+    ConvCase(1, 9, 20, (3, 4, 6), (5, 3, 5), padding=(4, 2, 2), name="planes of padding alone"),
+    ConvCase(1, 1, 3, (5, 6), (4, 13), padding=(6, 12), name="taps and rows of padding alone"),
+    ConvCase(0, 3, 5, (8, 9), (2, 3), name="no samples"),
+    ConvCase(2, 130, 6, (70, 12), (1, 3), padding=(0, 1), name="many channels"),
+]
+
+
+@pytest.fixture
+def chains_wherever_they_fit(tune, guarded):
+    tune(weight_gradient_chains, accepts=lambda *problem: True)
+
+
+@dtypes
+@pytest.mark.parametrize("case", CHAINED, ids=str)
+def test_chains(case, dtype, chains_wherever_they_fit):
+    check(case._replace(dtype=dtype))
+
+
+@dtypes
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("taps", range(1, 9))
+def test_links_and_rows_of_chains(taps, stride, dtype, chains_wherever_they_fit):
+    """Every way that tiles may be filled, and lines end."""
+    for channels in range(1, 10):
+        case = ConvCase(2, channels, 6, (taps + 5 * stride,), (taps,), stride, channels % (taps + 2), dtype=dtype)
+        check(case)
+
+
+def test_chains_read_infinity_only_where_taps_do(chains_wherever_they_fit):
+    x = np.zeros((1, 1, 2, 12), np.float32)
+    x[0, 0, 0, 0], x[0, 0, 1, -1] = np.inf, np.nan
+    grad = np.ones((1, 4, 2, 12), np.float32)
+    actual = conv_backward_weight(grad, x, (4, 1, 1, 5), padding=(0, 2), algorithm="indirect")
+    np.testing.assert_array_equal(np.isinf(actual[0, 0, 0]), [True, True, False, False, False])
+    np.testing.assert_array_equal(np.isnan(actual[3, 0, 0]), [False, False, True, True, True])
+
+
+@dtypes
+def test_chains_have_the_same_bits_for_any_number_of_threads(dtype, chains_wherever_they_fit):
+    generator = np.random.default_rng(0)
+    x, grad = (generator.standard_normal((2, c, 60, 50)).astype(dtype) for c in (3, 21))
+    assert_same_bits(lambda: conv_backward_weight(grad, x, (21, 3, 5, 5), padding=2, algorithm="indirect"))
+
+
+@pytest.mark.parametrize("vector_bytes", [16, 32, 64])
+def test_chains_fit_the_scratch(vector_bytes, tune, monkeypatch):
+    machine = target()._replace(vector_bytes=vector_bytes, registers=32)
+    monkeypatch.setattr(weight_gradient_chains, "target", lambda: machine)
+    tune(weight_gradient_chains, _pays=lambda *problem: True)
+    taken = 0
+    for channels, size, kernel in (
+        (1, (300_000,), 9), (3, (500, 400), 7), (16, (9, 60, 300), 3), (60, (7, 60), 5), (200, (9, 9, 9), 6),
+    ):  # fmt: skip
+        for outputs in (5, 64, 1000):
+            g = conv_geometry((2, channels, *size), (outputs, channels, *[kernel] * len(size)), padding=1)
+            if weight_gradient_chains.accepts(g, 4):
+                p = weight_gradient_chains.plan(g, 4)
+                r = p.record
+                columns, lines = -(-r.out_w // r.column_blocks), -(-r.out_h // r.row_blocks)
+                rows = r.taps_d * r.taps_h * r.channels
+                panels = -(-r.panels // r.panel_blocks)
+                assert columns * lines <= conv_weight_chains.MOST_POINTS
+                assert rows * lines <= conv_weight_chains.TABLE_SLOTS
+                assert panels * rows * r.taps_w * r.width * 4 <= conv_weight_chains.SUM_SLOTS * 8
+                assert p.zeros >= r.size_w * r.channels
+                taken += 1
+    assert taken > 5
+
+
+@pytest.mark.skipif(target().vector_bytes < 64, reason="chains are for machines with 32 registers")
+@pytest.mark.parametrize(
+    ("shapes", "options", "chained"),
+    [
+        (((1, 2, 24, 24), (16, 2, 3, 3)), {"padding": 1}, True),
+        (((1, 16, 24, 24), (16, 16, 3, 3)), {"padding": 1}, True),
+        (((1, 24, 24, 24), (16, 24, 3, 3)), {}, True),  # half of a slice would be idle
+        (((1, 32, 24, 24), (16, 32, 3, 3)), {}, False),
+        (((1, 16, 24, 24), (16, 16, 3, 5)), {}, False),  # chains of two taps beside the tile of groups
+        (((1, 3, 224, 224), (64, 3, 7, 7)), {"stride": 2}, True),
+        (((1, 3, 224, 224), (64, 3, 7, 7)), {"stride": 4}, False),  # short chains
+        (((1, 3, 64, 64), (16, 3, 3, 3)), {"stride": 2}, True),
+        (((1, 3, 64, 64), (64, 3, 3, 3)), {"stride": 2}, False),
+        (((1, 2, 24, 24), (8, 2, 3, 3)), {}, False),  # pairs
+        (((1, 2, 24, 7), (16, 2, 3, 3)), {}, False),  # short lines
+        (((1, 1, 9000), (16, 1, 3)), {}, False),  # a single row
+        (((1, 4, 9000), (32, 4, 5)), {}, False),  # four
+        (((1, 2, 24, 24), (16, 2, 3, 3)), {"padding": 1, "padding_mode": "reflect"}, False),
+        (((1, 2, 24, 24), (16, 2, 3, 3)), {"dilation": 2}, False),
+        (((1, 4, 24, 24), (32, 2, 3, 3)), {"groups": 2}, False),
+    ],
+)
+def test_which_channels_go_in_chains(shapes, options, chained):
+    assert weight_gradient_chains.accepts(conv_geometry(*shapes, **options, warn=False), 4) is chained
 
 
 @pytest.mark.parametrize(
