@@ -135,6 +135,7 @@ def plan(g: ConvGeometry, itemsize: int) -> SumsPlan:
         row_blocks=cut.row_blocks,
         column_blocks=cut.column_blocks,
         count=g.taps,
+        part=g.taps,
         pairs=0,
         lanes=g.out_channels,
         vector=width,
