@@ -119,6 +119,20 @@ class Emitter:
         """The same pointer, of which LLVM does not know how it was made: it keeps none of those on the way here."""
         return self.builder.asm(self.ir.FunctionType(pointer.type, [pointer.type]), "", "=r,0", [pointer], False)
 
+    def behind(self, places: list[Any], pointer: Any) -> Any:
+        """The same pointer, for loads that LLVM must leave behind what some variables have summed up so far.
+
+        It may else put multiply-adds off, and load meanwhile, until registers spill. Emits no instruction. Only beside
+        AVX-512, whose vectors are the registers of its assembler whatever width is chosen.
+        """
+        from ._target import target
+
+        if target().isa != "avx512":
+            return pointer
+        sums = [self.value(place).llvm for place in places]
+        kind = self.ir.FunctionType(pointer.type, [pointer.type, *(value.type for value in sums)])
+        return self.builder.asm(kind, "", "=r,0" + ",v" * len(sums), [pointer, *sums], False)
+
     def slot(self, table: Any, index: Any, kind: Any = None) -> Any:
         """What a table keeps at `index`: an integer, or a pointer of the type `kind`."""
         place = self.at(table, index)

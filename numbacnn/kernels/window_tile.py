@@ -19,10 +19,10 @@ from .line_tile import FEWEST_POINTS, LINE_POINTS, LINE_VECTORS
 
 WINDOW = 3  # rows and taps of the kernel of `window_tile`
 ROW_TAPS = (5,)  # of `row_tile`
-# Points of `window_tile` in a row, and the most of `row_tile`. Where there are 32 registers: seven, for rows that four
-# do not fit; fourteen, so that multiply-adds do not wait for each other.
+# Points of `window_tile` in a row, the best first, and the most of `row_tile`. Where there are 32 registers: seven, or
+# four for rows that fit them better; fourteen. So multiply-adds do not wait for each other.
 _WIDE = target().registers >= 32
-WINDOW_POINTS = (4, 7) if _WIDE else (4,)
+WINDOW_POINTS = (7, 4) if _WIDE else (4,)
 ROW_POINTS = (2 * LINE_POINTS, LINE_POINTS) if _WIDE else (LINE_POINTS,)
 WHOLE, LEFT, RIGHT = range(3)  # whether a point's first, or last, column lies outside the source
 
@@ -79,6 +79,7 @@ def _window(
             weights = [[e.load(e.at(row, e.times(w_tap, t))) for t in taps] for row in rows]
             for r in range(WINDOW + 1):
                 source = e.at(x, builder.add(e.times(x_row, r), e.times(x_step, columns[0])))
+                source = e.behind([total for row in sums for total in row], source)
                 for column in columns:
                     if column > columns[0]:  # step by step: there are too few registers for a distance of each column
                         source = e.hidden(e.at(source, x_step))
