@@ -19,7 +19,7 @@ from ...kernels._operands import Operand
 from ...kernels._target import target
 from ...kernels.strip_tile import LONGEST_RUN, POINTS_RUNS, WEIGHT_TAPS
 from .._split import for_all_cores
-from . import blocking, strip_tables, turned
+from . import blocking, strip_tables, strips_choice, turned
 from .bias import padded_bias, zero_row
 from .lattice import strides
 
@@ -50,20 +50,6 @@ ROWS_PER_OVERLAP = 4
 MIN_BLOCKS = 8
 # Channels of a group: with more, vectors along the channels of one group waste fewer lanes than copying costs.
 MOST_CHANNELS = 4
-# What follows was measured beside the general algorithm, on 2,000 problems of 2 to 32 groups in two and three
-# dimensions; where strips would lose they lost a seventh of the time on average, and where these rules are wrong a
-# thirtieth. Every source channel of a group is copied into a strip of its own: that pays for up to so many times the
-# square root of the taps that share the copies ...
-SOURCES_PER_ROOT = 6
-# ... which lanes of several groups make dearer, unless taps are many: with more destination channels than this, ...
-MOST_RAGGED, MANY_TAPS = 32, 25
-# ... and, for the gradient of weights, more pairs of channels per group than this, ...
-MOST_PAIRS = 16
-# ... or than this for each tap and a stride's step, beside vectors of 64 bytes: many taps share the copies. (16 to 150
-# taps: 1.2 to 6 times as fast.)
-PAIRS_PER_TAP = 2 if blocking.WIDE_VECTORS else 0
-# A single tap shares no copies: not with more source channels than `MOST_CHANNELS` then, or destination channels.
-MOST_LONE_LANES = 8
 # Points that pass by while the sums of a few taps of the weight gradient stay in registers.
 GROUP_POINTS = 192
 
@@ -109,30 +95,16 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
 
 
 def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | None:
-    """None, or why the general algorithm is expected to be faster."""
+    """None, or why another algorithm is expected to be faster."""
     g = geometry
-    sources, lanes = g.in_per_group, g.out_per_group
-    sharing = g.taps / math.prod(g.stride)  # forward under a stride, strips are gathered
-    if direction == "backward_data":  # and backward the general algorithm has several phases
-        sources, lanes, sharing = lanes, sources, g.taps * math.prod(g.stride)
-        if turned.pays(g, itemsize):  # 1.2 to 9 times as fast
-            return "turned around, they are row runs of few channels"
-    elif g.groups == 1 and sources > 1:
+    if direction == "backward_data" and turned.pays(g, itemsize):  # 1.2 to 9 times as fast
+        return "turned around, they are row runs of few channels"
+    if direction != "backward_data" and g.groups == 1 and g.in_per_group > 1:
         return "all channels are in one group"
-    if direction == "backward_weight":
-        lone = g.taps == 1 and (sources > MOST_CHANNELS or lanes > MOST_LONE_LANES)
-        if lone or (min(sources, lanes) > 1 and sources * lanes > max(MOST_PAIRS, PAIRS_PER_TAP * sharing)):
-            return f"{sources} times {lanes} channels of a group are better summed as a matrix product"
-    elif sources > max(1, SOURCES_PER_ROOT * math.sqrt(sharing)):
-        return f"{sources} channels to sum over are better summed as a matrix product"
-    width = target().lanes(4)
-    if direction == "forward" and sharing < g.taps and sources > 1 and lanes > width:
-        return f"strips gathered under a stride are not worth while for {sources} times {lanes} channels of a group"
-    if lanes > width and lanes % width and sharing < MANY_TAPS:
-        many = (sources > 1 or lanes > MOST_RAGGED) and direction != "backward_weight"
-        if many or sharing < g.taps:
-            return f"groups of {lanes} channels are no whole vectors"
-    return None
+    fit = _fit(g, direction, itemsize)
+    assert fit is not None  # or `accepts` would have refused
+    ratio = strips_choice.ratio(direction, g, itemsize, fit)
+    return f"it is expected to take {ratio:.2f} times as long as the general algorithm" if ratio >= 1 else None
 
 
 @functools.lru_cache(maxsize=512)

@@ -11,12 +11,13 @@ from numbacnn.kernels import strip_tile
 from numbacnn.kernels._target import target
 from numbacnn.kernels.conv_strips import MAX_POINTS
 from numbacnn.ops import conv_backward_data, conv_forward, explain
-from numbacnn.ops.conv import blocking, grouped, plan, strips, turned
+from numbacnn.ops.conv import blocking, grouped, plan, strips, strips_choice, turned
 from numbacnn.ops.geometry import conv_geometry
 from tests.bits import assert_same_bits
 from tests.cases import ConvCase, conv_arrays
 from tests.ops.conv import checks
 
+SLOWER = r"it is expected to take \d+\.\d\d times as long as the general algorithm"
 SIZES = f"not {grouped.FEWEST_CHANNELS} to 64 of either"
 
 
@@ -154,34 +155,63 @@ def test_choice():
 
 
 @pytest.mark.parametrize(
-    ("direction", "inputs", "outputs", "groups", "stride", "reason"),
+    ("direction", "inputs", "outputs", "taps", "stride", "pays"),
     [
-        ("forward", 2, 2, 8, 1, None),
-        ("forward", 18, 2, 8, 1, None),
-        ("forward", 19, 2, 8, 1, "19 channels to sum over are better summed as a matrix product"),
-        ("forward", 12, 2, 8, 2, "12 channels to sum over are better summed as a matrix product"),
-        ("forward", 2, 12, 8, 1, "groups of 12 channels are no whole vectors"),
-        ("forward", 1, 12, 8, 1, None),
-        ("forward", 1, 12, 8, 2, "groups of 12 channels are no whole vectors"),
-        ("forward", 2, 16, 8, 1, None),
-        (
-            *("forward", 2, 16, 8, 2),
-            "strips gathered under a stride are not worth while for 2 times 16 channels of a group",
-        ),
-        ("forward", 4, 1, 1, 1, "all channels are in one group"),
-        ("backward_data", 2, 19, 8, 1, "19 channels to sum over are better summed as a matrix product"),
-        ("backward_data", 2, 19, 8, 2, None),
-        ("backward_weight", 4, 4, 8, 1, None),
-        ("backward_weight", 3, 8, 8, 1, "3 times 8 channels of a group are better summed as a matrix product"),
-        ("backward_weight", 64, 1, 8, 1, None),
+        ("forward", 1, 1, 3, 1, True),
+        ("forward", 1, 2, 3, 1, True),
+        ("forward", 4, 4, 3, 1, True),
+        ("forward", 2, 2, 7, 1, True),
+        ("forward", 1, 64, 3, 2, False),
+        ("backward_data", 4, 4, 3, 1, True),
+        ("backward_data", 4, 1, 3, 1, True),
+        ("backward_data", 64, 1, 3, 3, False),
+        ("backward_data", 80, 3, 2, 2, False),
+        ("backward_weight", 4, 4, 3, 1, True),
+        ("backward_weight", 2, 2, 5, 1, True),
+        ("backward_weight", 64, 1, 3, 3, False),
+        ("backward_weight", 64, 4, 3, 2, False),
+        ("backward_weight", 4, 4, 1, 1, False),
     ],
 )
-def test_strips_decline_what_is_a_matrix_product(direction, inputs, outputs, groups, stride, reason, monkeypatch):
-    narrow = target()._replace(vector_bytes=32)
-    monkeypatch.setattr(strips, "target", lambda: narrow)
-    shapes = (1, groups * inputs, 9, 9), (groups * outputs, inputs, 3, 3)
-    geometry = conv_geometry(*shapes, stride=stride, padding=1, groups=groups)
-    assert strips.declines(direction, geometry, 4) == reason
+@pytest.mark.parametrize("itemsize", [4, 8])
+def test_strips_decline_what_is_a_matrix_product(direction, inputs, outputs, taps, stride, pays, itemsize):
+    """What is copied for many channels of the other side costs more than lanes that idle, most of all under strides."""
+    shapes = (1, 8 * inputs, 30, 30), (8 * outputs, inputs, taps, taps)
+    reason = strips.declines(direction, conv_geometry(*shapes, stride, taps // 2, groups=8), itemsize)
+    assert pays if reason is None else re.fullmatch(SLOWER, reason) and not pays
+
+
+def test_strips_decline_a_single_group_of_several_channels():
+    reason = strips.declines("forward", conv_geometry((1, 4, 9, 9), (1, 4, 3, 3), padding=1), 4)
+    assert reason == "all channels are in one group"
+
+
+@pytest.mark.parametrize(
+    ("sources", "lanes", "width", "how"),
+    [
+        (1, 1, 16, "copies"),
+        (3, 16, 16, "broadcasts"),
+        (1, 4, 16, "permutations"),
+        (2, 2, 8, "permutations"),
+        (4, 1, 8, "permutations"),
+        (5, 4, 16, "selections"),
+        (5, 3, 8, "selections"),
+        (5, 4, 32, "lanes"),
+        (3, 3, 8, "selections"),
+        (3, 3, 16, "lanes"),
+        (5, 1, 8, "lanes"),
+    ],
+)
+def test_how_strips_are_copied_is_weighed(sources, lanes, width, how):
+    assert strips_choice.how_copied(sources, lanes, width) == how
+
+
+@pytest.mark.parametrize("direction", plan.DIRECTIONS)
+def test_no_batch_changes_whether_strips_pay(direction):
+    """But that of a weight gradient, which sums over it."""
+    one = conv_geometry((1, 48, 9, 9), (32, 6, 3, 3), padding=1, groups=8)
+    ratios = {strips.declines(direction, one._replace(batch=batch), 4) for batch in (1, 2, 64)}
+    assert len(ratios) == 1 or direction == "backward_weight"
 
 
 def test_strips_leave_a_group_of_few_channels_to_turned_rows():
@@ -235,13 +265,6 @@ def test_wide_vectors_are_left_to_indirect_gemm(
     assert grouped.declines(direction, geometry, itemsize) == reason
 
 
-@pytest.mark.parametrize(("inputs", "outputs", "accepted"), [(4, 4, True), (1, 8, True), (1, 9, False), (5, 1, False)])
-def test_strips_take_weight_gradients_of_single_taps_for_few_channels(inputs, outputs, accepted):
-    geometry = conv_geometry((1, 8 * inputs, 9, 9), (8 * outputs, inputs, 1, 1), groups=8)
-    reason = f"{inputs} times {outputs} channels of a group are better summed as a matrix product"
-    assert strips.declines("backward_weight", geometry, 4) == (None if accepted else reason)
-
-
 @pytest.mark.parametrize(
     ("shape", "weight_shape", "options", "reason"),
     [
@@ -275,13 +298,3 @@ def test_winograd_is_left_what_it_is_clearly_faster_for():
     assert choice.algorithm == "winograd"
     reason = r"Winograd's algorithm is expected to take 0\.\d\d times as long as indirect GEMM"
     assert re.fullmatch(reason, dict(choice.refused)["grouped"])
-
-
-@pytest.mark.skipif(not blocking.WIDE_VECTORS, reason="measured beside vectors of 64 bytes")
-@pytest.mark.parametrize(("taps", "chosen"), [(5, "strips"), (3, "indirect")])
-def test_weight_gradients_of_many_taps_share_what_strips_copy(taps, chosen):
-    shapes = (1, 64, 40, 40), (128, 4, taps, taps)
-    choice = explain(*shapes, groups=16, padding=taps // 2, direction="backward_weight")
-    assert choice.algorithm == chosen
-    if chosen != "strips":
-        assert dict(choice.refused)["strips"] == "4 times 8 channels of a group are better summed as a matrix product"
