@@ -97,8 +97,14 @@ _LOG = {
 }
 # tanh is 1 from here on
 _TANH_ONE = {4: 10.0, 8: 22.0}
-# Phi(-u) * exp(u**2 / 2) in powers of s = (u - c) / (u + c), for 0 <= u <= end, beyond which it does not matter
-_NORMAL_RANGE = {4: (3.0, 14.5), 8: (5.0, 39.0)}
+# exp(-h / 2) in powers of h
+_EXP_OF_HALF = {
+    itemsize: (1.0, -0.5, *(coefficient * (-0.5) ** k for k, coefficient in enumerate(coefficients, 2)))
+    for itemsize, coefficients in _EXP.items()
+}
+# Phi(-u) * exp(u**2 / 2) in powers of s = (u - c) / (u + c), for 0 <= u <= end, where the power of two next to
+# exp(-end**2 / 2) is one below the smallest normal number
+_NORMAL_RANGE = {4: (3.0, 13.27), 8: (5.0, 37.66)}
 _NORMAL = {
     4: (
         0.121513947,
@@ -250,17 +256,30 @@ def _tanh(x: Value) -> Value:
     return (t / (t + 2.0)).call("llvm.copysign", x)
 
 
-def _normal(x: Value) -> tuple[Value, Value]:
-    """The standard normal distribution function, its lower tail without cancellation, and ``exp(-x**2 / 2)``.
+def _bell(u: Value) -> Value:
+    """``exp(-u**2 / 2)``, or 0 where that is no normal number, for `u` of at most `_NORMAL_RANGE`'s end.
+
+    As `_exp_normal` of ``u**2`` in place of its half: the constants are halved instead, and nothing has to be bounded.
+    """
+    form, bits = _FORMATS[u.itemsize], _Bits(u)
+    square, rounder = u * u, form.rounder + form.bias
+    shifted = square.fma(-0.5 * LOG2_E, rounder)
+    n = shifted - rounder
+    rest = n.fma(2.0 * form.ln2_low, n.fma(2.0 * form.ln2_high, square))
+    power = bits.as_float(u.builder.shl(bits.of(shifted), bits.constant(form.mantissa_bits)))
+    return _polynomial(rest, _EXP_OF_HALF) * power
+
+
+def _normal_tail(x: Value) -> tuple[Value, Value, Value]:
+    """``u = abs(x)``, bounded; the standard normal distribution function of `-u`; and ``exp(-u**2 / 2)``.
 
     One formula for all x, as that of erfc in Schonfelder, "Chebyshev expansions for the error and related functions"
     (1978).
     """
     middle, end = _NORMAL_RANGE[x.itemsize]
     u = abs(x).minimum(end)
-    density = _exp_normal(x * x * -0.5)
-    tail = density * _polynomial((u - middle) / (u + middle), _NORMAL)
-    return (x < 0.0).choose(tail, 1.0 - tail), density
+    bell = _bell(u)
+    return u, bell * _polynomial((u - middle) / (u + middle), _NORMAL), bell
 
 
 @elementwise
@@ -308,15 +327,16 @@ def silu_slope(x):
 
 @elementwise
 def gelu(x):
-    """`x` times the normal distribution function."""
-    return x * _normal(x)[0]
+    """`x` times the normal distribution function: that of `-abs(x)` is what is left of 1."""
+    u, tail, _ = _normal_tail(x)
+    return (-u).fma(tail, x.maximum(0.0))
 
 
 @elementwise
 def gelu_slope(x):
     """The derivative of `gelu`."""
-    distribution, density = _normal(x)
-    return (x * ONE_OVER_SQRT_2_PI).fma(density, distribution)
+    _, tail, bell = _normal_tail(x)
+    return (x * ONE_OVER_SQRT_2_PI).fma(bell, (x < 0.0).choose(tail, 1.0 - tail))
 
 
 def _gelu_inner(x: Value) -> Value:
