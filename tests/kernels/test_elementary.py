@@ -170,8 +170,8 @@ def test_gelu(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gelu_of_special_values(dtype):
-    x = np.array([np.inf, np.nan, 0, 1e30, -1e30, -39], dtype)
-    np.testing.assert_array_equal(run(gelu, x), np.array([np.inf, np.nan, 0, 1e30, 0, 0], dtype))
+    x = np.array([np.inf, np.nan, 0, 1e30, -1e30, -39, -np.inf], dtype)
+    np.testing.assert_array_equal(run(gelu, x), np.array([np.inf, np.nan, 0, 1e30, 0, 0, 0], dtype))
 
 
 @pytest.mark.skipif(not (target().triple.startswith("x86_64") and target().fma), reason="needs x86-64 with FMA")
