@@ -18,7 +18,7 @@ from .emitter import Emitter, emitted
 from .line_tile import FEWEST_POINTS, LINE_POINTS, LINE_VECTORS
 
 WINDOW = 3  # rows and taps of the kernel of `window_tile`
-ROW_TAPS = (5,)  # of `row_tile`
+ROW_TAPS = (7, 5) if target().wide else (5,)  # of `row_tile`
 # Points of `window_tile` in a row, the best first, and the most of `row_tile`. Where there are 32 registers: seven, or
 # four for rows that fit them better; fourteen. So multiply-adds do not wait for each other.
 _WIDE = target().registers >= 32

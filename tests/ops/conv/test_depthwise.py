@@ -122,6 +122,8 @@ def test_planes_in_bands(tune):
         *(((height, width), (3, 3), 1) for height, width in itertools.product((2, 3, 4, 7), (4, 5, 6, 8, 13, 14))),
         *(((9, width), (3, 3), padding) for width, padding in itertools.product((8, 9), (0, (1, 0), (0, 1), 2))),
         *(((5, width), (3, 5), (1, 2)) for width in (4, 5, 6, 7, 10, 14, 17, 28)),
+        *(((5, width), (3, 7), (1, 3)) for width in (4, 6, 7, 10, *((13, 14) if blocking.WIDE_VECTORS else ()))),
+        ((9, 10), (7, 7), 6),
         ((9, 12), (5, 5), (2, 0)),
         ((9, 12), (5, 5), 4),
         ((4, 9, 10), (3, 3, 3), 1),
@@ -152,7 +154,8 @@ def test_tiles_that_share_what_they_read(size, kernel, padding, dtype, tune):
     ("channels", "kernel", "padding", "mode", "stride", "tiles"),
     [
         (144, 3, 1, "zeros", 1, PAIRS),
-        (512, 3, 1, "zeros", 1, LINES),  # L1 has too few places for positions 2 KiB apart
+        # L1 has too few places for positions 2 KiB apart, where a line is read twice.
+        (512, 3, 1, "zeros", 1, PAIRS if target().wide else LINES),
         (144, 3, 2, "zeros", 1, LINES),
         (144, 3, 1, "reflect", 1, LINES),
         (144, 3, 1, "zeros", 2, LINES),
@@ -163,6 +166,18 @@ def test_choice_of_tiles(channels, kernel, padding, mode, stride, tiles):
     shapes = (1, channels, 14, 14), (channels, 1, kernel, kernel)
     geometry = conv_geometry(*shapes, stride=stride, padding=padding, groups=channels, padding_mode=mode)
     assert depthwise.plan(geometry, 4, False).record.shared == tiles
+
+
+@pytest.mark.parametrize(("width", "sharing"), [(14, True), (15, False)])
+def test_seven_taps_are_read_where_they_lie_in_narrow_images(width, sharing):
+    """Beside vectors of whole cache lines: tiles leave out the taps that read padding."""
+    shapes = (1, 384, width, width), (384, 1, 7, 7)
+    geometry = conv_geometry(*shapes, padding=3, groups=384)
+    chosen = {direction: plan.plan_conv(direction, geometry).algorithm for direction in plan.DIRECTIONS}
+    there = "depthwise" if sharing and blocking.WIDE_VECTORS else "strips"
+    assert chosen == {"forward": there, "backward_data": there, "backward_weight": "strips"}
+    if there == "depthwise":
+        assert depthwise.plan(geometry, 4, False).record.shared == ROWS
 
 
 def bits(case):
@@ -319,7 +334,7 @@ def test_pairs_of_groups(inputs, groups, dtype):
 def test_choice():
     assert explain((1, PANEL, 9, 9), (PANEL, 1, 3, 3), groups=PANEL).algorithm == "depthwise"
     assert explain((1, PANEL // 2, 5, 5), (PANEL // 2, 1, 3, 3), groups=PANEL // 2).algorithm == "strips"
-    assert explain((1, PANEL, 12, 12), (PANEL, 1, 7, 7), groups=PANEL).algorithm == "strips"
+    assert explain((1, PANEL, 16, 16), (PANEL, 1, 7, 7), groups=PANEL).algorithm == "strips"
     assert {explain((1, PANEL, 99), (PANEL, 1, 7), groups=PANEL, direction=d).algorithm for d in plan.DIRECTIONS} == {
         "depthwise"
     }
@@ -339,7 +354,7 @@ def test_choice():
             *("depthwise", (1, PANEL - 1, 9, 9), (PANEL - 1, 1, 3, 3), PANEL - 1),
             f"{PANEL - 1} channels do not fill a panel of vectors",
         ),
-        ("depthwise", (1, PANEL, 12, 12), (PANEL, 1, 7, 7), PANEL, "rows of 7 taps are worth copying into strips"),
+        ("depthwise", (1, PANEL, 16, 16), (PANEL, 1, 7, 7), PANEL, "rows of 7 taps are worth copying into strips"),
         ("strips", (1, 16, 300, 300), (16, 1, 300, 300), 16, "1440000 weights are more than it packs at a time"),
         ("strips", (1, 8, 40000, 2), (8, 1, 5, 1), 8, "199980 rows times kernel rows are more than it lists"),
         (
