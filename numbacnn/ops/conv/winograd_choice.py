@@ -33,8 +33,8 @@ EIGHT_POINTS = 1.3
 JOINT_MARGIN = 1.1
 # Row runs over turned weights gain less than those of a forward pass, of which the model knows.
 BESIDE_TURNED = 0.9
-# Where destination channels are few, both have lanes that idle, of which the model takes too little notice: less than
-# it promises is gained, and less yet beside dot products.
+# Where destination channels are few, both have lanes that idle. Beside row runs, and for data gradients, this costs
+# more than the model knows: less is gained than it promises, and less yet beside dot products.
 FEWEST_LANES, IDLE_LANES, IDLE_BESIDE_DOTS = 2, 1.4, 2.1
 # Several groups, each with its weights and blocks of its own, gain less than promised, too, forward and backwards:
 # beside vectors of 64 bytes (870 random problems).
@@ -166,8 +166,10 @@ def expected_ratio(direction: str, judged: list[tuple[ConvGeometry, Passes]], it
     """How many times as long as the general algorithm it is expected to take, on all problems judged."""
     lanes = side_of(judged[0][0], direction).lanes
     pairs = direction == "forward" and row_runs.pairs_fit(judged[0][0], itemsize)
-    dots = lanes <= blocking.DOT_LANES and not (pairs and row_runs.pays(direction, judged[0][0], itemsize))
-    ratio = 1.0 if lanes >= MIN_CHANNELS else IDLE_BESIDE_DOTS if dots else IDLE_LANES
+    of_rows = row_runs.pays(direction, judged[0][0], itemsize)
+    dots = lanes <= blocking.DOT_LANES and not (pairs and of_rows)
+    idle = lanes < MIN_CHANNELS and (direction != "forward" or of_rows)
+    ratio = IDLE_BESIDE_DOTS if dots else IDLE_LANES if idle else 1.0
     if judged[0][0].groups > 1 and direction != "backward_weight":
         ratio *= SEVERAL_GROUPS
     for g, passes in judged:
