@@ -446,6 +446,8 @@ def test_chains_fit_the_scratch(vector_bytes, tune, monkeypatch):
         (((1, 2, 24, 24), (16, 2, 3, 3)), {"padding": 1}, True),
         (((1, 16, 24, 24), (16, 16, 3, 3)), {"padding": 1}, True),
         (((1, 24, 24, 24), (16, 24, 3, 3)), {}, True),  # half of a slice would be idle
+        (((1, 24, 24, 24), (48, 24, 3, 3)), {}, True),
+        (((1, 24, 24, 24), (192, 24, 3, 3)), {}, False),  # slices are used by many output channels
         (((1, 32, 24, 24), (16, 32, 3, 3)), {}, False),
         (((1, 16, 24, 24), (16, 16, 3, 5)), {}, False),  # chains of two taps beside the tile of groups
         (((1, 3, 224, 224), (64, 3, 7, 7)), {"stride": 2}, True),
