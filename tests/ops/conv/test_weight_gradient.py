@@ -204,6 +204,15 @@ def test_which_rows_are_read_in_place(shapes, options, in_place):
     assert weight_gradient_in_place.accepts(conv_geometry(*shapes, **options), 4) is in_place
 
 
+@pytest.mark.parametrize(
+    ("panels", "channels", "parts"),
+    [(5, 128, 2), (6, 160, 2), (4, 128, 1), (8, 128, 1), (5, 120, 1), (1, 128, 4)],
+)
+def test_input_channels_of_few_blocks_are_cut_into_even_shares(panels, channels, parts):
+    g = conv_geometry((2, channels, 17, 17), (panels * PANEL, channels, 1, 7), padding=(0, 3))
+    assert weight_gradient_in_place.plan(g, 4).record.run_blocks == parts
+
+
 MANY_TAPS = [
     ConvCase(2, 13, 40, (7, 8), (7, 7), padding=3, name="an image"),
     ConvCase(1, 30, 70, (9, 20), (6, 11), 2, name="two panels and a stride"),
