@@ -23,7 +23,7 @@ FEW_BYTES = 3 << 20
 # With fewer blocks than this the input channels are cut, into parts of at least so many.
 FEW_BLOCKS, LEAST_RUN = 4, 12
 # So they are where cores would have uneven shares of few blocks, into parts of at least so many; cycles of a position
-# for listing a row that a tap reads, and for packing a row of gradients. (Five panels: 1.15 times as fast on two cores.)
+# for listing a row that a tap reads, and for packing a row of gradients. (Five panels: 0.87 of the time on two.)
 LEAST_SHARED_RUN, LIST_CYCLES, PACK_CYCLES = 64, 5.0, 5.0
 FEW_CHANNELS = 32  # output channels that do not make up for copying x once for every tap
 
