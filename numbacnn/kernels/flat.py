@@ -29,19 +29,31 @@ def pace(x):
 
 @inlined
 def ask(prefetch, x, i):
-    """Ask for the four lines from `i` on."""
-    prefetch(x, i)
-    prefetch(x, i + line(x))
-    prefetch(x, i + 2 * line(x))
-    prefetch(x, i + 3 * line(x))
+    """Ask for the four lines from `i` on, where they are as many as vectors."""
+    if lanes(x) >= line(x):
+        prefetch(x, i)
+        prefetch(x, i + line(x))
+        prefetch(x, i + 2 * line(x))
+        prefetch(x, i + 3 * line(x))
+
+
+@device
+def ask_to_read(x, i):
+    """Ask for what is read a little later than the `simd.wide` vector from `i` on."""
+    ask(prefetch_read, x, i + READ_AHEAD * line(x))
+
+
+@device
+def ask_to_write(out, i):
+    """Ask for what is written a little later than the `simd.wide` vector from `i` on."""
+    ask(prefetch_write, out, i + WRITE_AHEAD * line(out))
 
 
 @device
 def get(x, i, end):
     """The vector of elements from `i` on; zeros in place of those from `end` on."""
     if end - i >= lanes(wide(x)):
-        if lanes(x) >= line(x):
-            ask(prefetch_read, x, i + READ_AHEAD * line(x))
+        ask_to_read(x, i)
         return load_like(wide(x), x, i)
     return load_first(x, i, end - i, wide(x))
 
@@ -54,6 +66,5 @@ def put(out, i, value, end, streamed):
     elif streamed:
         stream(out, i, value)
     else:
-        if lanes(out) >= line(out):
-            ask(prefetch_write, out, i + WRITE_AHEAD * line(out))
+        ask_to_write(out, i)
         store(out, i, value)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from ._build import device, inlined, kernel
 from .elementary import exp_normal as exp
 from .elementary import log
-from .flat import get, pace, put, span
+from .flat import ask_to_read, ask_to_write, get, pace, put, span
 from .layout import copy_transposed
 from .pointer import as_integers, cast, offset
 from .simd import (
@@ -135,9 +135,12 @@ def softmax_rows_backward(block, grad: "T*", y: "T*", out: "T*", rows: "int64", 
             dot += load(y, i) * load(grad, i)
         sums = wide(y)  # as many chains of additions
         for i in range(at, at + most, lanes(sums)):
+            ask_to_read(y, i)
+            ask_to_read(grad, i)
             sums += load_like(sums, y, i) * load_like(sums, grad, i)
         mean = reduce_add(dot) + reduce_add(sums)
         for i in range(at, at + most, lanes(sums)):
+            ask_to_write(out, i)
             store(out, i, load_like(sums, y, i) * (load_like(sums, grad, i) - mean))
         for i in range(at + most, at + full, lanes(y)):
             store(out, i, load(y, i) * (load(grad, i) - mean))
