@@ -233,6 +233,7 @@ def conv_gemm(
     tap_step = g.run if g.dots else (g.run_block if g.packs else g.run) * g.width
 
     finishes = residual != 0 or activation != 0
+    asks = g.dots != 0 or g.pair > 0  # other tiles ask for what comes next themselves
     tap, copy = 0, 0
     while True:  # 4th loop: blocks of taps, as often as everything is summed
         last = min(tap + g.tap_block, taps)
@@ -262,7 +263,7 @@ def conv_gemm(
                 out_offset = group * g.lanes + lane
                 if tile + 1 < tiles:
                     next_table = scratch[tile + 1] + TABLE_HEADER
-                    if panel == begin and (begin == first_panel or g.panels_together > 1):
+                    if asks and panel == begin and (begin == first_panel or g.panels_together > 1):
                         _ask_for_rows(scratch, next_table, source, x_offset, run)
                     _ask_for_results(scratch, next_table, source, out_offset)
                 start = offset(bias, panel * g.width)

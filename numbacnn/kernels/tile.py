@@ -27,13 +27,12 @@ from typing import Any
 from ._build import inlined, intrinsic
 from ._target import LINE_BYTES, target
 from .emitter import Emitter, emitted
-from .tile_steps import add_products, ask_for_panel, load_rows, store_rows
+from .tile_steps import UNROLL, add_products, ask_for_panel, load_rows, steps, store_rows
 
 VECTORS = 2
 MAX_ROWS = 10 if target().registers == 32 else 6
 # Cache lines that a panel is wide, whole ones; as many are asked for at a time.
 ASKED_LINES = max(1, VECTORS * target().vector_bytes // LINE_BYTES)
-UNROLL = 4  # times that hot loops are written out: one test and jump per so many steps
 MIN_GEMM_ROWS = 4
 MIN_PAIRED_ROWS = 3  # of an outer-product tile for a pair of groups
 GEMM_ROWS, OUTER_ROWS, PAIRED_ROWS = (
@@ -75,7 +74,11 @@ def gemm_tile(
 def gemm_panels_tile(
     typingctx, rows, wide, table, taps, x_offset, run, w_offset, w_width, w_panel, out_offset, bias, accumulate, lanes
 ):  # fmt: skip
-    """As `gemm_tile` for panels whose weights lie `w_panel` elements apart, one after the other."""
+    """As `gemm_tile` for panels whose weights lie `w_panel` elements apart, one after the other.
+
+    Meanwhile it asks for what lies behind the last row, where the next tile goes on reading: a line every `UNROLL`
+    steps. Many at a time, between tiles, keep what a tile reads waiting (1.02 to 1.05 times the time).
+    """
 
     def emit(e, rows, wide, table, taps, x_offset, run, w_offset, w_width, w_panel, *rest):
         rest = table, taps, x_offset, run, w_offset, w_width, *rest
@@ -133,7 +136,11 @@ def _gemm(
                 return [*new, builder.add(other, e.i64(1))]
 
             begin = e.i64(0) if pair is None else pair
-            return e.carry(run, [*sums, begin], step, UNROLL if pair is None else 1)[:-1]
+            if w_panel is None:
+                return e.carry(run, [*sums, begin], step, UNROLL if pair is None else 1)[:-1]
+            # Lines a constant apart: another register would cost more than is gained.
+            soon, line = e.at(x[-1], run), e.lanes * LINE_BYTES // target().vector_bytes
+            return steps(e, run, [*sums, begin], step, lambda q: e.prefetch(e.at(soon, e.times(q, line))))[:-1]
 
         store_rows(e, e.carry(taps, start, tap), out, lanes)
 
@@ -339,16 +346,9 @@ def _copied_outer(
         store_rows(e, e.carry(count, start, position, UNROLL), out_rows)
         return
 
-    def some(q, sums):
+    def ask(q):
         place = e.at(e.slot(soon[0], builder.mul(q, soon[1]), e.pointer), soon[2])
         for line in range(ASKED_LINES):
             e.prefetch(e.at(place, line * e.lanes))
-        for i in range(UNROLL):
-            sums = position(builder.add(e.times(q, UNROLL), e.i64(i)), sums)
-        return sums
 
-    whole = builder.sdiv(count, e.i64(UNROLL))
-    done = e.times(whole, UNROLL)
-    sums = e.carry(whole, start, some)
-    sums = e.carry(builder.sub(count, done), sums, lambda p, sums: position(builder.add(done, p), sums))
-    store_rows(e, sums, out_rows)
+    store_rows(e, steps(e, count, start, position, ask), out_rows)

@@ -5,10 +5,15 @@ A tile's sums are a list, row after row, of Values.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .emitter import Emitter
 from .value import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+UNROLL = 4  # times that hot loops are written out: one test and jump per so many steps
 
 
 def add_products(
@@ -28,6 +33,27 @@ def add_products(
         if len(places) > 1:  # so many broadcasts leave no register free for what comes next
             e.keep_order()
     return new
+
+
+def steps(
+    e: Emitter, count: Any, start: list[Any], step: Callable[[Any, list[Any]], list[Any]], ask: Callable[[Any], None]
+) -> list[Any]:
+    """``e.carry(count, start, step, UNROLL)``, where every `UNROLL` steps first ``ask(how many times before)``.
+
+    What is needed later is asked for a line at a time: many at once would keep what the tile itself reads waiting.
+    """
+    builder = e.builder
+
+    def some(q, sums):
+        ask(q)
+        for i in range(UNROLL):
+            sums = step(builder.add(e.times(q, UNROLL), e.i64(i)), sums)
+        return sums
+
+    whole = builder.sdiv(count, e.i64(UNROLL))
+    done = e.times(whole, UNROLL)
+    sums = e.carry(whole, start, some)
+    return e.carry(builder.sub(count, done), sums, lambda i, sums: step(builder.add(done, i), sums))
 
 
 def load_rows(e: Emitter, rows: list[Any], vectors: int, lanes: Any = None) -> list[Value]:
