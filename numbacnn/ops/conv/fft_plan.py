@@ -24,6 +24,7 @@ from . import (
     row_runs,
     row_runs_data,
     weight_gradient,
+    weight_gradient_chains,
     weight_gradient_groups,
     weight_gradient_slices,
 )
@@ -278,8 +279,11 @@ def _direct_cost_of_wide(g: ConvGeometry, direction: str, itemsize: int) -> floa
     ways = weight_gradient_groups, weight_gradient_slices
     if direction == "backward_weight" and any(way.accepts(g, itemsize) for way in ways):
         panels = g.out_channels / tile_lanes(itemsize)  # its tile leaves no half of one idle
+    chains = direction == "backward_weight" and weight_gradient_chains.accepts(g, itemsize)
+    if chains:
+        panels = -(-2 * g.out_channels // tile_lanes(itemsize)) / 2
     steps = g.batch * math.prod(g.output) * g.taps * panels
-    if row_runs.pays(direction, g, itemsize):
+    if chains or row_runs.pays(direction, g, itemsize):
         faster = row_runs.narrow_gain(g, itemsize) if direction == "forward" else 1.0
         return CALL_NS + steps * g.in_channels * ROW_RUNS_NS[direction] / faster
     return _sums_cost(g, direction, g.in_channels, panels, itemsize)
