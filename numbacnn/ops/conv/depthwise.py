@@ -91,8 +91,8 @@ def accepts(direction: str, geometry: ConvGeometry) -> str | None:
     g = geometry
     if g.in_per_group != 1 or g.out_per_group != 1:
         return f"groups have {g.in_per_group} input and {g.out_per_group} output channels, not one each"
-    if g.groups < tile_lanes(4):
-        return f"{g.groups} channels do not fill a panel of vectors"
+    if g.groups < (tile_lanes(4) // 2 if direction == "backward_weight" else tile_lanes(4)):
+        return f"{g.groups} channels do not fill a {'vector' if direction == 'backward_weight' else 'panel of vectors'}"
     if 8 * g.groups * g.taps > blocking.PACKED_BYTES:
         return f"{g.groups * g.taps} weights are more than it packs at a time"
     large = large_plane_lists(g)

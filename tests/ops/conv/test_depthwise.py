@@ -47,6 +47,8 @@ def test_strips_take_the_depthwise_cases_of_the_table():
     [
         (1, 1),
         *itertools.product(sorted({2, 3, 5, 8, PANEL // 2, PANEL, PANEL + 1, 2 * PANEL + 1, 3 * PANEL}), (1, 2, 3, 5)),
+        (PANEL // 2 + 1, 1),
+        (PANEL - 1, 1),
     ],
 )
 def test_channels(channels, multiplier, dtype):
@@ -383,6 +385,12 @@ def test_choice():
 def test_refusals(algorithm, shape, weight_shape, groups, reason):
     with pytest.raises(OptionError, match=reason):
         explain(shape, weight_shape, groups=groups, algorithm=algorithm)
+
+
+def test_weight_gradients_of_single_vectors():
+    """Their last vector may overlap the one before; forward and backwards a panel is two."""
+    for channels, taken in ((PANEL // 2 - 1, []), (PANEL // 2, ["backward_weight"]), (PANEL - 1, ["backward_weight"])):
+        assert checks.directions(depthwise_case(channels, (9, 9), (3, 3), padding=1), "depthwise") == taken
 
 
 @pytest.mark.parametrize(
