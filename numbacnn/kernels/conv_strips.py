@@ -15,7 +15,7 @@ from ._build import device, kernel
 from ._serial import SCRATCH_SLOTS
 from .layout import copy_transposed
 from .pointer import as_integers, cast, load_pointer, offset, store_pointer
-from .simd import lanes, load, store
+from .simd import lanes, load, store, store_first
 from .strip_rows import (
     FIRST_RUN,
     PHASE_COLUMNS,
@@ -76,8 +76,7 @@ def put_tile(out, out_step, tile, points, valid):
     """Write a tile whose points or channels are not all wanted."""
     n = lanes(tile)
     for i in range(points):
-        for lane in range(valid):
-            out[i * out_step + lane] = tile[i * n + lane]
+        store_first(out, i * out_step, load(tile, i * n), valid)
 
 
 @device

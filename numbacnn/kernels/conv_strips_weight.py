@@ -29,7 +29,7 @@ from .strip_rows import (
     STEP,
     TABLE_ROWS,
     Strips,
-    copy_lanes,
+    copy_first,
     next_place,
     place_of,
     put_rows,
@@ -79,7 +79,7 @@ def _copy_gradient(target, row, segment, channel, tables, s, g):
         copy_positions(1, strip, vector_step, start, step, points, whole, 0)
         if whole < vectors:
             valid = s.channels - channel - whole * n
-            copy_lanes(offset(strip, whole * vector_step), 0, start, step, points, whole * n, valid, 1, 1)
+            copy_first(offset(strip, whole * vector_step), offset(start, whole * n), step, points, valid)
 
 
 @device

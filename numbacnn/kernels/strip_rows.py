@@ -6,7 +6,8 @@ channels side by side, padding filled in, one strip per residue of the stride (o
 points read neighbouring positions whatever stride and dilation are. A ring of strips keeps the rows that the next
 destination row needs too: each is copied about once and read by every kernel row.
 
-A *panel* is a few vectors of channels that are copied and computed together; missing channels of the last are zeros.
+A *panel* is a few vectors of channels that are copied and computed together; what lanes beyond the last channel hold
+does not matter.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import NamedTuple
 
 from ._build import device
 from .pointer import offset, store_pointer
-from .simd import lanes, splat, store
+from .simd import lanes, load_first, splat, store
 from .strip_tile import SELECTED, copy_positions, deal, repeat, select, spread
 
 RING_ROWS = 1024  # source rows in the ring: their tags
@@ -71,24 +72,34 @@ def table_of(tables, name):
 
 @device
 def copy_lanes(strip, part_step, source, source_step, count, channel, valid, parts, group):
-    """Copy what vectors of channels from `channel` on read, lane by lane; then zeros. Part after part."""
+    """Copy what vectors of channels from `channel` on read, lane by lane, and zeros behind them. Part after part."""
     n = lanes(strip)
+    zero = splat(strip, 0)
     for part in range(parts):
+        if valid < n:
+            for j in range(count):
+                store(strip, part * part_step + j * n, zero)
         for lane in range(valid):
             first = (channel + lane) // group * parts + part
             for j in range(count):
                 strip[part * part_step + j * n + lane] = source[j * source_step + first]
-        for lane in range(valid, n):
-            for j in range(count):
-                strip[part * part_step + j * n + lane] = 0
+
+
+@device
+def copy_first(strip, source, source_step, count, valid):
+    """Copy the first `valid` lanes of some positions, each to a vector; then zeros."""
+    n = lanes(strip)
+    zero = splat(strip, 0)
+    for j in range(count):
+        store(strip, j * n, load_first(source, j * source_step, valid, zero))
 
 
 @device
 def copy_vector(strip, part_step, source, source_step, count, channel, valid, parts, group):
-    """As `copy_lanes`, whole vectors at a time where groups allow it."""
+    """As `copy_lanes`, vectors at a time where groups allow it; lanes beyond the last channel may hold anything."""
     n = lanes(strip)
-    if valid < n:
-        copy_lanes(strip, part_step, source, source_step, count, channel, valid, parts, group)
+    if parts == 1 and group == 1:
+        copy_first(strip, offset(source, channel), source_step, count, valid)
     elif group % n == 0:  # one group: every lane reads the same
         first = channel // group * parts
         for j in range(count):
@@ -96,13 +107,13 @@ def copy_vector(strip, part_step, source, source_step, count, channel, valid, pa
             for part in range(parts):
                 store(strip, part * part_step + j * n, splat(strip, position[part]))
     elif parts == group and group <= 4 and n % group == 0:
-        spread(group, strip, part_step, offset(source, channel), source_step, count)
+        spread(group, strip, part_step, offset(source, channel), source_step, count, valid)
     elif parts == 1 and n % group == 0 and (group == 2 or group == 4):
-        repeat(group, strip, offset(source, channel // group), source_step, count)
+        repeat(group, strip, offset(source, channel // group), source_step, count, valid)
     elif group == 1 and 2 <= parts <= 4:
-        deal(parts, strip, part_step, offset(source, channel * parts), source_step, count)
-    elif (channel + n - 1) // group - channel // group < SELECTED:
-        first, last = channel // group, (channel + n - 1) // group
+        deal(parts, strip, part_step, offset(source, channel * parts), source_step, count, valid)
+    elif (channel + valid - 1) // group - channel // group < SELECTED:
+        first, last = channel // group, (channel + valid - 1) // group
         for part in range(parts):
             place, read = offset(strip, part * part_step), offset(source, first * parts + part)
             select(last - first + 1, place, read, source_step, parts, count, group - channel % group, group)
@@ -129,7 +140,7 @@ def _copy_padding(strip, part_step, vector_step, vectors, row, q, count, tables,
                     store(here, part * part_step, splat(here, 0))
             else:
                 position, valid = offset(row, source * s.source_w), min(n, s.channels - first)
-                copy_lanes(here, part_step, position, 0, 1, first, valid, s.parts, s.group)
+                copy_vector(here, part_step, position, 0, 1, first, valid, s.parts, s.group)
         q += s.step
 
 
@@ -171,7 +182,7 @@ def copy_row(target, part_step, row, segment, tables, channel, s):
             place = offset(target, (v * s.positions + s.positions - s.picks + i) * n)
             first = channel + v * n
             valid = min(n, s.channels - first)
-            copy_lanes(place, part_step, offset(row, picks[i] * s.source_w), 0, 1, first, valid, s.parts, s.group)
+            copy_vector(place, part_step, offset(row, picks[i] * s.source_w), 0, 1, first, valid, s.parts, s.group)
 
 
 @device

@@ -302,20 +302,21 @@ def copy_positions(typingctx, together, target, vector_step, source, source_step
 
 
 @intrinsic
-def spread(typingctx, group, target, part_step, source, source_step, count):
+def spread(typingctx, group, target, part_step, source, source_step, count, valid):
     """Copy vectors of channels from some positions, one copy per channel of the groups of `group` lanes.
 
     Copy k goes to ``target + k * part_step``, position after position; each of its lanes holds channel k of its group.
 
     group : 4, 2 or 1
+    valid : lanes that are wanted
     """
 
-    def emit(e, group, target, part_step, source, source_step, count):
-        builder = e.builder
+    def emit(e, group, target, part_step, source, source_step, count, valid):
+        builder, mask = e.builder, e.mask(valid)
 
         def copy(group):
             with e.loop(count) as index:
-                value = e.load(e.at(source, builder.mul(index, source_step))).llvm
+                value = e.load(e.at(source, builder.mul(index, source_step)), mask=mask).llvm
                 place = e.at(target, e.times(index, e.lanes))
                 for k in range(group):
                     order = _order([min(lane // group * group + k, e.lanes - 1) for lane in range(e.lanes)])
@@ -324,33 +325,30 @@ def spread(typingctx, group, target, part_step, source, source_step, count):
 
         e.choose(group, (4, 2, 1), copy)
 
-    return emitted(emit, target, group, target, part_step, source, source_step, count)
+    return emitted(emit, target, group, target, part_step, source, source_step, count, valid)
 
 
 @intrinsic
-def repeat(typingctx, group, target, source, source_step, count):
+def repeat(typingctx, group, target, source, source_step, count, valid):
     """Fill vectors whose lanes read, `group` neighbours each, the same channel: one vector from each of some positions.
 
     group : 4 or 2, and a divisor of the lanes
+    valid : lanes that are wanted, a multiple of `group`
     """
-    from llvmlite import ir
 
-    def emit(e, group, target, source, source_step, count):
-        builder = e.builder
+    def emit(e, group, target, source, source_step, count, valid):
+        builder, mask = e.builder, e.mask(e.builder.udiv(valid, group))
 
         def copy(group):
-            channels = max(1, e.lanes // group)
-            kind = ir.VectorType(e.vector.element, channels).as_pointer()
-            order = _order([min(lane // group, channels - 1) for lane in range(e.lanes)])
+            order = _order([lane // group for lane in range(e.lanes)])
             with e.loop(count) as index:
-                place = builder.bitcast(e.at(source, builder.mul(index, source_step)), kind)
-                read = builder.load(place, align=e.itemsize)
+                read = e.load(e.at(source, builder.mul(index, source_step)), mask=mask).llvm
                 repeated = builder.shuffle_vector(read, read, order)
                 e.store(Value(builder, repeated), e.at(target, e.times(index, e.lanes)))
 
         e.choose(group, (4, 2), copy)
 
-    return emitted(emit, target, group, target, source, source_step, count)
+    return emitted(emit, target, group, target, source, source_step, count, valid)
 
 
 @intrinsic
@@ -384,28 +382,30 @@ def select(typingctx, channels, target, source, source_step, channel_step, count
 
 
 @intrinsic
-def deal(typingctx, parts, target, part_step, source, source_step, count):
+def deal(typingctx, parts, target, part_step, source, source_step, count, valid):
     """Deal out channels: of `parts` vectors from each of some positions, copy k takes every `parts`-th lane from k on.
 
     Copy k goes to ``target + k * part_step``, position after position.
 
     parts : 4, 3 or 2
+    valid : lanes that are wanted of each copy
     """
 
-    def emit(e, parts, target, part_step, source, source_step, count):
+    def emit(e, parts, target, part_step, source, source_step, count, valid):
         builder = e.builder
 
         def copy(parts):
+            masks = [e.mask(e.times(valid, parts), k) for k in range(parts)]
             with e.loop(count) as index:
                 position = e.at(source, builder.mul(index, source_step))
-                vectors = [e.load(position, k).llvm for k in range(parts)]
+                vectors = [e.load(position, k, mask).llvm for k, mask in enumerate(masks)]
                 place = e.at(target, e.times(index, e.lanes))
                 for k, dealt in enumerate((_dealt_by_three if parts == 3 else _dealt)(builder, vectors, e.lanes)):
                     e.store(Value(builder, dealt), e.at(place, e.times(part_step, k)))
 
         e.choose(parts, (4, 3, 2), copy)
 
-    return emitted(emit, target, parts, target, part_step, source, source_step, count)
+    return emitted(emit, target, parts, target, part_step, source, source_step, count, valid)
 
 
 def _dealt(builder: Any, vectors: list[Any], lanes: int) -> list[Any]:

@@ -94,21 +94,19 @@ def _strips_work(direction: str, g: ConvGeometry, itemsize: int, fit: Fit) -> St
     copied_planes = len(set(planes.entries[:, 1].tolist())) if kept else len(planes.entries)
     copied_rows = copied_planes * len(set(rows.entries[:, 1].tolist()))
     copied_rows *= g.batch * segments * sources
-    copied, picks = copied_rows * fit.row.positions, copied_rows * len(fit.row.picks)
+    copied = copied_rows * fit.row.positions
     panels = g.batch * segments * -(-vectors // fit.panel)
     how = how_copied(sources, lanes, width)
-    whole = 0 if how == "lanes" else channels // width
-    single = (vectors - whole) * width
     return Strips(
         products=g.batch * _taps_read(g) * sources * vectors,
         runs=lines * out[2] * sources * vectors,
         stored=g.batch * math.prod(out) * vectors,
         weights=vectors * width * g.taps * sources,
-        copies=copied * whole * (how == "copies"),
-        broadcasts=copied * whole * (how == "broadcasts"),
-        permutations=copied * whole * (how == "permutations"),
-        selections=copied * (whole + whole * width // lanes) * (how == "selections"),
-        lanes=copied * single + picks * channels,
+        copies=copied * vectors * (how == "copies"),
+        broadcasts=copied * vectors * (how == "broadcasts"),
+        permutations=copied * vectors * (how == "permutations"),
+        selections=copied * (vectors + channels // lanes) * (how == "selections"),
+        lanes=copied * channels * (how == "lanes"),
         tables=panels * len(planes.entries) * len(rows.entries) * sources,
         rows=panels * out[0] * out[1],
     )
@@ -120,7 +118,7 @@ def _taps_read(g: ConvGeometry) -> int:
 
 
 def how_copied(sources: int, lanes: int, width: int) -> str:
-    """How `strip_rows.copy_vector` makes whole vectors of `width` lanes."""
+    """How `strip_rows.copy_vector` makes vectors of `width` lanes."""
     if lanes % width == 0:
         return "broadcasts"
     if sources == 1 and lanes == 1:
