@@ -51,6 +51,10 @@ VALUES_BYTES, PORTION_BYTES = 4 << 20, 2 << 20
 # Source channels, in bytes, whose products are summed, and put down, before the next ones: one sample decides it. All
 # panels pass by the transformed input, which so stays in the caches though there are many tiles to reuse the weights.
 MOST_RUN_BYTES, RUN_BYTES = 3 << 10, 2 << 10
+# Where there are taps along D, so few source channels that the weights of this many panels fit one launch. With a panel
+# each, launches transformed the input again, and had a single block of tiles for all cores (320 to 512 channels and
+# images of 8x8x8 to 12x12x12: on two cores half the time).
+PANELS_OF_PART = 4
 # The same as `VALUES_BYTES` where no transformed weights are in memory.
 VALUES_ALONE_BYTES = 6 << 20
 # Where a block keeps its transformed input to itself, in scratch memory: the fewest tiles for which that is faster, how
@@ -185,7 +189,7 @@ def plan(g: ConvGeometry, direction: str, itemsize: int) -> Plan:
     full = tile_lanes(itemsize)
     width = full if side.lanes > full // 2 else full // 2
     panels = side.outputs * -(-side.lanes // width)
-    run = _run_of_part(side, g.groups, itemsize)
+    run = _run_of_part(side, g.groups, tiles.points * min(panels, PANELS_OF_PART) * width, itemsize)
     some = side if run == side.run else side._replace(run=run, source_channels=run)
     cut = _cut(some, tiles.columns, tiles.points, panels * width, width, itemsize, g.groups * panels)
     whole = record(g, some, tiles, cut, width, itemsize, side.run % run)
@@ -204,12 +208,25 @@ def plan(g: ConvGeometry, direction: str, itemsize: int) -> Plan:
     return Plan(parts, tile_blocks, portion, zeros, cost / blocking.FLOPS_PER_NS)
 
 
-def _run_of_part(side: Side, groups: int, itemsize: int) -> int:
-    """Source channels of a launch: all of them, or some whole cache lines."""
-    if groups > 1 or side.run * itemsize <= MOST_RUN_BYTES:
+def _run_of_part(side: Side, groups: int, lanes: int, itemsize: int) -> int:
+    """Source channels of a launch: all of them, or some whole cache lines; `lanes` of some panels, those of all points.
+
+    The last launch has one line at least. Where blocks share transformed weights, those of these panels fit the limit
+    on memory.
+    """
+    if groups > 1:
+        return side.run
+    most = RUN_BYTES // itemsize if side.run * itemsize > MOST_RUN_BYTES else side.run
+    if side.kernel[0] > 1 and not side.stretched:
+        fitting = blocking.PACKED_BYTES // (side.kernel[0] * lanes * itemsize)
+        most = min(most, max(fitting, blocking.FEW_CHANNELS))
+    if side.run <= most:
         return side.run
     line = blocking.LINE_BYTES // itemsize
-    return blocking.split_evenly(side.run, RUN_BYTES // itemsize, line)
+    run = blocking.split_evenly(side.run, most, line)
+    while 0 < side.run % run < line:  # what is transformed is whole vectors, of which the last may lap over
+        run += line
+    return min(run, side.run)
 
 
 def _parts(side: Side, whole: Winograd, itemsize: int) -> Iterator[Part]:

@@ -183,6 +183,35 @@ def test_points_follow_from_a_sample(case, points, batch):
         assert (g.points_h, g.points_w) == points
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        ConvCase(1, 384, 128, (12, 12, 12), (3, 3, 3), padding=1),
+        ConvCase(1, 512, 512, (8, 8, 8), (3, 3, 3), padding=1),
+        ConvCase(1, 128, 128, (8, 8, 8), (5, 5, 5), padding=2),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("itemsize", [4, 8])
+def test_no_launch_is_for_a_single_core(case, itemsize):
+    """Where weights of all panels and channels take more than a launch may have, it has several panels' of fewer."""
+    plan = winograd.plan(checks.geometry_of(case), "forward", itemsize)
+    assert not plan.parts[0].record.own_run
+    assert min(plan.portion * part.record.panel_blocks for part in plan.parts) >= 4
+
+
+@pytest.mark.parametrize("channels", [96, 97, 100])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_channels_that_are_summed_in_several_launches(channels, dtype, tune, guarded):
+    """The last launch has a vector of them at least."""
+    tune(winograd.blocking, PACKED_BYTES=1 << 20, FEW_CHANNELS=16)
+    case = ConvCase(2, channels, 70, (5, 6, 7), (3, 3, 3), padding=1, dtype=dtype)
+    parts = winograd.plan(checks.geometry_of(case), "forward", np.dtype(dtype).itemsize).parts
+    assert len({part.source_start for part in parts}) > 1
+    assert min(part.record.run for part in parts) >= 64 // np.dtype(dtype).itemsize
+    check(case)
+
+
 @pytest.mark.parametrize("padding", [0, 4, 7])
 @pytest.mark.parametrize("depth", [9, 13, 40])
 def test_dilation_along_depth(padding, depth):
