@@ -73,6 +73,7 @@ class RowsConv(NamedTuple):
     chunks: int  # parts that they are cut into: of one launch, and with a partial sum each for the weight gradient
     panel_blocks: int  # parts that panels are cut into
     group: int  # positions that run over all panels before the next do
+    by_plane: int  # 1: products are listed tap by tap along D, forward, and those that read padding alone left out
     in_place: int  # 1: the input is read where it lies, and `pitch` and `plane` are its own
 
 
@@ -176,6 +177,21 @@ def _put_pointers(table, first, rows, columns, g):
             store_pointer(table, i * columns + j, offset(first, place))
 
 
+@device
+def _products_inside(point, g):
+    """Where products of those taps along D begin, and end, that reach into the input from the plane of a position."""
+    first, last = 0, g.taps_d
+    if g.by_plane:
+        plane = point // (g.out_h * g.out_w)
+        at = plane % g.out_d * g.stride_d - g.pad_d
+        while first < last and at + first * g.dilation_d < 0:
+            first += 1
+        while last > first and at + (last - 1) * g.dilation_d >= g.size_d:
+            last -= 1
+    of_tap = g.count // g.taps_d
+    return first * of_tap, last * of_tap
+
+
 @kernel
 def conv_rows(
     block,
@@ -201,6 +217,7 @@ def conv_rows(
             point, points = _point_into(b, scratch, source, g)
         else:
             point, points = _load_block(b, patch, scratch, source, g)
+        begin, end = _products_inside(point, g)
         for first in range(0, points, g.group):
             for panel in range(first_panel, first_panel + panels):
                 lane = panel * g.width
@@ -208,13 +225,16 @@ def conv_rows(
                 packed = offset(weight, panel * (1 + g.count) * g.width)
                 rows, count = offset(out, (point + first) * g.lanes + lane), min(g.group, points - first)
                 kind, part = (WIDE, g.part) if lanes > g.vector else (NARROW, g.count)
-                for step in range(0, g.count, part):
+                parts = max((end - begin + part - 1) // part, 1)
+                for i in range(parts):
+                    step, products = even_part(i, parts, end - begin)
+                    step += begin
                     offset_gemm(
-                        HELD if step > 0 else kind,
+                        HELD if i > 0 else kind,
                         offset(scratch, first),
                         count,
                         offset(offsets, step),
-                        min(part, g.count - step),
+                        products,
                         offset(packed, (1 + step) * g.width),
                         g.width,
                         packed,
@@ -226,17 +246,25 @@ def conv_rows(
 
 
 @kernel
-def pack_rows(block, weight: "T*", bias: "T*", packed: "T*", count: "int64", lanes: "int64", width: "int64"):
-    """One block: one panel, the bias in its first row, then ``packed[1 + k][lane] = weight[lane][k]``.
+def pack_rows(
+    block, weight: "T*", bias: "T*", packed: "T*", count: "int64", channels: "int64", planes: "int64",
+    lanes: "int64", width: "int64",
+):  # fmt: skip
+    """One block: one panel, the bias in its first row, then ``packed[1 + k][lane]``, the `count` weights of each lane.
 
-    Lanes beyond the last are zero.
+    Those lie in `channels` of so many `planes`, and are packed plane by plane, of all channels. Lanes beyond the last
+    are zero.
     """
     lane = block * width
     valid = min(width, lanes - lane)
     panel = offset(packed, block * (1 + count) * width)
     for i in range(width):
         panel[i] = bias[lane + i] if i < valid else 0
-    copy_transposed(weight, lane * count, count, panel, width, width, valid, count)
+    run = count // (channels * planes)
+    for channel in range(channels):
+        for plane in range(planes):
+            first, to = lane * count + (channel * planes + plane) * run, 1 + (plane * channels + channel) * run
+            copy_transposed(weight, first, count, panel, to * width, width, valid, run)
     for k in range(1, 1 + count):
         for i in range(valid, width):
             panel[k * width + i] = 0

@@ -145,8 +145,9 @@ def _paired_channels(g: ConvGeometry) -> int:
 def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | None:
     """None, or why a problem is not worth its patches.
 
-    Forward, they hold all padding. Under strides few products of a weight gradient share what is copied into them, nor
-    may its positions be few; and where a vector of channels or more is read, there may be a better tile.
+    Forward, they hold the padding, of which planes alone are left out. Under strides few products of a weight gradient
+    share what is copied into them, nor may its positions be few; and where a vector of channels or more is read, there
+    may be a better tile.
     """
     g = geometry
     if direction == "backward_data":
@@ -155,7 +156,8 @@ def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | Non
         most = MAX_CHANNELS[direction] if not is_narrow(g, itemsize) else NARROW_CHANNELS
         if g.in_channels > most and not pairs_fit(g, itemsize):
             return f"{g.in_channels} input channels are more than {most}"
-        share = math.prod(taps_inside(g, axis) / max(1, g.output[axis] * g.kernel[axis]) for axis in (0, 1))
+        axes = (0, 1) if is_narrow(g, itemsize) else (1,)  # others leave out planes themselves
+        share = math.prod(taps_inside(g, axis) / max(1, g.output[axis] * g.kernel[axis]) for axis in axes)
         if share < 1 / gain(g, itemsize):
             return f"{1 - share:.0%} of its taps read padding, which the general algorithm leaves out"
         return None
@@ -214,7 +216,9 @@ def _forward_launches(g: ConvGeometry, dtype: np.dtype[Any]) -> tuple[Prepared, 
     shape = record.panels, 1 + record.count, record.width
     cost, blocks = float(math.prod(shape)), record.chunks * record.panel_blocks
     if p.chains is None:
-        pack = pack_rows.prepare((dtype,), record.panels, record.count, record.lanes, record.width, cost=cost)
+        lists = (g.in_channels, g.kernel[0]) if record.by_plane else (1, 1)
+        sizes = record.count, *lists, record.lanes, record.width
+        pack = pack_rows.prepare((dtype,), record.panels, *sizes, cost=cost)
         return pack, conv_rows.prepare((dtype,), blocks, p.offsets, record, cost=p.cost), shape
     sizes = 2 if record.pairs else 1, record.count, g.in_channels * g.taps, record.lanes, record.width
     pack = pack_listed.prepare((dtype,), 1, p.chains.order, *sizes, cost=cost)
@@ -290,6 +294,7 @@ def plan(g: ConvGeometry, itemsize: int) -> RowPlan:
         chunks=chunks,
         panel_blocks=_panel_blocks(panels, chunks),
         group=min(GROUP_POINTS, max(1, GROUP_BYTES // (g.out_channels * itemsize * MAX_ROWS)) * MAX_ROWS),
+        by_plane=0,
         in_place=0,
     )
     cost = 2.0 * points * count * panels * width / blocking.FLOPS_PER_NS
@@ -298,6 +303,8 @@ def plan(g: ConvGeometry, itemsize: int) -> RowPlan:
         record = record._replace(count=len(offsets), part=_part(len(offsets), width * itemsize), pairs=0)
         if _reads_once(g):
             record, offsets = _in_place(record, g)
+        elif _leaves_out_planes(g):
+            record, offsets = record._replace(by_plane=1), _by_plane(offsets, g)
     return RowPlan(offsets, found, record, firsts, order, weight_record, cost)
 
 
@@ -312,6 +319,17 @@ def _reads_once(g: ConvGeometry) -> bool:
     return not any(g.pad_low) and all(
         (g.output[axis] - 1) * g.stride[axis] + span[axis] <= g.input[axis] for axis in range(3)
     )
+
+
+def _leaves_out_planes(g: ConvGeometry) -> bool:
+    """Whether so much of what taps along D read is padding by zeros that products are listed in another order."""
+    taps = g.output[0] * g.kernel[0]
+    return g.padding_mode[0] == "zeros" and taps_inside(g, 0) <= blocking.WORTH_ALIGNING * taps
+
+
+def _by_plane(offsets: np.ndarray, g: ConvGeometry) -> np.ndarray:
+    """Offsets of products (C_in, KD, KH, KW) as (KD, C_in, KH, KW)."""
+    return np.ascontiguousarray(offsets.reshape(g.in_channels, g.kernel[0], -1).swapaxes(0, 1)).ravel()
 
 
 def _in_place(record: RowsConv, g: ConvGeometry) -> tuple[RowsConv, np.ndarray]:

@@ -145,6 +145,7 @@ def plan(g: ConvGeometry, itemsize: int) -> SumsPlan:
         chunks=chunks,
         panel_blocks=slices,
         group=0,
+        by_plane=0,
         in_place=0,
     )
     cost = g.flops / blocking.FLOPS_PER_NS
