@@ -26,6 +26,7 @@ GOOD = 0.7  # of the attainable rate
 # What keeps an algorithm from the attainable rate where neither memory nor the call does.
 REASONS = {
     "depthwise": "a load per multiply-add, and the start of a tile every few multiply-adds",
+    "periods": "loads that cross cache lines, and tiles at the ends of lines, whose vectors are masked",
     "strips": "copying rows into strips, and the start of a tile every few multiply-adds",
     "grouped": "copying rows into strips, and stores after few multiply-adds",
     "winograd": "transforming between a few multiply-adds",

@@ -21,6 +21,7 @@ from . import (
     data_choice,
     fft_portions,
     lane_sums,
+    periods,
     row_runs,
     row_runs_data,
     weight_gradient,
@@ -238,7 +239,8 @@ def direct_cost(g: ConvGeometry, direction: str, itemsize: int) -> float:
     """Nanoseconds of one core that sums of products take for all samples, roughly."""
     if is_depthwise(g):
         vector, rate = _lanes(itemsize), DEPTHWISE_FLOPS_PER_NS * (4 / itemsize if blocking.WIDE_VECTORS else 1.0)
-        return -(-g.in_channels // vector) * vector / g.in_channels * g.flops / rate
+        found = -(-g.in_channels // vector) * vector / g.in_channels * g.flops / rate
+        return found if periods.accepts(direction, g) else min(found, periods.cost(direction, g, itemsize))
     if blocking.WIDE_VECTORS:
         return _direct_cost_of_wide(g, direction, itemsize)
     if g.groups > 1:

@@ -25,6 +25,7 @@ from . import (
     indirect,
     lane_sums,
     patches,
+    periods,
     pointwise,
     row_runs,
     strips,
@@ -39,6 +40,7 @@ DIRECTIONS = ("forward", "backward_data", "backward_weight")
 ALGORITHMS: tuple[Any, ...] = (
     pointwise,
     fft,
+    periods,
     depthwise,
     grouped,
     strips,

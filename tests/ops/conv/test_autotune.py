@@ -49,6 +49,7 @@ def test_the_fastest_is_chosen_and_the_others_say_why_not(measured):
         "forward: indirect (measured)\n"
         "  not pointwise: the kernel has 9 taps\n"
         "  not fft: it was measured to take 2.00 times as long\n"
+        "  not periods: groups have 16 input and 24 output channels, not one each\n"
         "  not depthwise: groups have 16 input and 24 output channels, not one each\n"
         "  not grouped: all channels are in one group\n"
         "  not strips: all channels are in one group\n"

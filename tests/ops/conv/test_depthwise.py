@@ -335,7 +335,7 @@ def test_pairs_of_groups(inputs, groups, dtype):
 
 def test_choice():
     assert explain((1, PANEL, 9, 9), (PANEL, 1, 3, 3), groups=PANEL).algorithm == "depthwise"
-    assert explain((1, PANEL // 2, 5, 5), (PANEL // 2, 1, 3, 3), groups=PANEL // 2).algorithm == "strips"
+    assert explain((1, PANEL // 2, 5, 5), (PANEL // 2, 1, 3, 3), groups=PANEL // 2).algorithm == "periods"
     assert explain((1, PANEL, 16, 16), (PANEL, 1, 7, 7), groups=PANEL).algorithm == "strips"
     assert {explain((1, PANEL, 99), (PANEL, 1, 7), groups=PANEL, direction=d).algorithm for d in plan.DIRECTIONS} == {
         "depthwise"

@@ -18,6 +18,7 @@ def test_explain_says_why_not_the_others():
     refused = (
         "  not pointwise: the kernel has 9 taps\n"
         "  not fft: 9 taps are few\n"
+        "  not periods: groups have 64 input and 64 output channels, not one each\n"
         "  not depthwise: groups have 64 input and 64 output channels, not one each\n"
         "  not grouped: all channels are in one group\n"
         "  not strips: all channels are in one group"
