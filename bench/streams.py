@@ -29,8 +29,9 @@ def rows(reports: Iterable[dict[str, Any]]) -> tuple[list[list[str]], str]:
     good = sum(share >= GOOD for share, *_ in found)
     line = (
         "Counted is what has to pass between memory and the processor if no cache holds anything: what goes in, again "
-        "where sums over it come first (batch normalisation), and what comes out. Results of 16 MB and more are "
-        "written past the caches, so that what they overwrite is not read. The bandwidth is that of copying so in the "
+        "where sums over it come first (batch normalisation), and what comes out. Results of 16 MB and more (64 MB "
+        "beside vectors of 64 bytes) are written past the caches, so that what they overwrite is not read. The "
+        "bandwidth is that of copying so in the "
         f"same run. Of {len(found)} cases that move {LARGE_BYTES / 1e6:.0f} MB and more, {good} reach {GOOD:.0%} of it."
     )
     return [_row(*row) for row in found], line

@@ -15,7 +15,7 @@ from ..kernels._program import Operand, Program
 from ..kernels._target import target
 from ._call import Call, make_call
 from ._check import check_choice, check_same_dtypes
-from ._dense import STREAM_BYTES
+from ._dense import is_streamed
 from .layout import channels_last_memory, conversion
 from .memory import Room
 
@@ -29,9 +29,11 @@ __all__ = ["plan_backward", "plan_forward"]
 
 # Long enough that its sums are little beside it, short enough that several cores finish together.
 BLOCK_BYTES = 1 << 17
+# Results of so many bytes are written past the caches where these still hold some of what is read for the second time.
+HUGE_BYTES = 1 << 24
 # Beside vectors of 64 bytes results of so many bytes, which two second-level caches cannot hold beside what
 # they are made of, are done sooner row by row.
-LARGE_BYTES = 1 << 21 if target().wide else STREAM_BYTES
+LARGE_BYTES = 1 << 21 if target().wide else HUGE_BYTES
 # Nanoseconds per element on one core: decides only whether sharing the work pays.
 NS_PASS = 0.4
 NS_COMBINE = 0.5
@@ -90,7 +92,13 @@ def plan_forward(
         copy = kernels.running_statistics.prepare((dtype,), int(size > 0), w.width, channels, cost=0.0)
         steps = [copy.on(weight, bias, mean, var, settings, stats)]
     normalise = kernels.normalise.prepare(
-        (dtype,), w.blocks, w, _FLOORS[activation], _how_large(size, dtype), cost=pass_cost, backwards=training
+        (dtype,),
+        w.blocks,
+        w,
+        _FLOORS[activation],
+        _how_large(size, dtype, training),
+        cost=pass_cost,
+        backwards=training,
     )
     program = Program([*steps, normalise.on(x, stats, out)], (x, *given, settings, out, stats))
     rooms = _room(shape, dtype), Room(stats.shape, dtype)
@@ -126,7 +134,9 @@ def plan_backward(x_layout: _Layout, grad_layout: _Layout, training: bool, activ
         CHANNEL_STEP,
         cost=_combine_cost(w),
     )
-    spread = spread_kernel.prepare((dtype,), w.blocks, w, _how_large(size, dtype), cost=NS_PASS * size, backwards=True)
+    spread = spread_kernel.prepare(
+        (dtype,), w.blocks, w, _how_large(size, dtype, True), cost=NS_PASS * size, backwards=True
+    )
     steps = [
         sums.on(grad, x, stats, partial),
         combine.on(partial, stats, coefficients, *vectors, work),
@@ -182,7 +192,8 @@ def _combine_cost(w: kernels.WideRows) -> float:
     return NS_COMBINE * w.blocks * kernels.MOMENTS_ROWS * w.width
 
 
-def _how_large(size: int, dtype: np.dtype[Any]) -> int:
-    """`LARGE`, `HUGE` or 0, for a result."""
+def _how_large(size: int, dtype: np.dtype[Any], again: bool) -> int:
+    """`LARGE`, `HUGE` or 0, for a result of what is read for the first time or `again`."""
     nbytes = size * dtype.itemsize
-    return kernels.HUGE if nbytes >= STREAM_BYTES else kernels.LARGE if nbytes >= LARGE_BYTES else 0
+    huge = nbytes >= HUGE_BYTES if again else is_streamed(nbytes)
+    return kernels.HUGE if huge else kernels.LARGE if nbytes >= LARGE_BYTES else 0

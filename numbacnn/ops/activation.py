@@ -18,7 +18,7 @@ from ..kernels import softmax as softmax_kernels
 from ..kernels._program import Operand, Program
 from ._call import Call, make_call
 from ._check import check_choice, check_float, check_same_dtype
-from ._dense import STEP, STREAM_BYTES, dense, in_memory_of, known_call, strides_order
+from ._dense import STEP, dense, in_memory_of, is_streamed, known_call, strides_order
 from .memory import Room
 
 if TYPE_CHECKING:
@@ -347,7 +347,7 @@ def _softmax_launch(
     cost = 3 * NS_EXP * size
     gradient = rows in (softmax_kernels.softmax_rows_backward, softmax_kernels.log_softmax_rows_backward)
     if rows is softmax_kernels.softmax_rows_backward and inner == 1 and n in softmax_kernels.GROUPS:
-        streamed = size * dtype.itemsize >= STREAM_BYTES
+        streamed = is_streamed(size * dtype.itemsize)
         return softmax_kernels.softmax_groups_backward.prepare(
             (dtype,), -(-size // STEP), size, n, STEP, streamed, cost=NS_COPY * size
         )

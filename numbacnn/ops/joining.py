@@ -14,7 +14,7 @@ from ..kernels._together import in_step
 from ..kernels.joining import copy_columns
 from . import memory
 from ._call import Call, make_call
-from ._dense import STREAM_BYTES, memory_order
+from ._dense import is_streamed, memory_order
 from .layout import channels_first, channels_last, copy_into, empty_channels_last, fills, is_channels_last
 from .memory.blocks import ALIGNMENT_BYTES
 
@@ -189,7 +189,7 @@ def _plan_pieces(
         units = -(-rows * pieces // max(blocks, 1))
         for launches, ends in ((joining, (0, width, first, pitch)), (splitting, (first, pitch, 0, width))):
             whole_lines = not any(n % line for n in (width, *ends))
-            streamed = whole_lines and rows * ends[3] * itemsize >= STREAM_BYTES
+            streamed = whole_lines and is_streamed(rows * ends[3] * itemsize)
             launch = copy_columns.prepare((copied,), blocks, rows, width, *ends, pieces, units, streamed, cost=cost)
             launches.append(launch if rows * width else None)
         first += width

@@ -8,7 +8,7 @@ import pytest
 from numbacnn.kernels._build import kernel
 from numbacnn.kernels.flat import get, pace, put, span
 from numbacnn.ops import arithmetic
-from numbacnn.ops._dense import STREAM_BYTES
+from numbacnn.ops._dense import STREAM_BYTES_WIDE
 from numbacnn.ops.memory import empty, guard_memory
 
 
@@ -32,14 +32,14 @@ def test_every_remainder(dtype, streamed):
 
 
 def test_a_result_past_the_caches_is_complete():
-    x = np.arange(STREAM_BYTES // 4 + 13, dtype=np.float32)
+    x = np.arange(STREAM_BYTES_WIDE // 4 + 13, dtype=np.float32)
     np.testing.assert_array_equal(arithmetic.elementwise(np.add, x, x), 2 * x)
     with guard_memory():
         np.testing.assert_array_equal(arithmetic.negative(x), -x)
 
 
 def test_a_large_operand_may_be_the_result():
-    x = np.arange(STREAM_BYTES // 4 + 13, dtype=np.float32)
+    x = np.arange(STREAM_BYTES_WIDE // 4 + 13, dtype=np.float32)
     expected = x + x
     assert arithmetic.elementwise(np.add, x, x, out=x) is x
     np.testing.assert_array_equal(x, expected)

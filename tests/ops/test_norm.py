@@ -103,7 +103,7 @@ def test_how_large_a_result_is_changes_no_bit(dtype, monkeypatch):
     x, grad = problem((8, 16, 40, 41), dtype)[::5]
     results = []
     for large in (0, LARGE, HUGE):
-        monkeypatch.setattr(_norm_plan, "_how_large", lambda size, dtype, large=large: large)
+        monkeypatch.setattr(_norm_plan, "_how_large", lambda size, dtype, again, large=large: large)
         _norm_plan.plan_forward.cache_clear()
         _norm_plan.plan_backward.cache_clear()
         out, saved = batch_norm_forward(x)
