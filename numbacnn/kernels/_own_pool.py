@@ -40,7 +40,7 @@ from ._serial import (
 from .pointer import load_pointer, offset, store_pointer
 
 # Slots of the shared state (int64), eight to a cache line so that the gate's traffic disturbs nothing else.
-GATE, WORKERS, SLEEPERS = 0, 8, 16
+GATE, WORKERS, SLEEPERS, BUSY = 0, 8, 16, 17
 ENTRY, RECORD, BLOCKS, MODE, LIMIT = 24, 25, 26, 27, 28
 MUTEX, CONDITION = 32, 48  # 128 bytes each: larger than any platform's
 STATE_SLOTS = TICKETS + TICKET_SLOTS * MAX_THREADS
@@ -139,16 +139,22 @@ def run_shared(state, helpers, job, scratch):
 
 @kernel
 def run_pooled(block, worker, scratch, jobs: "slots"):
-    """Run jobs that fill `block` slots, one after the other, with `worker` helpers; `scratch` is the pool's state."""
+    """Run jobs that fill `block` slots, one after the other, with `worker` helpers; `scratch` is the pool's state.
+
+    If the pool works for another caller, without helpers.
+    """
     own_scratch = thread_scratch()
+    helped = atomic_replace(scratch, BUSY, 0, 1)
     at = 0
     while at < block:
         job = offset(jobs, at)
-        if job[JOB_MODE] & SHARED:
+        if helped and job[JOB_MODE] & SHARED:
             run_shared(scratch, worker, job, own_scratch)
         else:
             run_alone(job, own_scratch)
         at += job[JOB_SIZE]
+    if helped:
+        atomic_add(scratch, BUSY, -1)
 
 
 # Jobs, their slots, helpers, state. No types, as in `_launch`.
@@ -182,32 +188,32 @@ class _Workers:
 
 
 _workers: _Workers | None = None
-_busy = threading.Lock()
+_growing = threading.Lock()
 
 
 def run(records: bytes, threads: int) -> bool:
-    """Run jobs, whose records follow each other, on `threads` threads.
+    """Run jobs, whose records follow each other, on `threads` threads: True."""
+    workers = _workers
+    if workers is None or workers.count < threads - 1:
+        workers = _grown(threads - 1)
+    workers.run(records, len(records) >> 3, threads - 1, workers.state)
+    return True
 
-    False, and nothing done, if the pool works for another caller.
-    """
+
+def _grown(count: int) -> _Workers:
+    """The pool, with `count` threads if the system allows them."""
     global _workers
-    if not _busy.acquire(False):
-        return False
-    try:
+    with _growing:
         if _workers is None:
             _workers = keep_forever(_Workers())
-        if _workers.count < threads - 1:
-            _workers.grow(threads - 1)
-        _workers.run(records, len(records) >> 3, threads - 1, _workers.state)
-    finally:
-        _busy.release()
-    return True
+        _workers.grow(count)
+    return _workers
 
 
 def _forget() -> None:
     """In a forked child: the parent's threads do not exist here and its locks may be held for ever."""
-    global _workers, _busy
-    _workers, _busy = None, threading.Lock()
+    global _workers, _growing
+    _workers, _growing = None, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -157,7 +157,7 @@ def _write_run(
             a1 = make()
             d0 = words[id(a0) >> 3]
             d1 = words[id(a1) >> 3]
-            if (d0 | d1) & 3:
+            if (d0) & 3:
                 a0 = repair(a0)
                 d0 = words[id(a0) >> 3]
                 d1 = words[id(a1) >> 3]
@@ -196,12 +196,13 @@ def _write_run(
     else:  # what `_launch.run_alone` does
         scope["drivers"] = _launch
         launch, slots = "(drivers._serial or drivers.load_serial())", f", {sum(step.size for step in steps) // 8}"
+    given = [f"a{i}" for i in range(len(arguments))]
+    foreign = [base for base, i in names.items() if make is None or i < len(given) - 1]  # what is made is aligned
     beside = []
-    for bits, bases in itertools.groupby(sorted(names, key=_bits_beside), key=_bits_beside):
+    for bits, bases in itertools.groupby(sorted(foreign, key=_bits_beside), key=_bits_beside):
         addresses = [known[base] for base in bases if base in known]
         if addresses and bits:
             beside.append(f"({' | '.join(addresses)}) & {bits}")
-    given = [f"a{i}" for i in range(len(arguments))]
     addresses = "; ".join(lines) or "pass"
     first, refused, done = "pass", "return False", "True"
     if make is None:
@@ -228,7 +229,7 @@ def _write_values(
     steps: Sequence[Step], expression: Callable[[Operand | Distance], str], scope: dict[str, Any]
 ) -> list[str]:
     """What ``pack`` takes to make the records of all steps; it is put into `scope`, with the bytes that are known."""
-    parts = [part for step in steps for part in step.parts]
+    parts = [part for step in steps for part in step.parts if part != b""]
     layout, values = "=", []
     for literal, group in itertools.groupby(parts, key=lambda part: isinstance(part, bytes)):
         if literal:

@@ -48,7 +48,7 @@ def _call(shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype[Any]
         )
         steps.append(combine.on(partial, out))
     program = Program(steps, (x, out))
-    room = Room(out.shape, dtype, channels_last_memory(out.shape, itemsize)[0])
+    room = Room(out.shape, dtype, channels_last_memory(out.shape, itemsize))
     convert = (conversion(shape, strides, itemsize),)
     return make_call(program, room, convert=convert)
 

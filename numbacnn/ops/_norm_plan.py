@@ -169,7 +169,7 @@ def _check_vectors(shape: tuple[int, ...], dtype: np.dtype[Any], named: dict[str
 
 
 def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Room:
-    return Room(shape, dtype, channels_last_memory(shape, dtype.itemsize)[0])
+    return Room(shape, dtype, channels_last_memory(shape, dtype.itemsize))
 
 
 def plan_wide_rows(channels: int, size: int, itemsize: int) -> kernels.WideRows:

@@ -46,7 +46,7 @@ def _call(step: Step, arguments: tuple[Operand, ...], strides: tuple[tuple[int, 
     """The call of a step whose arguments, in these strides, come first, and then so many results."""
     given, made = arguments[:-results], arguments[-results:]
     convert = [conversion(x.shape, s, x.dtype.itemsize) for x, s in zip(given, strides, strict=True)]
-    rooms = [Room(out.shape, out.dtype, channels_last_memory(out.shape, out.dtype.itemsize)[0]) for out in made]
+    rooms = [Room(out.shape, out.dtype, channels_last_memory(out.shape, out.dtype.itemsize)) for out in made]
     return make_call(Program([step], arguments), *rooms, convert=tuple(convert))
 
 

@@ -159,17 +159,18 @@ def empty_channels_last(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -
     """
     if type(dtype) is not _DType:
         dtype = np.dtype(dtype)
-    return memory.empty_strided(shape, dtype, *channels_last_memory(tuple(shape), dtype.itemsize))
+    shape = tuple(shape)
+    return memory.empty_strided(shape, dtype, channels_last_memory(shape, dtype.itemsize))
 
 
 @functools.lru_cache(maxsize=4096)
-def channels_last_memory(shape: tuple[int, ...], itemsize: int) -> tuple[tuple[int, ...], int]:
-    """Strides of an array in channels-last memory, and how many bytes it has."""
+def channels_last_memory(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Strides of an array in channels-last memory."""
     steps = [itemsize]
     for extent in (shape[1], *reversed(shape[2:])):
         steps.append(steps[-1] * extent)
     channel, *spatial, sample = steps
-    return (sample, channel, *reversed(spatial)), sample * shape[0]
+    return (sample, channel, *reversed(spatial))
 
 
 def fills(shape: Sequence[int], strides: Sequence[int], order: Sequence[int], itemsize: int) -> bool:

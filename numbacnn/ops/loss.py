@@ -182,7 +182,7 @@ def _labels_call(
         steps.append(kernels.sum_losses.prepare((dtype,), 1, rows, cost=float(rows)).on(loss, state, value))
     rooms, results = [room, Room((kernels.STATE_SLOTS,), _DOUBLE)], [value, state]
     if with_grad:
-        rooms.append(Room(shape, dtype, channels_last_memory(shape, dtype.itemsize)[0]))
+        rooms.append(Room(shape, dtype, channels_last_memory(shape, dtype.itemsize)))
         results.append(grad)
     program = Program(steps, (x, target, weights, *results))
     as_it_is = target_dtype == _INDEX and fills(positions, target_strides, range(len(positions)), _INDEX.itemsize)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 import pytest
 
@@ -91,8 +93,14 @@ def test_little_work_stays_in_the_calling_thread(monkeypatch):
 
 
 def test_a_busy_pool_leaves_others_to_run_by_themselves():
-    with _own_pool._busy, _launch.threads(4):
-        assert work() == 0
+    with _launch.threads(4):
+        work()
+        slots = ctypes.cast(_own_pool._workers.state, ctypes.POINTER(ctypes.c_int64))
+        slots[_own_pool.BUSY] = 1
+        try:
+            assert work() == 0
+        finally:
+            slots[_own_pool.BUSY] = 0
 
 
 def test_nested_threads_contexts_on_every_driver():

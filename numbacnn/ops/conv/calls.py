@@ -124,7 +124,7 @@ def _call(problem: signature.Problem, convert: tuple[_Convert | None, ...], *fol
     choice, shape, dtype = problem.choice, problem.shape, problem.dtype
     strides = None
     if choice.direction != "backward_weight":
-        strides = layout.channels_last_memory(shape, dtype.itemsize)[0]
+        strides = layout.channels_last_memory(shape, dtype.itemsize)
         if not problem.batched:
             shape, strides = shape[1:], strides[1:]
     room = Room(shape, dtype, strides)

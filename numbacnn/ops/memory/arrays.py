@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +13,12 @@ from .blocks import size_class
 from .recycling import pool
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import DTypeLike
 
-_ndarray = np.ndarray  # a name of this module is found sooner, and this is looked up at every call
+# What NumPy's function is without the protocol by which other classes' arrays take part.
+_empty_like = inspect.unwrap(np.empty_like)
 # Below a page, malloc recycles well by itself and in a fifth of the time that our book-keeping takes.
 POOLED_FROM_BYTES = 4096
 
@@ -37,14 +42,9 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
     (2, 1024)
     """
     dtype = np.dtype(dtype)
-    nbytes = math.prod(shape) * dtype.itemsize
-    if (nbytes < POOLED_FROM_BYTES and not pool.guarding) or nbytes <= 0 or dtype.hasobject:
+    if dtype.hasobject:
         return np.empty(shape, dtype)
-    return pool.lease(shape, dtype, nbytes, size_class(nbytes))
-
-
-def _c_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    return tuple([itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape))])
+    return _room(shape, dtype).array()
 
 
 class Room:
@@ -64,38 +64,41 @@ class Room:
     (4, 12)
     """
 
-    __slots__ = ("_dtype", "_nbytes", "_shape", "_size", "_strides")
+    __slots__ = ("_make", "dtype", "nbytes", "shape", "size", "strides")
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], strides: tuple[int, ...] | None = None) -> None:
-        self._nbytes = math.prod(shape) * dtype.itemsize
-        if strides == _c_strides(shape, dtype.itemsize):
-            strides = None  # as it is, and made sooner
-        self._shape, self._dtype, self._strides = shape, dtype, strides
-        self._size = size_class(self._nbytes) if self._nbytes else 0
+        self.nbytes = math.prod(shape) * dtype.itemsize
+        self.shape, self.dtype, self.strides = shape, dtype, strides
+        self.size = size_class(self.nbytes) if self.nbytes else 0
+        self._make: Callable[[], np.ndarray] | None = None
+        if self.nbytes < POOLED_FROM_BYTES:
+            self._make = functools.partial(np.ndarray, shape, dtype, None, 0, strides)
+            alike = self._make()
+            if _empty_like(alike).strides == alike.strides:  # half the time; not so if axes of extent 1 lie oddly
+                self._make = functools.partial(_empty_like, alike)
 
     def array(self) -> np.ndarray:
         """An uninitialised array."""
-        nbytes = self._nbytes
-        if nbytes >= POOLED_FROM_BYTES or (pool.guarding and nbytes):
-            return pool.lease(self._shape, self._dtype, nbytes, self._size, self._strides)
-        if self._strides is None:
-            return _ndarray(self._shape, self._dtype)
-        return _ndarray(self._shape, self._dtype, None, 0, self._strides)
+        make = self._make
+        if make is None or (pool.guarding and self.nbytes):
+            return pool.lease(self)
+        return make()
 
     __call__ = array
 
 
-def empty_strided(shape: tuple[int, ...], dtype: np.dtype[Any], strides: tuple[int, ...], nbytes: int) -> np.ndarray:
-    """An uninitialised array as from `empty` of `nbytes` bytes, which its strides fill without gaps.
+_room = functools.lru_cache(maxsize=1024)(Room)
+
+
+def empty_strided(shape: tuple[int, ...], dtype: np.dtype[Any], strides: tuple[int, ...]) -> np.ndarray:
+    """An uninitialised array as from `empty`, which its strides fill without gaps.
 
     Examples
     --------
-    >>> empty_strided((3, 2), np.dtype(np.float32), (4, 12), 24).strides
+    >>> empty_strided((3, 2), np.dtype(np.float32), (4, 12)).strides
     (4, 12)
     """
-    if (nbytes < POOLED_FROM_BYTES and not pool.guarding) or nbytes <= 0:
-        return np.ndarray(shape, dtype, strides=strides)
-    return pool.lease(shape, dtype, nbytes, size_class(nbytes), strides)
+    return _room(shape, dtype, strides).array()
 
 
 def empty_like(x: np.ndarray) -> np.ndarray:
@@ -106,7 +109,6 @@ def empty_like(x: np.ndarray) -> np.ndarray:
     >>> empty_like(np.zeros((3, 2), np.float32).T).strides
     (4, 8)
     """
-    nbytes = x.nbytes
-    if (nbytes < POOLED_FROM_BYTES and not pool.guarding) or nbytes <= 0:
-        return np.empty_like(x, subok=False)
-    return pool.lease(x.shape, x.dtype, nbytes, size_class(nbytes), x.strides)
+    if not x.nbytes or (x.nbytes < POOLED_FROM_BYTES and not pool.guarding):
+        return _empty_like(x, subok=False)
+    return _room(x.shape, x.dtype, x.strides).array()

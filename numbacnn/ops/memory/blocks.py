@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import weakref
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from .arrays import Room
 
 # One cache line, and one vector of the widest instruction set.
 ALIGNMENT_BYTES = 64
@@ -36,9 +39,12 @@ class Block(np.ndarray):
 
 
 class Slot:
-    """A block, where its aligned part begins, when it came back, and what is known of the array that lives in it."""
+    """A block, where its aligned part begins, when it came back, and what is known of the array that lives in it.
 
-    __slots__ = ("address", "guard", "lease", "memory", "offset", "returned", "size")
+    An array is made of its `image`, a block of its shape: that takes a quarter of the time if it is as the last one.
+    """
+
+    __slots__ = ("address", "guard", "image", "lease", "memory", "offset", "returned", "room", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -48,7 +54,17 @@ class Slot:
         self.address = begin + self.offset
         self.returned = 0
         self.lease: Lease | None = None
+        self.room: Room | None = None
+        self.image = self.memory
         self.guard: Guard | None = None
+
+    def furnish(self, room: Room, guarded: bool) -> None:
+        """Have an image of the arrays of a room."""
+        first = self.offset
+        if guarded:
+            first = self.watch(room.nbytes, f"{room.dtype} array of shape {room.shape}")
+        self.image = Block(room.shape, room.dtype, self.memory, first, room.strides)  # type: ignore[arg-type]
+        self.room = None if guarded else room
 
     def watch(self, nbytes: int, name: str) -> int:
         """Fill the block with the guard's pattern, and room for an array with NaN; where that begins in the block."""

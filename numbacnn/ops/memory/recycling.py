@@ -1,10 +1,10 @@
 """The pool: which blocks there are, which of them wait to be handed out again, and how they come back.
 
-A block is a NumPy array of a private subclass, and an array that is handed out is a plain one over its buffer. NumPy
-shortens a chain of bases only as far as the types agree, so the base of every view, and of views of views, is that
-plain array and never the block. A weak reference to the plain array therefore dies exactly when the last view does,
-and its callback is the ``append`` of a list: no Python code runs at that moment, whatever thread or garbage collection
-it happens in. The next request does the book-keeping.
+A block is a NumPy array of a private subclass, and an array that is handed out is a plain view of it. NumPy shortens a
+chain of bases only as far as the types agree, so the base of every view of the view is that plain array and never the
+block. A weak reference to the plain array therefore dies exactly when the last view does, and its callback is the
+``append`` of a list: no Python code runs at that moment, whatever thread or garbage collection it happens in. The next
+request does the book-keeping.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .blocks import GUARD_BYTES, Lease, Slot, size_class
+
+if TYPE_CHECKING:
+    from .arrays import Room
 
 _ndarray = np.ndarray  # a name of this module is found sooner, and this is looked up at every call
 # Idle blocks are memory that nobody else can use: by default at most this share of the machine's.
@@ -39,23 +42,17 @@ class Pool:
         self.limit = _default_limit()
         self.in_use = self.idle_bytes = self.peak = self.hits = self.misses = self.clock = 0
 
-    def lease(
-        self,
-        shape: tuple[int, ...],
-        dtype: np.dtype[Any],
-        nbytes: int,
-        size: int,
-        strides: tuple[int, ...] | None = None,
-    ) -> np.ndarray:
-        """An array of `nbytes` bytes in a block of the class `size`."""
-        if self.guarding:
-            slot = self.take(size_class(nbytes + 2 * GUARD_BYTES))
-            first = slot.watch(nbytes, f"{dtype} array of shape {shape}")
+    def lease(self, room: Room) -> np.ndarray:
+        """An array in a block of the room's size class."""
+        guarding = self.guarding
+        if guarding:
+            slot = self.take(size_class(room.nbytes + 2 * GUARD_BYTES))
         else:
-            slot = self.take_last(size) or self.take(size)
-            first = slot.offset
+            slot = self.take_last(room.size) or self.take(room.size)
         try:
-            array = _ndarray(shape, dtype, slot.memory, first, strides)
+            if guarding or slot.room is not room:
+                slot.furnish(room, guarding)
+            array = slot.image.view(_ndarray)
         except BaseException:
             self.give_back(slot)
             raise
@@ -69,8 +66,11 @@ class Pool:
         So it is where a function is called in a loop, and calls of other ops' results that are alike. No lock: what was
         popped is nobody else's.
         """
-        last = self.pop_dead()
-        if last is None:
+        if not self.dead:
+            return None
+        try:
+            last = self.dead.pop()
+        except IndexError:  # others may take it between a look and a `pop`
             return None
         slot = last.slot
         if slot.size == size and slot.guard is None and size <= self.limit:
@@ -78,13 +78,6 @@ class Pool:
             return slot
         self.bury(last)
         return None
-
-    def pop_dead(self) -> Lease | None:
-        """The array that died last, if any is left: others may take it between a look and a `pop`."""
-        try:
-            return self.dead.pop() if self.dead else None
-        except IndexError:
-            return None
 
     def take(self, size: int) -> Slot:
         """An idle block of this size class, else a fresh one."""
@@ -119,7 +112,11 @@ class Pool:
 
     def collect(self) -> None:
         """Take back the blocks of arrays that died. The lock is held."""
-        while (last := self.pop_dead()) is not None:
+        while self.dead:
+            try:
+                last = self.dead.pop()
+            except IndexError:
+                return
             self.put_back(last.slot)
 
     def give_back(self, slot: Slot) -> None:

@@ -149,6 +149,36 @@ def test_rooms_are_as_what_is_empty():
     assert Room((), np.dtype(float))().shape == ()
 
 
+def test_a_block_holds_arrays_of_different_rooms_one_after_the_other():
+    rooms = [Room((3, 2000), np.dtype("f4"), (4, 12)), Room((2000, 3), np.dtype("f4")), Room((3000,), np.dtype("f8"))]
+    seen = set()
+    for room in [rooms[0], *rooms, rooms[0]]:
+        x = room()
+        assert (x.shape, x.dtype, type(x), x.flags.writeable) == (room.shape, room.dtype, np.ndarray, True)
+        assert room.strides in (None, x.strides)
+        seen.add(address(x))
+        del x
+    assert len(seen) == 1
+
+
+def test_a_guarded_block_leaves_no_trace():
+    shape = (1 << 20,)  # with the guards of the same size class
+    room = Room(shape, np.dtype("u1"))
+    with guard_memory():
+        room()[...] = 1
+    x = room()
+    assert address(x) % 64 == 0
+    assert address(x.base) == address(x)
+    assert x.base.base.nbytes >= x.nbytes + 64
+
+
+@pytest.mark.parametrize("strides", [(128, 4, 128, 32), (128, 4, 4000, 32), (0, 4, 32, 32), (128, 16, 16, 4), None])
+def test_small_rooms_keep_strides(strides):
+    x = Room((1, 8, 1, 4), np.dtype("f4"), strides)()
+    assert x.strides == (strides or (128, 16, 16, 4))
+    assert x.flags.owndata
+
+
 # --------------------------------------------------------------------------------------- no two arrays ever overlap
 
 
