@@ -7,7 +7,8 @@ and fits): 2,900 on two cores of a Zen 3 server, and 2,300 on two of an Intel se
 takes half the time, moving values nearly as long as before, so that transforms are dearer; with the first numbers 18 %
 of the problems lost more than 5 % there, 4 % in the mean, with those of its own 12 and 2 %. (Those of weight gradients
 were fitted once more, to 3,700; those along two axes with sums in memory, and those of slices of channels, to 7,400:
-3.4 % were lost in the mean, 2.3 % now.) Only ratios matter.
+3.4 % were lost in the mean, 2.3 % now. Of chains, and of tiles for a single vector of input channels, the general
+algorithm's were fitted to 13,000: 1.5 and 0.7 % were lost, 0.7 now.) Only ratios matter.
 """
 
 from __future__ import annotations
@@ -16,7 +17,16 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...kernels.tile import MAX_ROWS, tile_lanes
-from . import blocking, col2im, data_choice, row_runs, weight_gradient, weight_gradient_groups, weight_gradient_slices
+from . import (
+    blocking,
+    col2im,
+    data_choice,
+    row_runs,
+    weight_gradient,
+    weight_gradient_chains,
+    weight_gradient_groups,
+    weight_gradient_slices,
+)
 from .lattice import range_inside
 from .winograd_side import is_stretched, side_of
 from .winograd_tiles import tiles_of
@@ -47,6 +57,9 @@ STRETCHED = (
     else {}
 )
 
+# Beside chains and tiles of single groups, which are for few channels, it takes less time than promised if output
+# channels are more than a vector (2,500 random problems).
+FEW_BUT_WHOLE = 0.75 if blocking.WIDE_VECTORS else 1.0
 
 # What blocks transform once more, each for itself, takes such a part of the first time: without some of these blocks
 # cores would idle, and the weights of the few panels that leave several blocks of tiles are in the caches.
@@ -101,12 +114,16 @@ OTHER = (
         "data": OtherCosts(start=10.1, multiplications=6.0, weights=123.0),
         "weight": OtherCosts(start=10.9, multiplications=6.89, weights=122.0),
         "slices": OtherCosts(start=7.12, multiplications=6.06, weights=70.9),
+        "chains": OtherCosts(start=7.9, multiplications=5.5, weights=190.0),
+        "groups": OtherCosts(start=5.2, multiplications=5.5, weights=790.0),
     }
     if blocking.WIDE_VECTORS
     else {
         "data": OtherCosts(start=33.7, multiplications=12.8, weights=124.0),
         "weight": OtherCosts(start=27.8, multiplications=15.8, weights=113.0),
         "slices": OtherCosts(start=27.8, multiplications=15.8, weights=113.0),
+        "chains": OtherCosts(start=27.8, multiplications=15.8, weights=113.0),
+        "groups": OtherCosts(start=27.8, multiplications=15.8, weights=113.0),
     }
 )
 WINOGRAD = (
@@ -185,17 +202,21 @@ def _fewest_lanes(direction: str, g: ConvGeometry) -> int:
 
 
 def _fills_vectors(g: ConvGeometry, side: Side, itemsize: int) -> bool:
-    """Whether the general algorithm has a tile for channels that fill but one of the two vectors of Winograd's."""
-    return min(side.run, side.lanes) <= tile_lanes(itemsize) // 2 and weight_gradient_groups.accepts(g, itemsize)
+    """Whether the general algorithm has a tile for groups that fill but one of the two vectors of Winograd's."""
+    few = min(side.run, side.lanes) <= tile_lanes(itemsize) // 2
+    return g.groups > 1 and few and weight_gradient_groups.accepts(g, itemsize)  # a single group's costs are known
 
 
 def times(direction: str, g: ConvGeometry, passes: Passes, itemsize: int) -> tuple[float, float]:
     """What the general algorithm and Winograd's are expected to take, in microseconds."""
     w = work_of(direction, g, passes, itemsize)
-    o, c = OTHER[other_family(direction, g, itemsize)], WINOGRAD[family(g, passes)]
+    others = other_family(direction, g, itemsize)
+    o, c = OTHER[others], WINOGRAD[family(g, passes)]
     other = o.multiplications * w.other + o.weights * w.other_weights
     transforms = c.source * w.source + c.destination * w.destination + c.weights * w.weights
     more = STRETCHED.get(family(g, passes), 1.0) if is_stretched(g) else 1.0
+    if others in ("chains", "groups") and 2 * g.out_channels > tile_lanes(itemsize):
+        more *= FEW_BUT_WHOLE
     return o.start + other * 1e-6, more * (c.start + (c.multiplications * w.multiplications + transforms) * 1e-6)
 
 
@@ -203,7 +224,10 @@ def other_family(direction: str, g: ConvGeometry, itemsize: int) -> str:
     """Which costs of the general algorithm hold."""
     if direction != "backward_weight":
         return "data"
-    return "slices" if weight_gradient_slices.accepts(g, itemsize) else "weight"
+    if g.groups > 1:
+        return "weight"
+    families = {weight_gradient_slices: "slices", weight_gradient_chains: "chains", weight_gradient_groups: "groups"}
+    return families.get(weight_gradient.way_of(g, itemsize), "weight")
 
 
 def family(g: ConvGeometry, passes: Passes) -> tuple[str, int]:

@@ -138,9 +138,9 @@ def test_how_many_positions_are_left_out(case, never_slices):
 
 def test_products_count_idle_lanes_of_the_side_along_which_vectors_run(monkeypatch):
     g = conv_geometry((8, PANEL + 8, 9, 9), (3 * PANEL, PANEL + 8, 3, 3), padding=1)
-    monkeypatch.setattr(weight_gradient, "_way", lambda *problem: None)
+    monkeypatch.setattr(weight_gradient, "way_of", lambda *problem: None)
     assert weight_gradient.products(g, 4) == 3 * PANEL * 2 * PANEL
-    monkeypatch.setattr(weight_gradient, "_way", lambda *problem: weight_gradient_in_place)
+    monkeypatch.setattr(weight_gradient, "way_of", lambda *problem: weight_gradient_in_place)
     assert weight_gradient.products(g, 4) == (PANEL + 8) * 3 * PANEL
 
 

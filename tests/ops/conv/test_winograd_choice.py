@@ -74,11 +74,27 @@ def test_few_channels_to_sum_over_do_not_pay(batch):
 
 
 @pytest.mark.skipif(tile_lanes(4) // 2 < 16, reason="16 channels fill Winograd's tiles")
-@pytest.mark.parametrize("groups", [1, 4])
-def test_half_empty_tiles_do_not_pay(groups):
-    shapes, options = ((4, 16 * groups, 56, 56), (16 * groups, 16, 3, 3)), {"padding": 1, "groups": groups}
+def test_half_empty_tiles_do_not_pay():
+    shapes, options = ((4, 64, 56, 56), (64, 16, 3, 3)), {"padding": 1, "groups": 4}
     refused = dict(explain(*shapes, **options, direction="backward_weight").refused)
     assert refused[ALGORITHM] == "16 and 16 channels per group leave half of its tiles idle"
+
+
+@pytest.mark.skipif(tile_lanes(4) // 2 < 16, reason="weighed beside vectors of 64 bytes")
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "taps", "pays"),
+    [
+        (16, 16, 3, False),  # chains
+        (24, 32, 5, True),
+        (16, 16, 5, False),  # a vector of input channels
+        (16, 32, 5, True),
+    ],
+)
+def test_tiles_of_few_channels_are_weighed(inputs, outputs, taps, pays):
+    shapes, options = ((2, inputs, 56, 56), (outputs, inputs, taps, taps)), {"padding": taps // 2}
+    choice = explain(*shapes, **options, direction="backward_weight")
+    assert choice.algorithm == (ALGORITHM if pays else "indirect")
+    assert pays or re.fullmatch(SLOWER, dict(choice.refused)[ALGORITHM])
 
 
 @pytest.mark.parametrize(
