@@ -12,7 +12,7 @@ from ...kernels._target import target
 from ...kernels.chain_weight_tile import MOST_LINKS, MOST_ROWS
 from . import blocking, weight_gradient_groups
 from .lattice import by_axis, strides
-from .weight_gradient_plan import SumsPlan
+from .weight_gradient_plan import SumsPlan, chunks_for_all_cores
 
 if TYPE_CHECKING:
     from ..geometry import ConvGeometry
@@ -87,6 +87,7 @@ def plan(g: ConvGeometry, itemsize: int) -> SumsPlan:
     chunks = max(1, min(chunks, blocking.MIN_BLOCKS))
     fit = conv_weight_chains.SUM_SLOTS * 8 // (g.taps * g.in_channels * lanes * itemsize)
     panel_blocks = min(panels, max(-(-panels // fit), -(-blocking.MIN_BLOCKS // chunks)))
+    chunks = min(blocks, chunks_for_all_cores(g, chunks, panel_blocks, itemsize))
     in_n, in_d, in_h, _ = strides(g.input, g.in_channels)
     by_axes = {
         **by_axis("size", g.input),

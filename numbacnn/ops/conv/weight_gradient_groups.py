@@ -10,7 +10,7 @@ from ...kernels._target import target
 from ...kernels.group_tile import pairs_fit
 from ...kernels.tile import tile_lanes
 from . import blocking
-from .weight_gradient_plan import SumsPlan, sums_plan
+from .weight_gradient_plan import SumsPlan, chunks_for_all_cores, sums_plan
 
 if TYPE_CHECKING:
     from ..geometry import ConvGeometry
@@ -65,6 +65,7 @@ def plan(g: ConvGeometry, itemsize: int) -> SumsPlan:
     group_blocks = -(-pairs // group_block)
     most_chunks = min(points // (4 * conv_weight_groups.POINT_BLOCK), blocking.PACKED_BYTES // (size * itemsize))
     chunks = max(1, min(-(-blocking.MIN_BLOCKS // group_blocks), most_chunks))
+    chunks = chunks_for_all_cores(g, chunks, group_blocks, itemsize)
     record = conv_weight_groups.GroupsConv(
         points=points,
         groups=g.groups,

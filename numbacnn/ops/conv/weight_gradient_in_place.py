@@ -9,7 +9,7 @@ from ...kernels import conv_weight_in_place
 from ...kernels._target import target
 from ...kernels.tile import MIN_PAIRED_ROWS, tile_lanes
 from . import blocking
-from .weight_gradient_plan import SumsPlan, sums_plan
+from .weight_gradient_plan import SumsPlan, chunks_for_all_cores, sums_plan
 
 if TYPE_CHECKING:
     from ..geometry import ConvGeometry
@@ -68,6 +68,7 @@ def plan(g: ConvGeometry, itemsize: int) -> SumsPlan:
     run_blocks = _run_blocks(run, tap_block, others * chunks, run_blocks)
     run_block = -(-run // run_blocks)
     run_blocks = -(-run // run_block)
+    chunks = chunks_for_all_cores(g, chunks, others * run_blocks, itemsize)
     blocks = tap_blocks * run_blocks * panel_blocks
     record = conv_weight_in_place.InPlaceConv(
         points=points,

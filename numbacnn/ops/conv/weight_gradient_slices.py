@@ -15,7 +15,7 @@ from ...kernels.sources import MODES
 from ...kernels.tile import tile_lanes
 from . import blocking
 from .lattice import by_axis, strides
-from .weight_gradient_plan import SumsPlan
+from .weight_gradient_plan import SumsPlan, chunks_for_all_cores
 
 if TYPE_CHECKING:
     from ..geometry import ConvGeometry
@@ -114,6 +114,7 @@ def plan(g: ConvGeometry, itemsize: int) -> SumsPlan:
     most = blocking.PACKED_BYTES // (g.out_channels * g.in_channels * g.taps * itemsize)
     most = min(most, blocks, g.batch * math.prod(g.output) // LEAST_POINTS)
     chunks = max(1, min(-(-blocking.MIN_BLOCKS // slices), most))
+    chunks = min(blocks, chunks_for_all_cores(g, chunks, slices, itemsize))
     in_n, in_d, in_h, in_w = strides(g.input, g.in_channels)
     record = RowsConv(
         channels=width,

@@ -3,7 +3,8 @@
 import pytest
 
 from numbacnn.ops._split import MANY_BLOCKS, for_all_cores
-from numbacnn.ops.conv import gemm, weight_gradient_in_place, winograd
+from numbacnn.ops.conv import blocking, gemm, weight_gradient, weight_gradient_in_place, winograd
+from numbacnn.ops.conv.weight_gradient_plan import LEAST_SHARED_POINTS, chunks_for_all_cores
 from numbacnn.ops.geometry import conv_geometry
 from tests.ops.conv.checks import PANEL
 
@@ -44,3 +45,26 @@ def test_few_positions_of_a_weight_gradient(channels, panels):
     blocks = record.run_blocks * record.panel_blocks * record.tap_blocks * record.chunks
     assert blocks >= weight_gradient_in_place.FEW_BLOCKS
     assert (record.run_blocks - 1) * record.run_block < channels <= record.run_blocks * record.run_block
+
+
+@pytest.mark.parametrize("channels", [(16, 32), (16, 16), (18, 18)])
+@pytest.mark.parametrize("taps", [3, 5])
+def test_a_weight_gradient_of_few_channels_is_never_a_single_block(channels, taps):
+    inputs, outputs = channels
+    geometry = conv_geometry((1, inputs, 28, 28), (outputs, inputs, taps, taps), padding=taps // 2)
+    way = weight_gradient.way_of(geometry, 4)
+    assert (way or weight_gradient).plan(geometry, 4).blocks % 2 == 0
+
+
+def test_chunks_are_worth_their_sums():
+    def chunks(points, channels, before=1):
+        geometry = conv_geometry((1, channels, points), (channels, channels, 1))
+        return chunks_for_all_cores(geometry, before, 1, 4)
+
+    assert chunks(2 * LEAST_SHARED_POINTS - 1, 16) == 1
+    assert chunks(2 * LEAST_SHARED_POINTS, 16) == 2
+    assert chunks(4 * LEAST_SHARED_POINTS, 16, before=3) == 4
+    assert chunks(4 * LEAST_SHARED_POINTS - 1, 16, before=3) == 3
+    assert chunks(4096, 1024) == 2
+    assert chunks(4096, 2048) == 1  # two copies of the gradient would take more than there may be
+    assert blocking.PACKED_BYTES < 2 * 4 * 2048**2
