@@ -382,7 +382,7 @@ def _cut(g: ConvGeometry, itemsize: int) -> tuple[int, int]:
     rows, most = (max(size // row_bytes - span[1], 0) // g.stride[1] + 1 for size in (GOOD_PATCH_BYTES, PATCH_BYTES))
     again = -(-span[1] // g.stride[1]) if blocking.WIDE_VECTORS else 1  # so that no row is copied more than twice
     rows = max(rows, min(most, max(again, FEW_POINTS // out_w)))
-    rows = max(1, min(rows, positions // out_w, out_h))
+    rows = max(1, min(rows, (positions + out_w // 2) // out_w, MAX_POINTS // out_w, out_h))
     return -(-out_h // rows), 1
 
 
