@@ -55,7 +55,9 @@ class RowsConv(NamedTuple):
     stride_h: int
     stride_w: int
     taps_d: int
+    taps_h: int
     dilation_d: int
+    dilation_h: int
     span_h: int  # padded input rows and columns that one output position spans
     span_w: int
     pitch: int  # elements of a patch row
@@ -73,7 +75,7 @@ class RowsConv(NamedTuple):
     chunks: int  # parts that they are cut into: of one launch, and with a partial sum each for the weight gradient
     panel_blocks: int  # parts that panels are cut into
     group: int  # positions that run over all panels before the next do
-    by_plane: int  # 1: products are listed tap by tap along D, forward, and those that read padding alone left out
+    left_out: int  # 1, 2: products are listed tap by tap along D, or H, forward, and what reads padding alone left out
     in_place: int  # 1: the input is read where it lies, and `pitch` and `plane` are its own
 
 
@@ -178,18 +180,25 @@ def _put_pointers(table, first, rows, columns, g):
 
 
 @device
-def _products_inside(point, g):
-    """Where products of those taps along D begin, and end, that reach into the input from the plane of a position."""
-    first, last = 0, g.taps_d
-    if g.by_plane:
-        plane = point // (g.out_h * g.out_w)
-        at = plane % g.out_d * g.stride_d - g.pad_d
-        while first < last and at + first * g.dilation_d < 0:
-            first += 1
-        while last > first and at + (last - 1) * g.dilation_d >= g.size_d:
-            last -= 1
-    of_tap = g.count // g.taps_d
-    return first * of_tap, last * of_tap
+def _products_inside(first, last, g):
+    """Where products of those taps begin, and end, that reach into the input from any position from `first` to `last`.
+
+    Of taps along D or H, as `left_out` says, and of positions that lie in memory as they are numbered.
+    """
+    if g.left_out == 0:
+        return 0, g.count
+    taps, size, stride, pad, dilation = g.taps_h, g.size_h, g.stride_h, g.pad_h, g.dilation_h
+    top, bottom = first // g.out_w % g.out_h, last // g.out_w % g.out_h
+    if g.left_out == 1:
+        taps, size, stride, pad, dilation = g.taps_d, g.size_d, g.stride_d, g.pad_d, g.dilation_d
+        top = bottom = first // (g.out_h * g.out_w) % g.out_d
+    begin, end = 0, taps
+    while begin < end and bottom * stride - pad + begin * dilation < 0:
+        begin += 1
+    while end > begin and top * stride - pad + (end - 1) * dilation >= size:
+        end -= 1
+    of_tap = g.count // taps
+    return begin * of_tap, end * of_tap
 
 
 @kernel
@@ -217,13 +226,14 @@ def conv_rows(
             point, points = _point_into(b, scratch, source, g)
         else:
             point, points = _load_block(b, patch, scratch, source, g)
-        begin, end = _products_inside(point, g)
         for first in range(0, points, g.group):
+            count = min(g.group, points - first)
+            begin, end = _products_inside(point + first, point + first + count - 1, g)
             for panel in range(first_panel, first_panel + panels):
                 lane = panel * g.width
                 lanes = min(g.width, g.lanes - lane)
                 packed = offset(weight, panel * (1 + g.count) * g.width)
-                rows, count = offset(out, (point + first) * g.lanes + lane), min(g.group, points - first)
+                rows = offset(out, (point + first) * g.lanes + lane)
                 kind, part = (WIDE, g.part) if lanes > g.vector else (NARROW, g.count)
                 parts = max((end - begin + part - 1) // part, 1)
                 for i in range(parts):

@@ -216,7 +216,7 @@ def _forward_launches(g: ConvGeometry, dtype: np.dtype[Any]) -> tuple[Prepared, 
     shape = record.panels, 1 + record.count, record.width
     cost, blocks = float(math.prod(shape)), record.chunks * record.panel_blocks
     if p.chains is None:
-        lists = (g.in_channels, g.kernel[0]) if record.by_plane else (1, 1)
+        lists = (g.in_channels, g.kernel[0]) if record.left_out == 1 else (1, 1)
         sizes = record.count, *lists, record.lanes, record.width
         pack = pack_rows.prepare((dtype,), record.panels, *sizes, cost=cost)
         return pack, conv_rows.prepare((dtype,), blocks, p.offsets, record, cost=p.cost), shape
@@ -276,7 +276,9 @@ def plan(g: ConvGeometry, itemsize: int) -> RowPlan:
         **by_axis("out", g.output),
         **by_axis("stride", g.stride),
         taps_d=g.kernel[0],
+        taps_h=g.kernel[1],
         dilation_d=g.dilation[0],
+        dilation_h=g.dilation[1],
         span_h=span[1],
         span_w=span[2],
         pitch=pitch,
@@ -294,7 +296,7 @@ def plan(g: ConvGeometry, itemsize: int) -> RowPlan:
         chunks=chunks,
         panel_blocks=_panel_blocks(panels, chunks),
         group=min(GROUP_POINTS, max(1, GROUP_BYTES // (g.out_channels * itemsize * MAX_ROWS)) * MAX_ROWS),
-        by_plane=0,
+        left_out=0,
         in_place=0,
     )
     cost = 2.0 * points * count * panels * width / blocking.FLOPS_PER_NS
@@ -303,8 +305,8 @@ def plan(g: ConvGeometry, itemsize: int) -> RowPlan:
         record = record._replace(count=len(offsets), part=_part(len(offsets), width * itemsize), pairs=0)
         if _reads_once(g):
             record, offsets = _in_place(record, g)
-        elif _leaves_out_planes(g):
-            record, offsets = record._replace(by_plane=1), _by_plane(offsets, g)
+        elif left_out := _left_out(g):
+            record, offsets = record._replace(left_out=left_out), _by_plane(offsets, g)
     return RowPlan(offsets, found, record, firsts, order, weight_record, cost)
 
 
@@ -321,10 +323,17 @@ def _reads_once(g: ConvGeometry) -> bool:
     )
 
 
-def _leaves_out_planes(g: ConvGeometry) -> bool:
-    """Whether so much of what taps along D read is padding by zeros that products are listed in another order."""
-    taps = g.output[0] * g.kernel[0]
-    return g.padding_mode[0] == "zeros" and taps_inside(g, 0) <= blocking.WORTH_ALIGNING * taps
+def _left_out(g: ConvGeometry) -> int:
+    """Which taps are left out where they read padding by zeros alone, if that is much: 1: along D, 2: H, 0: none."""
+
+    def much(axis: int) -> bool:
+        taps = g.output[axis] * g.kernel[axis]
+        return g.padding_mode[axis] == "zeros" and taps_inside(g, axis) <= blocking.WORTH_ALIGNING * taps
+
+    if g.kernel[0] > 1 and much(0):
+        return 1
+    # Of several channels, products would have to be listed, and weights packed, in short runs.
+    return 2 if g.kernel[0] == g.in_channels == 1 and much(1) else 0
 
 
 def _by_plane(offsets: np.ndarray, g: ConvGeometry) -> np.ndarray:

@@ -128,7 +128,9 @@ def plan(g: ConvGeometry, itemsize: int) -> SumsPlan:
         **by_axis("out", g.output),
         **by_axis("stride", g.stride),
         taps_d=g.kernel[0],
+        taps_h=g.kernel[1],
         dilation_d=g.dilation[0],
+        dilation_h=g.dilation[1],
         span_h=_read(g, 1, 1),
         span_w=_read(g, 2, 1),
         pitch=pitch,
@@ -146,7 +148,7 @@ def plan(g: ConvGeometry, itemsize: int) -> SumsPlan:
         chunks=chunks,
         panel_blocks=slices,
         group=0,
-        by_plane=0,
+        left_out=0,
         in_place=0,
     )
     cost = g.flops / blocking.FLOPS_PER_NS

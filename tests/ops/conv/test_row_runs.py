@@ -118,7 +118,22 @@ def test_planes_of_padding_are_left_out(depth, taps, stride, padding, dilation, 
         dtype=dtype,
     )  # fmt: skip
     geometry = checks.geometry_of(case)
-    assert row_runs.plan(geometry, np.dtype(dtype).itemsize).forward.by_plane
+    assert row_runs.plan(geometry, np.dtype(dtype).itemsize).forward.left_out == 1
+    checks.check(case, ALGORITHM, ["forward"])
+
+
+@pytest.mark.parametrize(
+    ("height", "taps", "stride", "padding", "dilation"),
+    [(30, 11, 2, 5, 1), (6, 5, 1, 2, 1), (1, 2, 1, 3, 1), (5, 3, 1, 4, 2), (7, 4, 3, 2, 1), (40, 9, 1, 8, 2)],
+)
+@pytest.mark.parametrize("columns", [1, 3, 40, 900])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_of_padding_are_left_out(height, taps, stride, padding, dilation, columns, dtype, guarded):
+    """Of a single channel, by several rows of positions at a time, or by parts of one."""
+    case = ConvCase(
+        2, 1, 40, (height, columns + 2), (taps, 3), (stride, 1), (padding, 0), (dilation, 1), dtype=dtype
+    )  # fmt: skip
+    assert row_runs.plan(checks.geometry_of(case), np.dtype(dtype).itemsize).forward.left_out == 2
     checks.check(case, ALGORITHM, ["forward"])
 
 
@@ -129,7 +144,7 @@ def test_planes_of_padding_are_left_out(depth, taps, stride, padding, dilation, 
 def test_planes_that_are_all_read(out_channels, depth, padding, mode):
     """Little or other padding, none, or chains."""
     case = ConvCase(1, 3, out_channels, (depth, 9, 20), (3, 3, 3), padding=padding, padding_mode=mode)
-    assert not row_runs.plan(checks.geometry_of(case), 4).forward.by_plane
+    assert not row_runs.plan(checks.geometry_of(case), 4).forward.left_out
     checks.check(case, ALGORITHM, ["forward"])
 
 
