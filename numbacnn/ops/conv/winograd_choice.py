@@ -214,9 +214,11 @@ def times(direction: str, g: ConvGeometry, passes: Passes, itemsize: int) -> tup
     o, c = OTHER[others], WINOGRAD[family(g, passes)]
     other = o.multiplications * w.other + o.weights * w.other_weights
     transforms = c.source * w.source + c.destination * w.destination + c.weights * w.weights
-    more = STRETCHED.get(family(g, passes), 1.0) if is_stretched(g) else 1.0
-    if others in ("chains", "groups") and 2 * g.out_channels > tile_lanes(itemsize):
-        more *= FEW_BUT_WHOLE
+    more = 1.0
+    if is_stretched(g):
+        more = STRETCHED.get(family(g, passes), 1.0)
+    elif others in ("chains", "groups") and 2 * g.out_channels > tile_lanes(itemsize):
+        more = FEW_BUT_WHOLE
     return o.start + other * 1e-6, more * (c.start + (c.multiplications * w.multiplications + transforms) * 1e-6)
 
 
