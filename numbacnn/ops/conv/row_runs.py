@@ -29,7 +29,14 @@ from ...kernels.conv_rows import (
 )
 from ...kernels.sources import MODES
 from ...kernels.tile import MAX_ROWS, tile_lanes
-from . import blocking, row_runs_data, weight_gradient_chains, weight_gradient_groups, weight_gradient_slices
+from . import (
+    blocking,
+    row_runs_data,
+    weight_gradient_chains,
+    weight_gradient_groups,
+    weight_gradient_in_place,
+    weight_gradient_slices,
+)
 from .bias import zero_row
 from .finish import NOTHING, Finish
 from .lattice import by_axis, strides, taps_inside
@@ -165,12 +172,26 @@ def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | Non
         return f"the general algorithm has a tile for {g.in_channels} and {g.out_channels} channels"
     if blocking.WIDE_VECTORS and _sums_few(g):
         return f"{math.prod(g.output)} positions a sample are few for {g.in_channels * g.out_channels} sums of each tap"
+    if blocking.WIDE_VECTORS and _better_rows(g, itemsize):
+        return f"the general algorithm's tiles are better for {g.in_channels} and {g.out_channels} channels"
     if g.stride == (1, 1, 1):
         return None
     most = MANY_STRIDED if g.taps > math.prod(g.stride) else target().lanes(itemsize)
     if g.in_channels > most:
         return f"with strides, {g.in_channels} input channels are more than {most}"
     return None
+
+
+def _better_rows(g: ConvGeometry, itemsize: int) -> bool:
+    """Whether a weight gradient has two vectors of input channels or more, and is better off with rows as they lie.
+
+    Either neighbours share little of what would be copied, or output channels leave no tile without a second vector to
+    share what it loads. (Measured for 16 channels in float64: 1.1 to 1.5 times as fast.)
+    """
+    width = tile_lanes(itemsize)
+    apart = g.stride[2] > 1 or g.kernel[2] == 1
+    whole = g.out_channels > width and weight_gradient_in_place.accepts(g, itemsize)
+    return g.in_channels >= width and (apart or whole)
 
 
 def _sums_few(g: ConvGeometry) -> bool:

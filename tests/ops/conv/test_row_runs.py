@@ -299,3 +299,23 @@ def test_sums_of_few_positions_are_not_worth_patches(size, chosen):
     assert choice.algorithm == chosen
     if chosen != ALGORITHM:
         assert dict(choice.refused)[ALGORITHM] == "169 positions a sample are few for 3072 sums of each tap"
+
+
+@pytest.mark.skipif(not blocking.WIDE_VECTORS, reason="measured beside vectors of 64 bytes")
+@pytest.mark.parametrize(
+    ("outputs", "kernel", "stride", "chosen"),
+    [
+        (16, (5, 5), 1, ALGORITHM),
+        (32, (3, 3), 1, "indirect"),  # rows that lie close together, of two panels
+        (8, (3, 3), 2, "indirect"),
+        (16, (7, 1), 1, "indirect"),
+    ],
+)
+def test_weight_gradients_of_two_vectors_of_channels(outputs, kernel, stride, chosen):
+    """In float64: those of float32 are more channels than this algorithm takes."""
+    options = {"stride": stride, "padding": tuple(taps // 2 for taps in kernel), "dtype": "float64"}
+    shapes = (1, 16, 40, 40), (outputs, 16, *kernel)
+    choice = explain(*shapes, **options, direction="backward_weight", precision="exact")
+    assert choice.algorithm == chosen
+    reason = f"the general algorithm's tiles are better for 16 and {outputs} channels"
+    assert chosen == ALGORITHM or dict(choice.refused)[ALGORITHM] == reason
