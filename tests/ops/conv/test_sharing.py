@@ -47,13 +47,13 @@ def test_few_positions_of_a_weight_gradient(channels, panels):
     assert (record.run_blocks - 1) * record.run_block < channels <= record.run_blocks * record.run_block
 
 
-@pytest.mark.parametrize("channels", [(16, 32), (16, 16), (18, 18)])
+@pytest.mark.parametrize("channels", [(16, 32), (16, 16), (18, 18), (40, 8)])
 @pytest.mark.parametrize("taps", [3, 5])
 def test_a_weight_gradient_of_few_channels_is_never_a_single_block(channels, taps):
     inputs, outputs = channels
     geometry = conv_geometry((1, inputs, 28, 28), (outputs, inputs, taps, taps), padding=taps // 2)
     way = weight_gradient.way_of(geometry, 4)
-    assert (way or weight_gradient).plan(geometry, 4).blocks % 2 == 0
+    assert (way or weight_gradient).plan(geometry, 4).blocks > 1
 
 
 def test_chunks_are_worth_their_sums():
