@@ -28,6 +28,7 @@ from .strided_tile import (
     WIDE_ROWS,
     columns_tile,
     few_rows_tile,
+    narrow_tile,
     streamed_tile,
     strided_tile,
     wide_tile,
@@ -55,7 +56,7 @@ class Pointwise(NamedTuple):
     x_step: int  # elements between rows
     out_step: int
     width: int  # lanes of a panel
-    wide: int  # of a group's last panel where it is one of three vectors: more than `width` lanes
+    last: int  # of a group's last panel: as many, or those of one vector or of three
     panels: int  # per group
     padded: int  # lanes of a group's packed weights and of its bias: whole panels
     columns: int  # lanes of the last panel of a group if a `columns_tile` computes them, else 0
@@ -67,7 +68,7 @@ class Pointwise(NamedTuple):
     panel_blocks: int
     together: int  # panels whose weights stay in L2 while all rows of a block pass
     depth_block: int
-    asked: int  # elements of each of the next tile's rows that a tile asks for with each of its panels
+    asks: int  # 1: tiles ask for what the next ones read, a line at a time; 0: it is in L2 or near, or not in one piece
     ahead: int  # how many elements before a `columns_tile` reads them cache lines are asked for
 
 
@@ -144,14 +145,14 @@ def _panel(panel, g):
     number = panel - group * g.panels
     lane = number * g.width
     lanes = g.width if number + 1 < g.panels else g.lanes - lane
-    return group, lane, lanes, g.wide if lanes > g.width else g.width
+    return group, lane, lanes, g.last if number + 1 == g.panels else g.width
 
 
 @device
 def _panels_together(panel, end, g):
     """How many panels from `panel` on, all before `end`, are multiplied in turn by each tile of rows."""
     left = g.panels - panel % g.panels
-    if left > 1 and (g.columns > 0 or g.wide > g.width):  # the last of a group is not like the others
+    if left > 1 and (g.columns > 0 or g.last != g.width):  # the last of a group is not like the others
         left -= 1
     return min(left, end - panel, g.together)
 
@@ -275,7 +276,7 @@ def _times_panels(x, rows, run, w, width, w_panel, out, start, k, lanes, residua
         lanes -= whole
         if lanes == 0:
             return
-    most = MAX_ROWS if width == g.width else WIDE_ROWS
+    most = WIDE_ROWS if width > g.width else MAX_ROWS
     tiles = (rows + most - 1) // most
     for tile in range(tiles):  # 2nd loop: tiles of rows. The 1st, over panels, is the tile's
         row, valid = even_part(tile, tiles, rows)
@@ -283,9 +284,11 @@ def _times_panels(x, rows, run, w, width, w_panel, out, start, k, lanes, residua
         for i in range(valid):  # the next tile's first results: in pieces far apart, which no hardware foresees
             prefetch_write(target, (valid + i) * g.out_step)
         if width == g.width:
-            strided_tile(valid, source, g.x_step, run, g.asked, w, w_panel, target, g.out_step, start, k, lanes)
+            strided_tile(valid, source, g.x_step, run, g.asks, w, w_panel, target, g.out_step, start, k, lanes)
+        elif width < g.width:
+            narrow_tile(valid, source, g.x_step, run, g.asks, w, target, g.out_step, start, k, lanes)
         else:
-            wide_tile(valid, source, g.x_step, run, w, target, g.out_step, start, k, lanes)
+            wide_tile(valid, source, g.x_step, run, g.asks, w, target, g.out_step, start, k, lanes)
         if k + run == g.depth:
             finish_rows(target, g.out_step, valid, lanes, residual, activation)
 

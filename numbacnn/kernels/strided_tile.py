@@ -25,7 +25,7 @@ from ._target import LINE_BYTES
 from .columns import ColumnReader
 from .emitter import Emitter, emitted
 from .tile import GEMM_ROWS, MIN_GEMM_ROWS, UNROLL, VECTORS
-from .tile_steps import add_products, ask_for_panel, load_rows, row_numbers, store_rows
+from .tile_steps import add_products, ask_for_panel, load_rows, row_numbers, steps, store_rows
 
 WIDE_ROWS, WIDE_VECTORS = 4, 3  # twelve chains as well, and as many registers
 MOST_COLUMNS = 8
@@ -43,7 +43,7 @@ def strided_tile(typingctx, rows, x, x_step, run, ahead, w, w_panel, out, out_st
     rows : 1 to `MAX_ROWS`
     x, x_step : first input row, elements from each to the next
     run : consecutive elements of an input row that are multiplied
-    ahead : elements of each of the following `rows` rows that are asked for with each panel, in whole cache lines
+    ahead : 1 if what lies behind the last row, where the next tile goes on reading, is to be asked for, else 0
     w, w_panel : weights of the first panel, those for successive elements of a row one after the other; elements from
         there to the next panel's
     out, out_step : first output row, elements from each to the next
@@ -61,15 +61,25 @@ def strided_tile(typingctx, rows, x, x_step, run, ahead, w, w_panel, out, out_st
 
 
 @intrinsic
-def wide_tile(typingctx, rows, x, x_step, run, w, out, out_step, start, held, lanes):
+def wide_tile(typingctx, rows, x, x_step, run, ahead, w, out, out_step, start, held, lanes):
     """As `strided_tile` for 1 to `WIDE_ROWS` rows and one panel of `WIDE_VECTORS` vectors."""
 
-    def emit(e, rows, x, x_step, run, w, *rest):
-        _rows_times_panels(
-            e, WIDE_ROWS, WIDE_VECTORS, Panels(w, e.i64(WIDE_VECTORS * e.lanes)), rows, x, x_step, run, *rest
-        )
+    def emit(e, rows, x, x_step, run, ahead, w, *rest):
+        panel = Panels(w, e.i64(WIDE_VECTORS * e.lanes), ahead=ahead)
+        _rows_times_panels(e, WIDE_ROWS, WIDE_VECTORS, panel, rows, x, x_step, run, *rest)
 
-    return emitted(emit, x, rows, x, x_step, run, w, out, out_step, start, held, lanes)
+    return emitted(emit, x, rows, x, x_step, run, ahead, w, out, out_step, start, held, lanes)
+
+
+@intrinsic
+def narrow_tile(typingctx, rows, x, x_step, run, ahead, w, out, out_step, start, held, lanes):
+    """As `strided_tile` for one panel of a single vector."""
+
+    def emit(e, rows, x, x_step, run, ahead, w, *rest):
+        panel = Panels(w, e.i64(e.lanes), ahead=ahead)
+        e.choose(rows, GEMM_ROWS, lambda most: _rows_times_panels(e, most, 1, panel, rows, x, x_step, run, *rest))
+
+    return emitted(emit, x, rows, x, x_step, run, ahead, w, out, out_step, start, held, lanes)
 
 
 @intrinsic
@@ -109,7 +119,11 @@ def _rows_times_panels(
     x_rows = [e.hidden(e.at(x, builder.mul(x_step, i))) for i in numbers]  # to be kept, not worked out at each step
     out_rows = [e.at(out, builder.mul(out_step, i)) for i in numbers]
 
-    def multiply(panel_out, w, begin, lanes):
+    line = LINE_BYTES // e.itemsize
+    share = UNROLL * written_rows  # elements of the next tile for every `UNROLL` steps
+    soon = None if weights.ahead is None else e.hidden(e.at(x_rows[-1], builder.mul(x_step, weights.ahead)))
+
+    def multiply(panel_out, w, begin, lanes, soon, share):
         sums = e.either(
             builder.icmp_signed("!=", held, e.i64(0)),
             # Beyond the last lane `out` belongs to another row, another thread, or nobody.
@@ -120,33 +134,37 @@ def _rows_times_panels(
         def step(k, sums):
             return add_products(e, [(e.at(row, k),) for row in x_rows], e.at(w, builder.mul(k, weights.step)), sums)
 
-        sums = e.carry(run, sums, step, UNROLL if written_rows * vectors > 8 else 1)
+        def ask(q):
+            for i in range(0, share, line):
+                e.prefetch(e.at(soon, builder.add(e.times(q, share), e.i64(i))))
+
+        if soon is None:
+            sums = e.carry(run, sums, step, UNROLL if written_rows * vectors > 8 else 1)
+        else:
+            sums = steps(e, run, sums, step, ask)
         store_rows(e, sums, panel_out, lanes)
-
-    if weights.panel_step is None:
-        multiply(out_rows, weights.w, start, lanes)
-        return
-
-    def panel(j, _):
-        first = e.times(j, width)
-        ask_for_panel(e, out_rows, width, first, lanes)
-        _ask_for_rows(e, [e.at(row, builder.mul(rows, x_step)) for row in x_rows], run, weights.ahead, j)
-        w = e.at(weights.w, builder.mul(j, weights.panel_step))
-        multiply([e.at(row, first) for row in out_rows], w, e.at(start, first), builder.sub(lanes, first))
         return []
 
-    e.carry(builder.sdiv(builder.add(lanes, e.i64(width - 1)), e.i64(width)), [], panel)
+    def alone():
+        return multiply(out_rows, weights.w, start, lanes, soon, share)
 
+    def panel(j, _):
+        """Several share what is asked for, a line at a time, until there is no more."""
+        first = e.times(j, width)
+        ask_for_panel(e, out_rows, width, first, lanes)
+        lines = builder.mul(weights.ahead, builder.sdiv(run, e.i64(UNROLL)))
+        some = builder.select(builder.icmp_signed("<", j, e.i64(-(-share // line))), j, e.i64(0))
+        place = e.at(soon, e.times(builder.mul(some, lines), line))
+        w = e.at(weights.w, builder.mul(j, weights.panel_step))
+        return multiply(
+            [e.at(row, first) for row in out_rows], w, e.at(start, first), builder.sub(lanes, first), place, line
+        )
 
-def _ask_for_rows(e: Emitter, x_rows: list[Any], run: Any, ahead: Any, panel: Any) -> None:
-    """Ask, line by line, for the part of the next tile's rows that is `panel`'s."""
-    builder = e.builder
-    line, first = LINE_BYTES // e.itemsize, builder.mul(panel, ahead)
-    left = builder.select(builder.icmp_signed("<", first, run), ahead, e.i64(0))
-    with e.loop(builder.sdiv(left, e.i64(line))) as i:
-        place = builder.add(first, e.times(i, line))
-        for row in x_rows:
-            e.prefetch(e.at(row, place))
+    if weights.panel_step is None:
+        alone()
+        return
+    panels = builder.sdiv(builder.add(lanes, e.i64(width - 1)), e.i64(width))
+    e.either(builder.icmp_signed("<=", panels, e.i64(1)), alone, lambda: e.carry(panels, [], panel))
 
 
 @intrinsic

@@ -19,6 +19,7 @@ from numbacnn.kernels.strided_tile import (
     WIDE_VECTORS,
     columns_tile,
     few_rows_tile,
+    narrow_tile,
     streamed_tile,
     strided_tile,
     wide_tile,
@@ -26,7 +27,7 @@ from numbacnn.kernels.strided_tile import (
 from numbacnn.kernels.tile import MAX_ROWS, MIN_GEMM_ROWS, VECTORS, tile_lanes
 from tests.kernels.test_tile import DTYPES, GUARD, assert_hot, has_fma, hot_loops, integers
 
-PACKED, IN_PLACE, WIDE = range(3)
+PACKED, IN_PLACE, WIDE, NARROW = range(4)
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
 
 
@@ -36,7 +37,9 @@ def run_strided_tile(
     ahead: "int64", w_step: "int64", out_step: "int64", held: "int64", lanes: "int64",
 ):  # fmt: skip
     if kind == WIDE:
-        wide_tile(rows, x, x_step, run, w, out, out_step, start, held, lanes)
+        wide_tile(rows, x, x_step, run, ahead, w, out, out_step, start, held, lanes)
+    elif kind == NARROW:
+        narrow_tile(rows, x, x_step, run, ahead, w, out, out_step, start, held, lanes)
     elif kind == IN_PLACE:
         few_rows_tile(rows, x, x_step, run, w, w_step, out, out_step, start, held, lanes)
     else:
@@ -72,7 +75,7 @@ def check_rows(rows, width, kind, lanes, run, dtype, panels=1):
     rows_of_w = w[:, :-7].reshape(panels, run, width + gap)[:, :, :width]
     matrix = rows_of_w.transpose(1, 0, 2).reshape(run, panels * width)[:, :lanes]
     w_step = width + gap if kind == IN_PLACE else w.shape[1]
-    for held, ahead in ((0, 0), (3, 128)):
+    for held, ahead in ((0, 0), (3, 1)):
         out = np.full((rows, panels * width + 4), GUARD, dtype)
         out[:, :lanes] = before
         run_strided_tile(1, x, w, out, start, kind, rows, run + 3, run, ahead, w_step, out.shape[1], held, lanes)
@@ -106,6 +109,13 @@ def test_wide_tile(rows, dtype):
     width = WIDE_VECTORS * vector(dtype)
     for lanes in range(1, width + 1):
         check_rows(rows, width, WIDE, lanes, 1 + lanes % 9, dtype)
+
+
+@dtypes
+@pytest.mark.parametrize("rows", range(1, MAX_ROWS + 1))
+def test_narrow_tile(rows, dtype):
+    for lanes in range(1, vector(dtype) + 1):
+        check_rows(rows, vector(dtype), NARROW, lanes, 1 + lanes % 9, dtype)
 
 
 @dtypes

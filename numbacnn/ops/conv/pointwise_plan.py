@@ -22,9 +22,6 @@ BLOCK_BYTES, MOST_ROWS = 64 * 1024, 512
 # A panel's weights for as many source channels as are summed in one go: they come from L2 for every tile, as fast as
 # they are used. (Half of L1, and sums that are put down in between, take up to a tenth longer.)
 PANEL_BYTES = 128 * 1024
-# Lines of each of the next tile's rows that a tile asks for with each of its panels. If it takes more to have all of
-# them, they would hold up what is needed now, and none is asked for; nor of few rows, which are in L2 or near.
-MOST_ASKED = 4
 # Where no more rows share packed weights, each block packs its own panels: they then pass through memory once. With
 # fewer panels than this there would be too few blocks. (Beside large second-level caches that is 1.1 to 1.5 times as
 # fast for 256 to 512 rows, too.)
@@ -74,12 +71,14 @@ def plan(p: Product, itemsize: int) -> Pointwise:
     """Cut a product into blocks of rows and of panels."""
     width = tile_lanes(itemsize)
     vector, rest = width // VECTORS, p.lanes % width
-    panels, wide, columns = -(-p.lanes // width), width, 0
+    panels, last, columns = -(-p.lanes // width), width, 0
     if p.lanes > width and vector // 2 < rest <= vector:  # a last panel of three vectors instead of two and one
-        panels, wide = panels - 1, vector * WIDE_VECTORS
+        panels, last = panels - 1, vector * WIDE_VECTORS
     elif 0 < rest <= min(vector, MOST_COLUMNS) and p.depth * rest * itemsize <= OWN_BYTES:
         columns = rest
-    padded = (panels - 1) * width + wide
+    elif 0 < rest <= vector:
+        last = vector
+    padded = (panels - 1) * width + last
     all_panels = p.groups * panels
     too_large = p.groups * p.depth * padded * itemsize > blocking.PACKED_BYTES
     once = p.rows <= ROWS_OF_ONE and all_panels >= PANELS_OF_ONE
@@ -90,13 +89,9 @@ def plan(p: Product, itemsize: int) -> Pointwise:
         rows = ROWS_OF_MANY if too_large else max(ROWS, min(MOST_ROWS, short))
         row_blocks = max(-(-p.rows // rows), min(blocking.MIN_BLOCKS, -(-p.rows // (2 * MAX_ROWS))))
         panel_blocks = 1
-    depth_block = blocking.split_evenly(p.depth, PANEL_BYTES // (wide * itemsize))
+    depth_block = blocking.split_evenly(p.depth, PANEL_BYTES // (max(last, width) * itemsize))
     most = min(panels, max(1, blocking.PANELS_BYTES // (depth_block * width * itemsize)))
     together = blocking.split_evenly(-(-all_panels // panel_blocks), most)
-    line = blocking.LINE_BYTES // itemsize
-    asked = -(-depth_block // (together * line))
-    if once or asked > MOST_ASKED:
-        asked = 0
     return Pointwise(
         rows=p.rows,
         groups=p.groups,
@@ -105,7 +100,7 @@ def plan(p: Product, itemsize: int) -> Pointwise:
         x_step=p.groups * p.depth,
         out_step=p.groups * p.lanes,
         width=width,
-        wide=wide,
+        last=last,
         panels=panels,
         padded=padded,
         columns=columns,
@@ -117,7 +112,7 @@ def plan(p: Product, itemsize: int) -> Pointwise:
         panel_blocks=panel_blocks,
         together=together,
         depth_block=depth_block,
-        asked=asked * line,
+        asks=int(not once and p.groups == 1 and depth_block == p.depth),
         ahead=_ahead(columns, p.groups * p.depth, itemsize),
     )
 

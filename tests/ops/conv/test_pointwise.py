@@ -6,7 +6,7 @@ import pytest
 from numbacnn.errors import OptionError
 from numbacnn.kernels.conv_pointwise import OWN_BYTES
 from numbacnn.kernels.strided_tile import MOST_COLUMNS
-from numbacnn.kernels.tile import tile_lanes
+from numbacnn.kernels.tile import VECTORS, tile_lanes
 from numbacnn.ops import conv_backward_data, conv_backward_weight, conv_forward, explain
 from numbacnn.ops.conv import blocking, pointwise_plan
 from tests import naive
@@ -195,15 +195,25 @@ def test_blocks_are_enough_whatever_is_small():
 
 
 @pytest.mark.parametrize(
-    ("lanes", "columns", "wide"), [(3, 3, False), (16, 0, False), (24, 0, True), (21, 0, True), (35, 3, False)]
+    ("vectors", "more", "columns", "last"),
+    [(0, 3, 3, 2), (0, -1, 0, 1), (1, 1, 0, 2), (2, 0, 0, 2), (2, 3, 3, 2), (3, -1, 0, 3), (3, 1, 0, 2)],
 )
-def test_last_panel(lanes, columns, wide):
-    """Vectors of eight lanes: what one leaves goes by columns or, after another panel, in three vectors."""
-    if tile_lanes(4) != 16:
-        pytest.skip("vectors of another width")
-    record = pointwise_plan.plan(pointwise_plan.Product(1000, 1, 40, lanes, 1, 40), 4)
-    assert (record.columns, record.wide > record.width) == (columns, wide)
-    assert record.padded - lanes < tile_lanes(4)
+def test_last_panel(vectors, more, columns, last):
+    """What whole panels leave goes by columns if it is little, else in one vector, in two, or three after a panel."""
+    vector = tile_lanes(4) // VECTORS
+    lanes, depth = vectors * vector + more, 40
+    if more < 0 and vectors == 0:  # few lanes, and too many of their weights for columns
+        lanes, depth = 3, OWN_BYTES // 12 + 1
+    record = pointwise_plan.plan(pointwise_plan.Product(1000, 1, depth, lanes, 1, depth), 4)
+    assert (record.columns, record.last) == (columns, last * vector)
+    assert 0 <= record.padded - lanes < tile_lanes(4)
+
+
+def test_a_vector_of_lanes_is_a_panel():
+    vector = max(tile_lanes(itemsize) // VECTORS for itemsize in (4, 8))
+    record = pointwise_plan.plan(pointwise_plan.Product(1000, 1, 40, vector, 1, 40), 4)
+    assert record.columns == (vector if vector <= MOST_COLUMNS else 0)
+    assert record.last == (2 * vector if record.columns else vector)
 
 
 def test_full_panels_never_go_by_columns():
