@@ -5,7 +5,7 @@ from __future__ import annotations
 from ._build import device, kernel
 from .pointer import offset
 from .runs import copy_ends, copy_run, even_part
-from .simd import eighth, half, lanes, load, quarter, stream
+from .simd import eighth, half, lanes, load, load_spread, quarter, splat, store, store_first, stream
 
 
 @device
@@ -64,3 +64,37 @@ def copy_columns(
                 stream(dst, t + i, load(src, s + i))
         else:
             copy_run(offset(dst, t), offset(src, s), length)
+
+
+@kernel
+def join_narrow(
+    block,
+    x: "T*",
+    y: "T*",
+    out: "T*",
+    lanes_of_x: "int64*",
+    size: "int64",
+    vectors: "int64",
+    of_x: "int64",
+    step: "int64",
+):
+    """Two matrices of narrow rows side by side in `out`, of `size` elements: one block is `step` groups of rows.
+
+    A group is as few rows as fill whole vectors: `vectors` of them, with `of_x` elements of `x`. Which lanes of each
+    are those, and how many came before it, `lanes_of_x` tells.
+    """
+    n = lanes(out)
+    zeros = splat(out, 0.0)
+    for group in range(block * step, (block + 1) * step):
+        for k in range(vectors):
+            at = (group * vectors + k) * n
+            left = size - at
+            if left <= 0:
+                return
+            bits, before = lanes_of_x[2 * k], group * of_x + lanes_of_x[2 * k + 1]
+            if left >= n:
+                store(out, at, load_spread(x, before, bits, load_spread(y, at - before, ~bits, zeros)))
+            else:
+                inside = (1 << left) - 1
+                others = load_spread(y, at - before, ~bits & inside, zeros)
+                store_first(out, at, load_spread(x, before, bits & inside, others), left)

@@ -413,6 +413,29 @@ def store_first(typingctx, memory, index, value, count):
     return types.void(memory, types.int64, kind, types.int64), codegen
 
 
+@intrinsic
+def load_spread(typingctx, memory, index, bits, fill):
+    """The elements from `index` on in the lanes whose `bits` are set, one after the other; the others are `fill`.
+
+    One instruction beside AVX-512; elsewhere LLVM makes a branch of each lane.
+    """
+    from llvmlite import ir
+    from numba.core import cgutils, types
+
+    kind = _vector_of(fill, memory)
+
+    def codegen(context, builder, signature, args):
+        mask_type = ir.VectorType(ir.IntType(1), kind.lanes)
+        mask = builder.bitcast(builder.trunc(args[2], ir.IntType(kind.lanes)), mask_type)
+        place = builder.gep(args[0], [args[1]])
+        function_type = ir.FunctionType(args[3].type, [place.type, mask_type, args[3].type])
+        name = f"llvm.masked.expandload.{Value(builder, args[3]).suffix}"
+        function = cgutils.get_or_insert_function(builder.module, function_type, name)
+        return builder.call(function, [place, mask, args[3]])
+
+    return kind(memory, types.int64, types.int64, kind), codegen
+
+
 def _swapped(distance: int) -> Any:
     """An intrinsic: lane i of the result is lane ``i ^ distance`` of the vector, which has more lanes than that."""
 

@@ -7,6 +7,7 @@ import pytest
 
 import numbacnn as nc
 from numbacnn import functional as F
+from numbacnn.kernels._target import target
 from numbacnn.ops import joining
 from numbacnn.ops.layout import channels_last, is_channels_last
 from numbacnn.ops.memory import guard_memory
@@ -59,6 +60,25 @@ def test_one_channels_last_array_decides():
     out = joining.concatenate(arrays, 1)
     assert is_channels_last(out)
     np.testing.assert_array_equal(out, np.concatenate(arrays, 1))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
+@pytest.mark.parametrize("widths", [(3, 3), (1, 2), (1, 7), (2, 6), (7, 4), (4, 4)], ids=str)
+def test_two_narrow_arrays_are_joined_lane_by_lane(widths, dtype, monkeypatch):
+    """As beside AVX-512, whatever the machine has."""
+    monkeypatch.setattr(joining, "target", lambda: target()._replace(isa="avx512"))
+    joining._plan_pieces.cache_clear()
+    joining._known_columns.cache_clear()
+    for positions in (1100, 4225, 8450):  # by blocks of one thread and of several, with and without an end
+        with guard_memory():
+            x, y = (channels_last(np.arange(2 * w * positions).reshape(2, w, -1).astype(dtype)) for w in widths)
+            joined = joining.concatenate((x, y), 1)
+        np.testing.assert_array_equal(joined, np.concatenate((x, y), 1))
+        assert is_channels_last(joined)
+    assert_same_bits(lambda: joining.concatenate((x, y), 1))
+    monkeypatch.undo()
+    joining._plan_pieces.cache_clear()
+    joining._known_columns.cache_clear()
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (2, 3, 4), (400, 500), (70000,)], ids=str)
