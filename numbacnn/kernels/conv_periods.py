@@ -19,6 +19,7 @@ from .period_tile import (
     FIRST,
     KERNEL_ROWS,
     LINES,
+    LONE_VECTORS,
     PLACE,
     SOURCE,
     STEP_FIELDS,
@@ -146,13 +147,16 @@ def _whole(table, steps, rows, first, last, packed, out, g):
     """Some vectors of some lines, which lie inside, a few periods at a time."""
     n = lanes(out)
     phases, row_weights, start = g.period // n, g.row_step * g.period, offset(packed, g.taps * g.period)
+    lone = rows == 1 and g.kernel_rows == 1
+    most = LONE_VECTORS if lone else TILE_VECTORS
+    tile_rows = 0 if lone else rows
     while first < last:
-        count = min(TILE_VECTORS * phases, last - first)
+        count = min(most * phases, last - first)
         for i in range(min(phases, count)):
             v = first + i
             phase = v % phases * n
             period_tile(
-                (count - i + phases - 1) // phases, rows, table, steps, v * n, g.slope_h * g.source_h, g.period,
+                (count - i + phases - 1) // phases, tile_rows, table, steps, v * n, g.slope_h * g.source_h, g.period,
                 offset(packed, phase), row_weights, offset(start, phase), offset(out, v * n), g.out_h,
             )  # fmt: skip
         first += count

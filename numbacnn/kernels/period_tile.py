@@ -14,10 +14,12 @@ from ._build import intrinsic
 from ._target import target
 from .emitter import Emitter, emitted
 
-TILE_ROWS = 4  # lines of the destination
+TILE_ROWS = 8  # lines of the destination: chains enough, even of one vector at the ends of lines
 LINES = 4  # kernel rows at a time, at most
-# Vectors of a line: sixteen sums beside the weights of four rows, or eight, which are just chains enough.
-TILE_VECTORS = 4 if target().registers >= 32 else 2
+# Vectors of a line: sixteen sums beside the weights of four rows, or eight; and where a line is alone. (Four lines of
+# four vectors, or of two, took 1.07 times as long.)
+TILE_VECTORS = 2 if target().registers >= 32 else 1
+LONE_VECTORS = 8
 # A step: a pointer, an offset of weights, kernel rows, the first line inside and one beyond the last, where in a line
 # the pointer points to.
 SOURCE, WEIGHT, KERNEL_ROWS, FIRST, END, PLACE, STEP_FIELDS = range(7)
@@ -29,7 +31,7 @@ def period_tile(
 ):  # fmt: skip
     """Some vectors of each of some neighbouring lines.
 
-    vectors, rows : 1 to `TILE_VECTORS`, and to `TILE_ROWS`
+    vectors, rows : 1 to `TILE_VECTORS`, and to `TILE_ROWS`; or to `LONE_VECTORS`, and 0 for one row of one kernel row
     table, steps : per step one tap of some rows of the kernel, where the first line reads it; see above
     x_offset : elements from there to what the first vector reads
     x_row, period : elements between lines of the source that successive lines read, and between vectors
@@ -39,7 +41,16 @@ def period_tile(
     """
 
     def emit(e, vectors, *rest):
-        e.choose(vectors, tuple(range(TILE_VECTORS, 0, -1)), lambda vectors: _tile(e, vectors, *rest))
+        def tile(tile_rows):
+            most = TILE_VECTORS if tile_rows else LONE_VECTORS
+            e.choose(vectors, tuple(range(most, 0, -1)), lambda vectors: _tile(e, vectors, tile_rows or 1, *rest))
+
+        builder = e.builder
+        with builder.if_else(builder.icmp_signed("==", rest[0], e.i64(0))) as (lone, several):
+            with lone:
+                tile(0)
+            with several:
+                tile(TILE_ROWS)
 
     return emitted(
         emit, w, vectors, rows, table, steps, x_offset, x_row, period, w, w_row, start, out, out_row
@@ -57,7 +68,7 @@ def clipped_period_tile(
     """
 
     def emit(e, valid, width, rows, table, steps, x_offset, x_row, *rest):
-        _tile(e, 1, rows, table, steps, x_offset, x_row, e.i64(0), *rest, width=width, valid=valid)
+        _tile(e, 1, TILE_ROWS, rows, table, steps, x_offset, x_row, e.i64(0), *rest, width=width, valid=valid)
 
     return emitted(
         emit, w, valid, width, rows, table, steps, x_offset, x_row, w, w_row, start, out, out_row
@@ -65,13 +76,13 @@ def clipped_period_tile(
 
 
 def _tile(
-    e: Emitter, vectors: int, rows: Any, table: Any, steps: Any, x_offset: Any, x_row: Any, period: Any, w: Any,
-    w_row: Any, start: Any, out: Any, out_row: Any, width: Any = None, valid: Any = None,
+    e: Emitter, vectors: int, tile_rows: int, rows: Any, table: Any, steps: Any, x_offset: Any, x_row: Any, period: Any,
+    w: Any, w_row: Any, start: Any, out: Any, out_row: Any, width: Any = None, valid: Any = None,
 ) -> None:  # fmt: skip
-    """Emit the tile for a number of vectors; with `width` and `valid`, the clipped one."""
+    """Emit the tile for numbers of vectors and lines; with `width` and `valid`, the clipped one."""
     builder = e.builder
     first = e.load(start)
-    sums = [[e.variable(first) for _ in range(vectors)] for _ in range(TILE_ROWS)]
+    sums = [[e.variable(first) for _ in range(vectors)] for _ in range(tile_rows)]
     with e.loop(steps) as step:
         entry = e.at(table, e.times(step, STEP_FIELDS))
         x = e.at(e.slot(entry, SOURCE, e.pointer), x_offset)
@@ -91,10 +102,10 @@ def _tile(
                 for v in range(vectors):
                     value = e.load(e.at(here, e.times(period, v)), mask=mask)
                     for k in range(kernel_rows):
-                        if 0 <= line - k < TILE_ROWS:
+                        if 0 <= line - k < tile_rows:
                             e.accumulate(sums[line - k][v], value, weights[k])
 
-            lines = TILE_ROWS + kernel_rows - 1
+            lines = tile_rows + kernel_rows - 1
             if mask is not None:
                 e.each(begin, end, lines, add_line)
                 return
@@ -106,7 +117,8 @@ def _tile(
                 with some:
                     e.each(begin, end, lines, add_line)
 
-        e.choose(e.slot(entry, KERNEL_ROWS), tuple(range(LINES, 0, -1)), add)
+        most = LINES if tile_rows > 1 else 1
+        e.choose(e.slot(entry, KERNEL_ROWS), tuple(range(most, 0, -1)), add)
     wanted = None if valid is None else e.mask(valid)
 
     def put(row):
@@ -114,4 +126,7 @@ def _tile(
         for v in range(vectors):
             e.store(e.value(sums[row][v]), e.at(here, e.times(period, v)), mask=wanted)
 
-    e.each(e.i64(0), rows, TILE_ROWS, put)
+    if tile_rows > 1:
+        e.each(e.i64(0), rows, tile_rows, put)
+    else:
+        put(0)

@@ -1,8 +1,8 @@
 """What depthwise convolution without a stride along the width takes: by `periods`, and by `strips`.
 
-A sum of what there is to do, each with a cost, in nanoseconds of one core. Fitted to 875 random problems of two to 31
-channels in one, two and three dimensions and both precisions, those of vectors of 32 bytes to 778 of two to 15: by this
-model 1 % (3 %) was lost in the mean against the better of both, where `strips` alone had lost 43 % (30 %).
+A sum of what there is to do, each with a cost, in nanoseconds of one core. Fitted to 427 random problems of two to 31
+channels in one, two and three dimensions and both precisions, those of vectors of 32 bytes to 432 of two to 15: by this
+model 1 % was lost in the mean against the better of both, where `strips` alone had lost 46 % (31 %).
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class OfStrips(NamedTuple):
 
 
 if blocking.WIDE_VECTORS:
-    OF_PERIODS = OfPeriods(3150, 1.92, 0.443, 0.219, 0.348, 3.4)
-    OF_STRIPS = OfStrips(3940, 2.63, 0.122, 0.274, 5.4, 31)
+    OF_PERIODS = OfPeriods(3060, 1.7, 0.395, 0.2, 0.286, 2.9)
+    OF_STRIPS = OfStrips(2990, 2.67, 0.112, 0.377, 5.1, 37)
 else:
-    OF_PERIODS = OfPeriods(3430, 0.85, 0.404, 0.175, 0.22, 5.9)
-    OF_STRIPS = OfStrips(4130, 1.42, 0.116, 0.133, 5.8, 0)
+    OF_PERIODS = OfPeriods(3080, 0.8, 0.296, 0.167, 0.339, 4.2)
+    OF_STRIPS = OfStrips(2940, 1.35, 0.11, 0.173, 6.5, 20)
 
 
 def of_periods(g: ConvGeometry, itemsize: int, transposed: bool, plan: Periods) -> float:
