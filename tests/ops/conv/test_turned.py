@@ -70,7 +70,7 @@ def test_it_is_for_data_gradients():
 
 
 @pytest.mark.parametrize(
-    ("in_channels", "out_channels", "chosen"), [(64, 3, True), (2, 8, True), (2, 9, False), (1, 1, True)]
+    ("in_channels", "out_channels", "chosen"), [(64, 3, True), (2, 8, True), (2, 9, False), (2, 1, True)]
 )
 def test_many_output_channels_for_each_input_channel_are_for_row_runs(in_channels, out_channels, chosen):
     shapes = (1, in_channels, 64, 64), (out_channels, in_channels, 3, 3)
