@@ -7,7 +7,8 @@ zeros adds nothing. A *column* is one of the few points that padding of another 
 its taps are listed one by one, and its tile is one point of four vectors.
 
 Channels are dealt out in panels of two vectors, a cache line. The last panel of a position is moved back so that it
-ends with the channels: some are computed twice, none alone.
+ends with the channels: some are computed twice, none alone. Tiles that take one vector at a time leave out its first
+where that has nothing new.
 """
 
 from __future__ import annotations
@@ -133,6 +134,12 @@ def _put_inside(inside, source, zone, points, width):
 
 
 @device
+def _first_skipped(channels, like):
+    """Vectors of the last panel, where it is moved back, that hold nothing but channels of the panel before."""
+    return int(channels % (LINE_VECTORS * lanes(like)) <= lanes(like))
+
+
+@device
 def _zone(table, inside, rows, zone, begin, end, first, last, weight, bias, out, g):
     """The points of one zone between two positions, for some panels of channels."""
     n = LINE_VECTORS * lanes(out)
@@ -162,9 +169,12 @@ def _zone(table, inside, rows, zone, begin, end, first, last, weight, bias, out,
             if shares:
                 read = max(0, -source)
                 read_end = min(points + zone[TAPS] - 1, g.width - source)
+                skipped = lone * _first_skipped(g.channels, out)
+                vectors = LINE_VECTORS * panels - skipped
+                shift = skipped * lanes(out)
                 row_tile(
-                    points, zone[TAPS], read, read_end, table, rows, panels, x, x_step, w, w_tap, w_panel,
-                    start, place, out_step,
+                    points, zone[TAPS], read, read_end, table, rows, vectors, x + shift, x_step, offset(w, shift),
+                    w_tap, w_panel, offset(start, shift), offset(place, shift), out_step,
                 )  # fmt: skip
             elif clipped:
                 clipped_line_tile(
@@ -192,12 +202,14 @@ def _pair(table, planes, x_row, zone, first, last, weight, bias, out, out_row, g
         side = LEFT if a < zone[INSIDE] else RIGHT if a + g.points > zone[INSIDE_END] else WHOLE
         for lone in range(1 + moved):
             panel = last - 1 if lone else first
-            panels = 1 if lone else last - first - moved
-            c = g.channels - n if lone else first * n
+            skipped = lone * _first_skipped(g.channels, out)
+            shift = skipped * lanes(out)
+            vectors = LINE_VECTORS * (1 if lone else last - first - moved) - skipped
+            c = (g.channels - n if lone else first * n) + shift
             window_tile(
-                g.points, side, table, planes, panels, (zone[SOURCE] + a) * g.source_w + c, x_row, g.source_w,
-                offset(weight, (panel * g.taps + zone[TAP]) * n), zone[TAP_STEP] * n, g.taps * n, offset(bias, c),
-                offset(out, a * g.out_w + c), out_row, g.out_w,
+                g.points, side, table, planes, vectors, (zone[SOURCE] + a) * g.source_w + c, x_row, g.source_w,
+                offset(weight, (panel * g.taps + zone[TAP]) * n + shift), zone[TAP_STEP] * n, g.taps * n,
+                offset(bias, c), offset(out, a * g.out_w + c), out_row, g.out_w,
             )  # fmt: skip
 
 

@@ -29,10 +29,10 @@ WHOLE, LEFT, RIGHT = range(3)  # whether a point's first, or last, column lies o
 
 @intrinsic
 def window_tile(
-    typingctx, points, side, table, planes, panels, x_offset, x_row, x_step, w, w_tap, w_panel, start,
+    typingctx, points, side, table, planes, vectors, x_offset, x_row, x_step, w, w_tap, w_panel, start,
     out, out_row, out_step,
 ):  # fmt: skip
-    """Two rows of some neighbours under 3 x 3 taps, for panels of `LINE_VECTORS` vectors of channels.
+    """Two rows of some neighbours under 3 x 3 taps, for the vectors of panels of channels, perhaps not all of the last.
 
     The rows read four source rows and each position of these up to six times: with four points 33 loads for 72
     multiply-adds.
@@ -41,7 +41,7 @@ def window_tile(
     side : WHOLE; LEFT or RIGHT where the first or last column that they read lies outside the source
     table, planes : of every source plane WINDOW entries of two slots; the first is a pointer to the first row that the
         first row of points reads, and an offset (in elements) into the weights
-    panels : how many; they lie side by side
+    vectors : how many of all panels; they lie side by side
     x_offset, x_row, x_step : elements from the pointer to what the first tap of the first point reads, from each source
         row to the next that the rows read, from each position to the next
     w, w_tap, w_panel : weights, elements from those of a tap to those of the next, from each panel's to the next's
@@ -56,19 +56,19 @@ def window_tile(
         )
 
     return emitted(
-        emit, w, points, side, table, planes, panels, x_offset, x_row, x_step, w, w_tap, w_panel, start, out, out_row,
+        emit, w, points, side, table, planes, vectors, x_offset, x_row, x_step, w, w_tap, w_panel, start, out, out_row,
         out_step,
     )  # fmt: skip
 
 
 def _window(
-    e: Emitter, points: int, side: int, table: Any, planes: Any, panels: Any, x_offset: Any, x_row: Any, x_step: Any,
+    e: Emitter, points: int, side: int, table: Any, planes: Any, vectors: Any, x_offset: Any, x_row: Any, x_step: Any,
     w: Any, w_tap: Any, w_panel: Any, start: Any, out: Any, out_row: Any, out_step: Any,
 ) -> None:  # fmt: skip
     """Emit the tile for some points and a side."""
     builder, taps = e.builder, range(WINDOW)
     columns = range(int(side == LEFT), points + WINDOW - 1 - int(side == RIGHT))
-    with _each_vector(e, panels, w, w_panel) as (channel, weight):
+    with _each_vector(e, vectors, w, w_panel) as (channel, weight):
         first = e.load(e.at(start, channel))
         sums = [[e.variable(first) for _ in range(points)] for _ in range(2)]
         with e.loop(planes) as plane:
@@ -97,9 +97,9 @@ def _window(
 
 @intrinsic
 def row_tile(
-    typingctx, points, taps, first, end, table, rows, panels, x_offset, x_step, w, w_tap, w_panel, start, out, out_step
+    typingctx, points, taps, first, end, table, rows, vectors, x_offset, x_step, w, w_tap, w_panel, start, out, out_step
 ):  # fmt: skip
-    """As `line_tile`, where each tap of a point reads what the tap before it of the next point reads.
+    """As `line_tile` for `vectors`, where each tap of a point reads what the tap before it of the next point reads.
 
     All taps of a row at a time: its weights stay in registers, and each position serves up to as many points.
 
@@ -113,18 +113,18 @@ def row_tile(
         e.choose(taps, ROW_TAPS, lambda taps: e.choose(points, every, lambda points: _row(e, points, taps, *rest)))
 
     return emitted(
-        emit, w, points, taps, first, end, table, rows, panels, x_offset, x_step, w, w_tap, w_panel, start, out,
+        emit, w, points, taps, first, end, table, rows, vectors, x_offset, x_step, w, w_tap, w_panel, start, out,
         out_step,
     )  # fmt: skip
 
 
 def _row(
-    e: Emitter, points: int, taps: int, first: Any, end: Any, table: Any, rows: Any, panels: Any, x_offset: Any,
+    e: Emitter, points: int, taps: int, first: Any, end: Any, table: Any, rows: Any, vectors: Any, x_offset: Any,
     x_step: Any, w: Any, w_tap: Any, w_panel: Any, start: Any, out: Any, out_step: Any,
 ) -> None:  # fmt: skip
     """Emit the tile for some points and taps."""
     builder = e.builder
-    with _each_vector(e, panels, w, w_panel) as (channel, weight):
+    with _each_vector(e, vectors, w, w_panel) as (channel, weight):
         begin = e.load(e.at(start, channel))
         sums = [e.variable(begin) for _ in range(points)]
         with e.loop(rows) as row:
@@ -145,10 +145,10 @@ def _row(
 
 
 @contextlib.contextmanager
-def _each_vector(e: Emitter, panels: Any, w: Any, w_panel: Any) -> Iterator[tuple[Any, Any]]:
+def _each_vector(e: Emitter, vectors: Any, w: Any, w_panel: Any) -> Iterator[tuple[Any, Any]]:
     """Loop over the vectors of some panels; yields how far on its channels are, and its weights."""
     builder = e.builder
-    with e.loop(e.times(panels, LINE_VECTORS)) as vector:
+    with e.loop(vectors) as vector:
         panel, number = builder.udiv(vector, e.i64(LINE_VECTORS)), builder.urem(vector, e.i64(LINE_VECTORS))
         weight = e.at(e.at(w, builder.mul(panel, w_panel)), e.times(number, e.lanes))
         yield e.times(vector, e.lanes), weight

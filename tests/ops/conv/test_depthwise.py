@@ -152,6 +152,15 @@ def test_tiles_that_share_what_they_read(size, kernel, padding, dtype, tune):
         np.testing.assert_array_equal(shares, alone)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_channels_of_the_last_panel(kernel, dtype):
+    """Of up to a vector of them, tiles that share what they read compute but a vector."""
+    lanes = target().lanes(np.dtype(dtype).itemsize)
+    for channels in (4 * lanes + 1, 5 * lanes - 1, 5 * lanes, 5 * lanes + 1, 6 * lanes - 1, 6 * lanes):
+        check(depthwise_case(channels, (5, 14), (kernel, kernel), 1, kernel // 2, dtype=dtype), ["depthwise"])
+
+
 @pytest.mark.parametrize(
     ("channels", "kernel", "padding", "mode", "stride", "tiles"),
     [
