@@ -192,7 +192,7 @@ _growing = threading.Lock()
 
 
 def run(records: bytes, threads: int) -> bool:
-    """Run jobs, whose records follow each other, on `threads` threads: True."""
+    """Run jobs, whose records follow each other, on `threads` threads. True: they have run, as with every driver."""
     workers = _workers
     if workers is None or workers.count < threads - 1:
         workers = _grown(threads - 1)

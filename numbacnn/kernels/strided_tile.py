@@ -101,7 +101,10 @@ def few_rows_tile(typingctx, rows, x, x_step, run, w, w_step, out, out_step, sta
 
 
 class Panels(NamedTuple):
-    """Weights while code is written: LLVM's values, as described at `strided_tile`; of one panel the first two."""
+    """Weights while code is written: LLVM's values, as described at `strided_tile`.
+
+    Without `panel_step` they are one panel; without `ahead` nothing is asked for.
+    """
 
     w: Any
     step: Any
@@ -123,7 +126,8 @@ def _rows_times_panels(
     share = UNROLL * written_rows  # elements of the next tile for every `UNROLL` steps
     soon = None if weights.ahead is None else e.hidden(e.at(x_rows[-1], builder.mul(x_step, weights.ahead)))
 
-    def multiply(panel_out, w, begin, lanes, soon, share):
+    def multiply(panel_out, w, begin, lanes, place, elements):
+        """Every `UNROLL` steps so many `elements` are asked for, from `place` on."""
         sums = e.either(
             builder.icmp_signed("!=", held, e.i64(0)),
             # Beyond the last lane `out` belongs to another row, another thread, or nobody.
@@ -135,10 +139,10 @@ def _rows_times_panels(
             return add_products(e, [(e.at(row, k),) for row in x_rows], e.at(w, builder.mul(k, weights.step)), sums)
 
         def ask(q):
-            for i in range(0, share, line):
-                e.prefetch(e.at(soon, builder.add(e.times(q, share), e.i64(i))))
+            for i in range(0, elements, line):
+                e.prefetch(e.at(place, builder.add(e.times(q, elements), e.i64(i))))
 
-        if soon is None:
+        if place is None:
             sums = e.carry(run, sums, step, UNROLL if written_rows * vectors > 8 else 1)
         else:
             sums = steps(e, run, sums, step, ask)
@@ -153,8 +157,8 @@ def _rows_times_panels(
         first = e.times(j, width)
         ask_for_panel(e, out_rows, width, first, lanes)
         lines = builder.mul(weights.ahead, builder.sdiv(run, e.i64(UNROLL)))
-        some = builder.select(builder.icmp_signed("<", j, e.i64(-(-share // line))), j, e.i64(0))
-        place = e.at(soon, e.times(builder.mul(some, lines), line))
+        asking = builder.select(builder.icmp_signed("<", j, e.i64(-(-share // line))), j, e.i64(0))
+        place = e.at(soon, e.times(builder.mul(asking, lines), line))
         w = e.at(weights.w, builder.mul(j, weights.panel_step))
         return multiply(
             [e.at(row, first) for row in out_rows], w, e.at(start, first), builder.sub(lanes, first), place, line
