@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 name = "col2im"
 
-# The most positions of a sample: with more, packed weights are used so often that little is gained (at best 1.4 times,
-# mostly nothing), and products pass through the caches. With vectors of 64 bytes, whose model has met more, up to 1.5.
-MANY_POSITIONS = 2048 if blocking.WIDE_VECTORS else 256
+# The most positions of a sample: with more, packed weights are used so often that little is gained (at best 1.5 times,
+# mostly nothing), and products pass through the caches.
+MANY_POSITIONS = 2048
 # Products that are made before they are summed; and the fewest channels that are worth a product of their own.
 PRODUCT_BYTES, FEW_CHANNELS = 8 << 20, 16
 # Products of a position that are turned around at a time: half of L1; and into how many parts they are cut at least.

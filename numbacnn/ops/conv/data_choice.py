@@ -4,8 +4,8 @@ A sum of what there is to do, each with a cost: only ratios matter. Those of vec
 random problems of one, two and three axes in both precisions, on two cores of an Intel server (before, the slower
 algorithm was chosen for every seventh, and 4 % were lost in the mean; 2.7 % now); what `col2im` takes, once more, to
 3,000 with strides, after matrix products had become faster (2.6 and 3.7 % lost in float32 and float64; 1.9 and 2.8 %
-now); those of narrower ones, of `col2im` and the general algorithm alone, to 199 problems on two cores of a Zen 3
-server.
+now); those of narrower ones to 2,900 problems on two cores of a Zen 3 server (6.2 % lost before, when but two of the
+four were weighed, 4.4 % now, and much of it scatter of a machine that others use as well).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ...kernels.lane_sum_tile import MOST_POINTS
 from ...kernels.tile import MAX_ROWS, tile_lanes
 from . import blocking
-from .lattice import joined_stretches, taps_inside
+from .lattice import joined_stretches, taps_inside, taps_met
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # A tile of rows takes as long as so many rows more.
 TILE_ROWS = 0.7
+# Where more than this share of the taps along a line reads outputs, what else tiles meet was not told apart from costs.
+MOSTLY_INSIDE = 0.75
 
 
 class General(NamedTuple):
@@ -78,8 +80,10 @@ if blocking.WIDE_VECTORS:
     LANES = Lanes(3.3, products=147, masked=310, tiles=8300, weights=1090)
     ROWS = Rows(7.72, products=6.84, adds=812, sums=19.9, weights=1090)
 else:
-    GENERAL = General(25.6, 3.94, weights=344, pieces=0, lines=0, again=0, products=17.7, image=200, unread=0)
-    COLUMNS = Columns(38.5, weights=42.7, products=14.4, image=270, sums=408, steps=0)
+    GENERAL = General(25.7, 0, weights=324, pieces=41.2, lines=7.63, again=244, products=13.4, image=193, unread=0)
+    COLUMNS = Columns(19.6, weights=85.9, products=13, image=454, sums=355, steps=1400)
+    LANES = Lanes(6, products=136, masked=271, tiles=12500, weights=0)
+    ROWS = Rows(17.2, products=15.3, adds=554, sums=99, weights=641)
 
 
 def ratio(time: Callable[[ConvGeometry, int], float], g: ConvGeometry, itemsize: int) -> float:
@@ -91,7 +95,7 @@ def ratio(time: Callable[[ConvGeometry, int], float], g: ConvGeometry, itemsize:
 def general(g: ConvGeometry, itemsize: int) -> float:
     """Microseconds of the general algorithm."""
     c, full = GENERAL, tile_lanes(itemsize)
-    read = g.batch * math.prod(taps_inside(g, axis) for axis in range(3))
+    read = g.batch * taps_inside(g, 0) * taps_inside(g, 1) * _taps_of_lines(g)
     panels = blocking.panels(g.in_channels, full)
     packed = -(-2 * g.in_channels // full) * full // 2 * g.taps * g.out_channels
     phases = math.prod(map(min, g.stride, g.kernel))
@@ -111,7 +115,7 @@ def columns(g: ConvGeometry, itemsize: int) -> float:
 
 
 def rows(g: ConvGeometry, itemsize: int) -> float:
-    """Microseconds of `row_runs`, where vectors are wide."""
+    """Microseconds of `row_runs`."""
     c, full, positions = ROWS, tile_lanes(itemsize), _positions(g)
     count, line = g.in_channels * g.taps, g.kernel[2] if g.dilation[2] == 1 else 1
     products = positions * g.out_channels * blocking.panels(count, full) * full
@@ -121,7 +125,7 @@ def rows(g: ConvGeometry, itemsize: int) -> float:
 
 
 def lane_sums(g: ConvGeometry, itemsize: int) -> float:
-    """Microseconds of `lane_sums`, where vectors are wide."""
+    """Microseconds of `lane_sums`."""
     c, lanes, points = LANES, tile_lanes(itemsize) // 2, MOST_POINTS[g.in_channels]
     vectors = -(-g.out_channels // lanes)
     apart = min(g.dilation[2], g.input[2])  # neighbours that read the same
@@ -132,6 +136,12 @@ def lane_sums(g: ConvGeometry, itemsize: int) -> float:
     row = lines * (c.products * g.in_channels * taps * columns + c.masked * masked * (points + taps))
     row += c.tiles * tiles * (1 + points * g.in_channels / 16)
     return c.start + 1e-6 * (rows * row + c.weights * g.in_channels * g.taps * vectors * lanes)
+
+
+def _taps_of_lines(g: ConvGeometry) -> int:
+    """Taps that the general algorithm meets along W: few outputs are met by tiles of many positions."""
+    inside, (met, taps) = taps_inside(g, 2), taps_met(g, "backward_data", 2, MAX_ROWS)
+    return met if inside < MOSTLY_INSIDE * taps else inside
 
 
 def _share_read(g: ConvGeometry) -> float:

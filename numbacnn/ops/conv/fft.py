@@ -20,9 +20,8 @@ name = "fft"
 exact = False
 
 # Below this nothing is worth estimating, and below many taps not what Winograd's algorithm takes, unless it is in
-# stretches where vectors are of 64 bytes; else transforms are to be clearly cheaper, for they round more and spread
-# what is not finite. With such vectors the estimates are fitted to more problems, of batches as well.
-MIN_TAPS, MANY_TAPS_OF_LINE, MANY_TAPS, MARGIN = (12, 12, 32, 1.2) if blocking.WIDE_VECTORS else (16, 32, 32, 1.3)
+# stretches; else transforms are to be clearly cheaper, for they round more and spread what is not finite.
+MIN_TAPS, MANY_TAPS_OF_LINE, MANY_TAPS, MARGIN = 12, 12, 32, 1.2
 
 
 def accepts(direction: str, geometry: ConvGeometry) -> str | None:
@@ -46,7 +45,7 @@ def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | Non
     many = MANY_TAPS_OF_LINE if winograd_side.side_of(geometry, direction).stretched else MANY_TAPS
     if share < 1 and geometry.taps < many:
         return f"{geometry.taps} taps are few beside Winograd's algorithm"
-    judged = blocking.judged(direction, geometry) if blocking.WIDE_VECTORS else [geometry._replace(batch=1)]
+    judged = blocking.judged(direction, geometry)
     cut, ratio = fft_plan.cut_of(geometry, direction), 1.0
     for g in judged:
         transforms = fft_plan.cost(cut, g, direction, itemsize)

@@ -23,7 +23,6 @@ from . import (
     lane_sums,
     periods,
     row_runs,
-    row_runs_data,
     weight_gradient,
     weight_gradient_chains,
     weight_gradient_groups,
@@ -61,31 +60,28 @@ else:
     DENSE_ROW = OWN_ROW._replace(other=16.0)
 # What caches hold of a sample's input and output, and of the rows of one block with all vectors of channels.
 NEAR_BYTES, NEAR_BLOCK_BYTES = 2 << 20, 1 << 20
-# A vector's multiply-adds with one complex number; launches.
-PRODUCT_NS, CALL_NS = (0.5, 1.7e4) if blocking.WIDE_VECTORS else (0.5, 1e5)
-# What transforms of the source, the destination and of kernels take, in terms of `DENSE_ROW`: kernels are gathered tap
-# by tap, gradients are transformed to more numbers than products are back. Beside vectors of 64 bytes fitted to 500
-# problems of 12 to 150 taps and up to 500 channels; what portions make necessary again is counted there.
-TIMES = (1.0, 0.85, 1.3) if blocking.WIDE_VECTORS else (1.0, 1.0, 1.0)
-TIMES_OF_WEIGHT = (1.0, 1.25, 0.8) if blocking.WIDE_VECTORS else (1.0, 1.0, 1.0)
-# What sums of products take on one core, with vectors of 32 bytes fitted to 210 random problems of many taps and 1 to
-# 96 channels (of which the slower algorithm was chosen for every third before, by operations alone): of groups; of
-# panels of 16 channels, and panels with fewer; of all taps at once in data gradients of few channels, whose sums are
-# added up line by line.
-DIRECT_FLOPS_PER_NS = 80.0
-# Depthwise beside vectors of 64 bytes: 120 to 240, more where there are more taps.
-DEPTHWISE_FLOPS_PER_NS = 200.0 if blocking.WIDE_VECTORS else DIRECT_FLOPS_PER_NS
-DIRECT_CALL_NS, PANEL_FLOPS_PER_NS, DOTS = 4e4, 65.0, 0.5
-ROWS_FLOPS_PER_NS, ADD_NS, ADDS_OF_LINE = 72.5, 0.3, 6.0
-# The same with vectors of 64 bytes: of a position, a tap and a panel, of each of its products, and of each row of
-# weights, forward and for the weights; of each product that `row_runs` makes. (When all three directions had the same
-# costs, half of the weight gradients with 24 to 220 channels took 1.6 times as long as they need.)
-DIRECT_NS, SUM_NS = (0.32, 0.346, 14.2), (0.5, 0.38, 20.0)
-ROW_RUNS_NS = {"forward": 0.34, "backward_weight": 0.28}
-# There a pair of sums that are dot products takes such a part of a panel's time.
+# A vector's multiply-adds with one complex number; launches. What transforms of the source, the destination and of
+# kernels take, in terms of `DENSE_ROW`: kernels are gathered tap by tap, gradients are transformed to more numbers than
+# products are back; what portions make necessary again is counted there. What sums of products take on one core: of a
+# position, a tap and a panel, of each of its products, and of each row of weights, forward and for the weights; of each
+# product that `row_runs` makes. (When all three directions had the same costs, half of the weight gradients with 24 to
+# 220 channels took 1.6 times as long as they need.) Fitted to 500 problems of 12 to 150 taps and up to 500 channels
+# where vectors are of 64 bytes, and to 3,000 of 7 to 343 taps where they are of 32.
+if blocking.WIDE_VECTORS:
+    PRODUCT_NS, CALL_NS, DIRECT_CALL_NS = 0.5, 1.7e4, 1.7e4
+    TIMES, TIMES_OF_WEIGHT = (1.0, 0.85, 1.3), (1.0, 1.25, 0.8)
+    DIRECT_NS, SUM_NS = (0.32, 0.346, 14.2), (0.5, 0.38, 20.0)
+    ROW_RUNS_NS = {"forward": 0.34, "backward_weight": 0.28}
+    # Depthwise: 120 to 240, more where there are more taps. Groups of few channels, several to a vector.
+    DEPTHWISE_FLOPS_PER_NS, GROUPS_FLOPS_PER_NS = 200.0, 100.0
+else:
+    PRODUCT_NS, CALL_NS, DIRECT_CALL_NS = 0.56, 8.2e4, 5e4
+    TIMES, TIMES_OF_WEIGHT = (1.09, 0.96, 0.9), (1.07, 1.28, 0.63)
+    DIRECT_NS, SUM_NS = (0.31, 0.407, 4.4), (0.32, 0.495, 10.3)
+    ROW_RUNS_NS = {"forward": 0.427, "backward_weight": 0.498}
+    DEPTHWISE_FLOPS_PER_NS, GROUPS_FLOPS_PER_NS = 80.0, 80.0
+# A pair of sums that are dot products takes such a part of a panel's time.
 PAIR_OF_DOTS = 0.2
-# There groups of few channels, several to a vector, reach so many.
-GROUPS_FLOPS_PER_NS = 100.0
 
 
 class Axis(NamedTuple):
@@ -194,13 +190,13 @@ def transform_cost(c: Cut, costs: RowCosts) -> float:
 def cost(c: Cut, g: ConvGeometry, direction: str, itemsize: int) -> float:
     """Nanoseconds of one core for all samples, roughly."""
     again = fft_portions.ONCE
-    if blocking.WIDE_VECTORS and not is_depthwise(g):
+    if not is_depthwise(g):
         again = fft_portions.again(extents_of(g, direction, c, itemsize), itemsize)
     return _cost(c, g, direction, itemsize, again)
 
 
 def _cost(c: Cut, g: ConvGeometry, direction: str, itemsize: int, again: fft_portions.Again) -> float:
-    vector, pairs = _lanes(itemsize), g.batch * c.pairs
+    vector, pairs = target().lanes(itemsize), g.batch * c.pairs
     if is_depthwise(g):
         blocks, panels = for_all_cores(_vectors(g.in_channels, pairs, vector)), -(-g.in_channels // vector)
         one = transform_cost(c, OWN_ROW)
@@ -238,27 +234,9 @@ def extents_of(g: ConvGeometry, direction: str, c: Cut, itemsize: int) -> fft_po
 def direct_cost(g: ConvGeometry, direction: str, itemsize: int) -> float:
     """Nanoseconds of one core that sums of products take for all samples, roughly."""
     if is_depthwise(g):
-        vector, rate = _lanes(itemsize), DEPTHWISE_FLOPS_PER_NS * (4 / itemsize if blocking.WIDE_VECTORS else 1.0)
+        vector, rate = target().lanes(itemsize), DEPTHWISE_FLOPS_PER_NS * 4 / itemsize
         found = -(-g.in_channels // vector) * vector / g.in_channels * g.flops / rate
         return found if periods.accepts(direction, g) else min(found, periods.cost(direction, g, itemsize))
-    if blocking.WIDE_VECTORS:
-        return _direct_cost_of_wide(g, direction, itemsize)
-    if g.groups > 1:
-        return g.flops / DIRECT_FLOPS_PER_NS
-    steps, run, lanes = g.batch * math.prod(g.output) * g.taps, g.in_channels, g.out_channels
-    if direction == "backward_data":
-        run, lanes = lanes, run
-        if row_runs_data.accepts(g) is None:
-            line = lanes * (g.kernel[2] if g.dilation[2] == 1 else 1)
-            return DIRECT_CALL_NS + steps * lanes * (2 * run / ROWS_FLOPS_PER_NS + ADD_NS * (1 + ADDS_OF_LINE / line))
-    panels = blocking.panels(lanes, 16)  # but up to four lanes may be dot products
-    if direction != "backward_weight" and lanes <= blocking.DOT_LANES and run > 16:
-        panels = DOTS
-    return DIRECT_CALL_NS + 2.0 * steps * run * 16 * panels / PANEL_FLOPS_PER_NS
-
-
-def _direct_cost_of_wide(g: ConvGeometry, direction: str, itemsize: int) -> float:
-    """Of the algorithm that would be chosen, where vectors are of 64 bytes."""
     if g.groups > 1:
         few = g.flops / (GROUPS_FLOPS_PER_NS * 4 / itemsize)
         run, lanes = g.in_per_group, g.out_per_group
@@ -287,7 +265,7 @@ def _direct_cost_of_wide(g: ConvGeometry, direction: str, itemsize: int) -> floa
     steps = g.batch * math.prod(g.output) * g.taps * panels
     if chains or row_runs.pays(direction, g, itemsize):
         faster = row_runs.narrow_gain(g, itemsize) if direction == "forward" else 1.0
-        return CALL_NS + steps * g.in_channels * ROW_RUNS_NS[direction] / faster
+        return DIRECT_CALL_NS + steps * g.in_channels * ROW_RUNS_NS[direction] / faster
     return _sums_cost(g, direction, g.in_channels, panels, itemsize)
 
 
@@ -297,17 +275,12 @@ def _sums_cost(g: ConvGeometry, direction: str, run: int, panels: float, itemsiz
     if direction == "backward_weight":
         step, product, weight = SUM_NS
         steps *= weight_gradient.share_read(g, itemsize)
-    return CALL_NS + steps * (run * product + step) + g.taps * panels * run * weight
+    return DIRECT_CALL_NS + steps * (run * product + step) + g.taps * panels * run * weight
 
 
 def is_depthwise(g: ConvGeometry) -> bool:
     """Whether there is one product per frequency and channel."""
     return g.in_channels == g.out_channels == g.groups
-
-
-def _lanes(itemsize: int) -> int:
-    """Of a vector. Costs of narrow ones were fitted to float32, and both kinds of costs double together."""
-    return target().lanes(itemsize) if blocking.WIDE_VECTORS else 8
 
 
 def _vectors(channels: int, pairs: int, lanes: int) -> int:

@@ -253,3 +253,22 @@ def positions_inside(g: ConvGeometry, axis: int, first: int, last: int) -> int:
 def taps_inside(g: ConvGeometry, axis: int) -> int:
     """How many taps of all positions along an axis read more than padding by zeros."""
     return sum(positions_inside(g, axis, tap, tap) for tap in range(g.kernel[axis]))
+
+
+def taps_met(g: ConvGeometry, direction: str, axis: int, tile: int) -> tuple[int, int]:
+    """How many taps of all destination positions along an axis tiles of `tile` positions meet, and how many there are.
+
+    A tile leaves out a tap that reads padding for all of its positions. Under a stride, a data gradient's positions
+    read a share of the taps each: what is counted is those of a phase.
+    """
+    taps, stride = g.kernel[axis], g.stride[axis]
+    positions = g.output[axis] if direction == "forward" else -(-g.input[axis] // stride)
+    if g.padding_mode[axis] != "zeros":
+        return taps * positions, taps * positions
+    met = 0
+    for tap in range(taps):
+        begin, end = range_inside(g, axis, tap, tap)
+        before = begin if direction == "forward" else begin + (tap * g.dilation[axis] - g.pad_low[axis]) // stride
+        after = positions - before - (end - begin)
+        met += positions - before // tile * tile - after // tile * tile if end > begin else 0
+    return met, taps * positions

@@ -52,10 +52,9 @@ finishes = ("activation", "residual")
 backward_data = row_runs_data.backward_data
 
 # Above this a tap alone is long enough a run for the general algorithm, whose weights are blocked for the caches.
-# (Measured: 1.1 to 1.4 times as fast as that at these numbers of channels, the same at twice as many. Weight gradients,
-# where vectors are of 64 bytes: the same at 12 to 16 channels, for the products take half the time, and copying does
-# not.)
-MAX_CHANNELS = {"forward": 16, "backward_weight": 1024 // max(32, target().vector_bytes)}
+# (Measured: 1.1 to 1.4 times as fast as that at these numbers of channels, the same at twice as many. Weight gradients:
+# the same at 12 to 16 channels.)
+MAX_CHANNELS = {"forward": 16, "backward_weight": 16}
 # Forward, where a vector holds all output channels; and where these fill half of it at most, as many per output
 # channel, and no more than the second number.
 NARROW_CHANNELS = 32
@@ -170,9 +169,9 @@ def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | Non
         return None
     if any(way.accepts(g, itemsize) for way in OTHER_WAYS):
         return f"the general algorithm has a tile for {g.in_channels} and {g.out_channels} channels"
-    if blocking.WIDE_VECTORS and _sums_few(g):
+    if _sums_few(g):
         return f"{math.prod(g.output)} positions a sample are few for {g.in_channels * g.out_channels} sums of each tap"
-    if blocking.WIDE_VECTORS and _better_rows(g, itemsize):
+    if _better_rows(g, itemsize):
         return f"the general algorithm's tiles are better for {g.in_channels} and {g.out_channels} channels"
     if g.stride == (1, 1, 1):
         return None

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 # With more, the general algorithm's panels are full enough. (Measured: 1.1 to 5 times as fast as that up to 8 channels,
 # about the same at 12, slower at 16.)
 MAX_CHANNELS = 12
-# Where vectors are of 64 bytes, the others are better more often: a model decides for so many channels and more, if it
-# promises more than its errors.
+# The others are better now and then: a model decides for so many channels and more, if it promises more than its
+# errors.
 FEWEST_JUDGED, MARGIN = 3, 1.2
 # Products per position of which those of a tile of positions fit their place.
 MAX_PRODUCTS = 768
@@ -84,7 +84,7 @@ def accepts(g: ConvGeometry) -> str | None:
 
 def declines(g: ConvGeometry, itemsize: int) -> str | None:
     """None, or why another algorithm is expected to be clearly faster."""
-    if not blocking.WIDE_VECTORS or g.in_channels < FEWEST_JUDGED:
+    if g.in_channels < FEWEST_JUDGED:
         return None
     ratio = data_choice.ratio(data_choice.rows, g, itemsize)
     if col2im.pays(g, itemsize):

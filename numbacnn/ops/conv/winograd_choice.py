@@ -3,12 +3,13 @@
 Both take time to start, per multiplication, and per weight that is packed or transformed; Winograd's multiplies less,
 but transforms input and outputs, too, and what it keeps where in the caches decides what that costs. The numbers are
 fitted to random convolutions of one, two and three axes, in float32 and float64 (``python -m bench.choice`` measures
-and fits): 2,900 on two cores of a Zen 3 server, and 2,300 on two of an Intel server with AVX-512. There multiplying
-takes half the time, moving values nearly as long as before, so that transforms are dearer; with the first numbers 18 %
-of the problems lost more than 5 % there, 4 % in the mean, with those of its own 12 and 2 %. (Those of weight gradients
-were fitted once more, to 3,700; those along two axes with sums in memory, and those of slices of channels, to 7,400:
-3.4 % were lost in the mean, 2.3 % now. Of chains, and of tiles for a single vector of input channels, the general
-algorithm's were fitted to 13,000: 1.5 and 0.7 % were lost, 0.7 now.) Only ratios matter.
+and fits): 4,850 on two cores of a Zen 3 server (4.2 % were lost in the mean with older numbers, 3 % with these), and
+2,300 on two of an Intel server with AVX-512. There multiplying takes half the time, moving values nearly as long as
+before, so that transforms are dearer; with the first numbers 18 % of the problems lost more than 5 % there, 4 % in the
+mean, with those of its own 12 and 2 %. (There those of weight gradients were fitted once more, to 3,700; those along
+two axes with sums in memory, and those of slices of channels, to 7,400: 3.4 % were lost in the mean, 2.3 % now. Of
+chains, and of tiles for a single vector of input channels, the general algorithm's were fitted to 13,000: 1.5 and 0.7 %
+were lost, 0.7 now.) Only ratios matter.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from . import (
     weight_gradient_groups,
     weight_gradient_slices,
 )
-from .lattice import range_inside
+from .lattice import taps_met
 from .winograd_side import is_stretched, side_of
 from .winograd_tiles import tiles_of
 
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
     from ..geometry import ConvGeometry
     from .winograd_side import Side
 
-MIN_CHANNELS = 16  # vectors and panels are mostly empty with fewer
+# Vectors and panels are mostly empty with fewer; for the gradient of weights, too little is gained.
+_DATA_CHANNELS = 16 if blocking.WIDE_VECTORS else 8
+MIN_CHANNELS = {"forward": _DATA_CHANNELS, "backward_data": _DATA_CHANNELS, "backward_weight": 16}
 
 # Values at eight points take so many times the arithmetic of those at six.
 EIGHT_POINTS = 1.3
@@ -45,16 +48,16 @@ JOINT_MARGIN = 1.1
 BESIDE_TURNED = 0.9
 # Where destination channels are few, both have lanes that idle. Beside row runs, and for data gradients, this costs
 # more than the model knows: less is gained than it promises, and less yet beside dot products.
-FEWEST_LANES, IDLE_LANES, IDLE_BESIDE_DOTS = 2, 1.4, 2.1
+FEWEST_LANES, IDLE_LANES, IDLE_BESIDE_DOTS = (2, 1.4, 2.1) if blocking.WIDE_VECTORS else (2, 1.4, 4.0)
 # Several groups, each with its weights and blocks of its own, gain less than promised, too, forward and backwards:
 # beside vectors of 64 bytes (870 random problems).
 SEVERAL_GROUPS = 1.2 if blocking.WIDE_VECTORS else 1.0
-# What families gain less, or more, than promised where taps are cut into stretches: beside vectors of 64 bytes (7,500
-# random problems).
+# What families gain less, or more, than promised where taps are cut into stretches (7,500 random problems beside
+# vectors of 64 bytes, 4,850 beside those of 32).
 STRETCHED = (
     {("own input", 2): 1.05, ("own weights", 2): 1.1, ("sums in memory", 1): 1.05, ("sums in scratch", 2): 0.9}
     if blocking.WIDE_VECTORS
-    else {}
+    else {("own input", 2): 1.5, ("own weights", 2): 1.25, ("sums in memory", 1): 1.1, ("sums in memory", 2): 1.05}
 )
 
 # Beside chains and tiles of single groups, which are for few channels, it takes less time than promised if output
@@ -119,11 +122,11 @@ OTHER = (
     }
     if blocking.WIDE_VECTORS
     else {
-        "data": OtherCosts(start=33.7, multiplications=12.8, weights=124.0),
-        "weight": OtherCosts(start=27.8, multiplications=15.8, weights=113.0),
-        "slices": OtherCosts(start=27.8, multiplications=15.8, weights=113.0),
-        "chains": OtherCosts(start=27.8, multiplications=15.8, weights=113.0),
-        "groups": OtherCosts(start=27.8, multiplications=15.8, weights=113.0),
+        "data": OtherCosts(start=26.7, multiplications=13.2, weights=232.0),
+        "weight": OtherCosts(start=14.8, multiplications=15.8, weights=265.0),
+        "slices": OtherCosts(start=15.0, multiplications=13.4, weights=324.0),
+        "chains": OtherCosts(start=14.8, multiplications=15.8, weights=265.0),
+        "groups": OtherCosts(start=14.8, multiplications=15.8, weights=265.0),
     }
 )
 WINOGRAD = (
@@ -141,16 +144,16 @@ WINOGRAD = (
     }
     if blocking.WIDE_VECTORS
     else {
-        ("own input", 1): Costs(45.4, multiplications=13.3, source=112, destination=191, weights=531),
-        ("own input", 2): Costs(24.8, multiplications=15.7, source=153, destination=295, weights=588),
-        ("own weights", 1): Costs(62, multiplications=17.1, source=665, destination=244, weights=210),
-        ("own weights", 2): Costs(35.9, multiplications=21.6, source=576, destination=231, weights=116),
-        ("shared", 1): Costs(32, multiplications=24.5, source=404, destination=0, weights=213),
-        ("shared", 2): Costs(32, multiplications=24.5, source=404, destination=0, weights=213),
-        ("sums in memory", 1): Costs(7.15, multiplications=18, source=563, destination=417, weights=958),
-        ("sums in memory", 2): Costs(72.1, multiplications=21.3, source=520, destination=566, weights=433),
-        ("sums in scratch", 1): Costs(55.9, multiplications=23.7, source=246, destination=446, weights=223),
-        ("sums in scratch", 2): Costs(56, multiplications=25.4, source=378, destination=387, weights=178),
+        ("own input", 1): Costs(38, multiplications=15.2, source=147, destination=167, weights=9.26),
+        ("own input", 2): Costs(14.1, multiplications=12.5, source=185, destination=177, weights=64.8),
+        ("own weights", 1): Costs(34.2, multiplications=20, source=439, destination=270, weights=276),
+        ("own weights", 2): Costs(22.3, multiplications=20.1, source=429, destination=162, weights=175),
+        ("shared", 1): Costs(12.1, multiplications=16.4, source=313, destination=438, weights=208),
+        ("shared", 2): Costs(12.1, multiplications=16.4, source=313, destination=438, weights=208),
+        ("sums in memory", 1): Costs(35.8, multiplications=24.6, source=216, destination=134, weights=71.6),
+        ("sums in memory", 2): Costs(3.1, multiplications=21.3, source=373, destination=378, weights=170),
+        ("sums in scratch", 1): Costs(24.6, multiplications=24.1, source=354, destination=0, weights=205),
+        ("sums in scratch", 2): Costs(27.6, multiplications=20.6, source=535, destination=292, weights=189),
     }
 )
 
@@ -158,7 +161,7 @@ WINOGRAD = (
 def declines(direction: str, judged: list[tuple[ConvGeometry, Passes]], itemsize: int) -> str | None:
     """None, or why the general algorithm is expected to be as fast on all problems judged, taken together."""
     side = side_of(judged[0][0], direction)
-    if side.run < MIN_CHANNELS or side.lanes < _fewest_lanes(direction, judged[0][0]):
+    if side.run < MIN_CHANNELS[direction] or side.lanes < _fewest_lanes(direction, judged[0][0]):
         return f"{side.run} and {side.lanes} channels per group are few"
     if direction == "backward_weight" and _fills_vectors(judged[0][0], side, itemsize):
         return f"{side.run} and {side.lanes} channels per group leave half of its tiles idle"
@@ -185,7 +188,7 @@ def expected_ratio(direction: str, judged: list[tuple[ConvGeometry, Passes]], it
     pairs = direction == "forward" and row_runs.pairs_fit(judged[0][0], itemsize)
     of_rows = row_runs.pays(direction, judged[0][0], itemsize)
     dots = lanes <= blocking.DOT_LANES and not (pairs and of_rows)
-    idle = lanes < MIN_CHANNELS and (direction != "forward" or of_rows)
+    idle = lanes < MIN_CHANNELS[direction] and (direction != "forward" or of_rows)
     ratio = IDLE_BESIDE_DOTS if dots else IDLE_LANES if idle else 1.0
     if judged[0][0].groups > 1 and direction != "backward_weight":
         ratio *= SEVERAL_GROUPS
@@ -198,7 +201,7 @@ def expected_ratio(direction: str, judged: list[tuple[ConvGeometry, Passes]], it
 def _fewest_lanes(direction: str, g: ConvGeometry) -> int:
     """With fewer destination channels, the general algorithm or its variants have tiles that leave less idle."""
     few = direction == "forward" or (direction == "backward_data" and row_runs.accepts(direction, g) is not None)
-    return FEWEST_LANES if few else MIN_CHANNELS
+    return FEWEST_LANES if few else MIN_CHANNELS[direction]
 
 
 def _fills_vectors(g: ConvGeometry, side: Side, itemsize: int) -> bool:
@@ -283,15 +286,8 @@ def _share_read(g: ConvGeometry, direction: str, axis: int) -> float:
 
     It leaves out what is padding for a whole tile of positions, which lie side by side along W.
     """
-    taps, stride, tile = g.kernel[axis], g.stride[axis], MAX_ROWS if axis == 2 else 1
-    positions = g.output[axis] if direction == "forward" else -(-g.input[axis] // stride)
-    if taps == 1 or positions == 0 or g.padding_mode[axis] != "zeros":
+    met, taps = taps_met(g, direction, axis, MAX_ROWS if axis == 2 else 1)
+    if g.kernel[axis] == 1 or taps == 0:
         return 1.0
-    read = 0
-    for tap in range(taps):
-        begin, end = range_inside(g, axis, tap, tap)
-        before = begin if direction == "forward" else begin + (tap * g.dilation[axis] - g.pad_low[axis]) // stride
-        after = positions - before - (end - begin)
-        read += positions - before // tile * tile - after // tile * tile if end > begin else 0
-    share = read / (taps * positions)
+    share = met / taps
     return share if g.dilation[axis] > 1 or share < MOSTLY_INSIDE else 1.0

@@ -64,7 +64,7 @@ def test_what_is_refused(shapes, options, reason):
     assert lane_sums.accepts("backward_data", conv_geometry(*shapes, **options)) == reason
 
 
-@pytest.mark.skipif(not blocking.WIDE_VECTORS, reason="nothing was measured beside narrower vectors")
+@pytest.mark.skipif(not blocking.WIDE_VECTORS, reason="with narrower vectors it is for single lines of taps")
 @pytest.mark.parametrize(
     ("shapes", "options", "algorithm"),
     [
@@ -77,6 +77,13 @@ def test_what_is_refused(shapes, options, reason):
 )
 def test_a_model_decides_where_vectors_are_wide(shapes, options, algorithm):
     assert explain(*shapes, **options, direction="backward_data").algorithm == algorithm
+
+
+@pytest.mark.skipif(blocking.WIDE_VECTORS, reason="with wider vectors a model decides")
+def test_several_lines_of_taps_are_left_to_others_where_vectors_are_narrow():
+    assert explain((1, 1, 20000), (16, 1, 7), direction="backward_data").algorithm == ALGORITHM
+    choice = explain((1, 1, 40, 20000), (16, 1, 3, 7), direction="backward_data")
+    assert "several lines of taps" in dict(choice.refused)[ALGORITHM]
 
 
 def test_tiles_may_have_any_number_of_points():

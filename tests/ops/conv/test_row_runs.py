@@ -292,7 +292,6 @@ def test_many_results_per_position():
     check(ConvCase(1, 3, 700, (20, 21), (3, 3)))
 
 
-@pytest.mark.skipif(not blocking.WIDE_VECTORS, reason="weighed beside vectors of 64 bytes")
 @pytest.mark.parametrize(("size", "chosen"), [(14, "indirect"), (56, ALGORITHM)])
 def test_sums_of_few_positions_are_not_worth_patches(size, chosen):
     choice = explain((1, 8, size, size), (384, 8, 2, 2), direction="backward_weight")
@@ -301,7 +300,7 @@ def test_sums_of_few_positions_are_not_worth_patches(size, chosen):
         assert dict(choice.refused)[ALGORITHM] == "169 positions a sample are few for 3072 sums of each tap"
 
 
-@pytest.mark.skipif(not blocking.WIDE_VECTORS, reason="measured beside vectors of 64 bytes")
+@pytest.mark.skipif(not blocking.WIDE_VECTORS, reason="16 channels are more than two narrower vectors")
 @pytest.mark.parametrize(
     ("outputs", "kernel", "stride", "chosen"),
     [
