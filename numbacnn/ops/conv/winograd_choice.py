@@ -49,9 +49,9 @@ BESIDE_TURNED = 0.9
 # Where destination channels are few, both have lanes that idle. Beside row runs, and for data gradients, this costs
 # more than the model knows: less is gained than it promises, and less yet beside dot products.
 FEWEST_LANES, IDLE_LANES, IDLE_BESIDE_DOTS = (2, 1.4, 2.1) if blocking.WIDE_VECTORS else (2, 1.4, 4.0)
-# Several groups, each with its weights and blocks of its own, gain less than promised, too, forward and backwards:
-# beside vectors of 64 bytes (870 random problems).
-SEVERAL_GROUPS = 1.2 if blocking.WIDE_VECTORS else 1.0
+# Several groups, each with its weights and blocks of its own, gain less than promised, too, forward and backwards (870
+# random problems beside vectors of 64 bytes).
+SEVERAL_GROUPS = 1.2
 # What families gain less, or more, than promised where taps are cut into stretches (7,500 random problems beside
 # vectors of 64 bytes, 4,850 beside those of 32).
 STRETCHED = (

@@ -396,6 +396,18 @@ def test_refusals(algorithm, shape, weight_shape, groups, reason):
         explain(shape, weight_shape, groups=groups, algorithm=algorithm)
 
 
+@pytest.mark.parametrize(("dtype", "channels"), [("float32", 512), ("float64", 256)])
+def test_strips_take_weight_gradients_whose_lines_crowd_in_few_places(dtype, channels):
+    """Where a vector is half a line, which is read for each of them."""
+
+    def chosen(channels, *kernel):
+        shapes = (1, channels, *(14,) * len(kernel)), (channels, 1, *kernel)
+        return explain(*shapes, groups=channels, dtype=dtype, direction="backward_weight").algorithm
+
+    assert chosen(channels, 3, 3) == ("depthwise" if blocking.WIDE_VECTORS else "strips")
+    assert chosen(channels + 8, 3, 3) == chosen(channels, 3) == chosen(channels, 1, 3) == "depthwise"
+
+
 def test_weight_gradients_of_single_vectors():
     """Their last vector may overlap the one before; forward and backwards a panel is two."""
     for channels, taken in ((PANEL // 2 - 1, []), (PANEL // 2, ["backward_weight"]), (PANEL - 1, ["backward_weight"])):
