@@ -45,6 +45,8 @@ FEW_POINTS = 6 * MAX_ROWS
 
 # The least gain that tiles which end where lines do must promise.
 WORTH_ALIGNING = 0.97
+# Where more than this share of the taps reads the image, what tiles meet of the rest does not tell.
+MOSTLY_INSIDE = 0.75
 # Taps times points of a line of which planning looks at each: some milliseconds.
 MANY_READS = 4096
 
@@ -169,10 +171,14 @@ def packs_itself(points: int, taps: int) -> bool:
     return points <= MAX_POINTS and taps <= TAP_BLOCK and points * (taps * 7 // 6 + 3) <= TABLES
 
 
-def l1_keeps(lines: int, step_bytes: int) -> bool:
-    """Whether L1 has places for cache lines that are multiples of `step_bytes` apart, and as many others.
+def l1_sets(step_bytes: int) -> int:
+    """How many sets of L1 cache lines lie in that are multiples of `step_bytes` apart.
 
     The lower bits of its address tell a line's set; lines a power of two apart share a few sets.
     """
-    sets = min(L1_SETS, L1_SETS * LINE_BYTES // math.gcd(step_bytes, L1_SETS * LINE_BYTES))
-    return 2 * lines <= sets * L1_WAYS
+    return min(L1_SETS, L1_SETS * LINE_BYTES // math.gcd(step_bytes, L1_SETS * LINE_BYTES))
+
+
+def l1_keeps(lines: int, step_bytes: int) -> bool:
+    """Whether L1 has places for cache lines that are multiples of `step_bytes` apart, and as many others."""
+    return 2 * lines <= l1_sets(step_bytes) * L1_WAYS

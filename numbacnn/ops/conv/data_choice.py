@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 # A tile of rows takes as long as so many rows more.
 TILE_ROWS = 0.7
-# Where more than this share of the taps along a line reads outputs, what else tiles meet was not told apart from costs.
-MOSTLY_INSIDE = 0.75
 
 
 class General(NamedTuple):
@@ -141,7 +139,7 @@ def lane_sums(g: ConvGeometry, itemsize: int) -> float:
 def _taps_of_lines(g: ConvGeometry) -> int:
     """Taps that the general algorithm meets along W: few outputs are met by tiles of many positions."""
     inside, (met, taps) = taps_inside(g, 2), taps_met(g, "backward_data", 2, MAX_ROWS)
-    return met if inside < MOSTLY_INSIDE * taps else inside
+    return met if inside < blocking.MOSTLY_INSIDE * taps else inside
 
 
 def _share_read(g: ConvGeometry) -> float:

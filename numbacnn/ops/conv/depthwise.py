@@ -74,9 +74,9 @@ FEWEST_PAIRED = 4
 BLOCKS = 32
 MIN_BLOCKS = 8
 PACKED_POINTS = 96
-# Bytes from a position to the next of which the multiples leave its lines but two sets of L1. Vectors that are half a
-# line each read it again for a weight gradient, and copies of it in strips are read faster (1.1 to 2.4 times as fast).
-CROWDED_BYTES = 2048
+# Sets of L1 that are too few for the lines of neighbouring positions: vectors that are half a line each read it again
+# for a weight gradient, and copies of it in strips are read faster (1.1 to 2.4 times as fast).
+FEW_SETS = 2
 
 
 class Plan(NamedTuple):
@@ -132,7 +132,7 @@ def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | Non
     if direction != "backward_weight" or blocking.WIDE_VECTORS or g.kernel[0] * g.kernel[1] == 1:
         return None
     step_bytes = g.groups * itemsize
-    if step_bytes % CROWDED_BYTES or strips.accepts(direction, g) is not None:
+    if blocking.l1_sets(step_bytes) > FEW_SETS or strips.accepts(direction, g) is not None:
         return None
     return f"lines of positions {step_bytes} bytes apart have few places in L1, and are worth copying into strips"
 

@@ -21,7 +21,7 @@ exact = False
 
 # Below this nothing is worth estimating, and below many taps not what Winograd's algorithm takes, unless it is in
 # stretches; else transforms are to be clearly cheaper, for they round more and spread what is not finite.
-MIN_TAPS, MANY_TAPS_OF_LINE, MANY_TAPS, MARGIN = 12, 12, 32, 1.2
+MIN_TAPS, MANY_TAPS, MARGIN = 12, 32, 1.2
 
 
 def accepts(direction: str, geometry: ConvGeometry) -> str | None:
@@ -42,8 +42,7 @@ def declines(direction: str, geometry: ConvGeometry, itemsize: int) -> str | Non
     if geometry.taps < MIN_TAPS:
         return f"{geometry.taps} taps are few"
     share = winograd.share_of_general(direction, geometry, itemsize)
-    many = MANY_TAPS_OF_LINE if winograd_side.side_of(geometry, direction).stretched else MANY_TAPS
-    if share < 1 and geometry.taps < many:
+    if share < 1 and geometry.taps < MANY_TAPS and not winograd_side.side_of(geometry, direction).stretched:
         return f"{geometry.taps} taps are few beside Winograd's algorithm"
     judged = blocking.judged(direction, geometry)
     cut, ratio = fft_plan.cut_of(geometry, direction), 1.0

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from .winograd_side import Side
 
 # Vectors and panels are mostly empty with fewer; for the gradient of weights, too little is gained.
-_DATA_CHANNELS = 16 if blocking.WIDE_VECTORS else 8
-MIN_CHANNELS = {"forward": _DATA_CHANNELS, "backward_data": _DATA_CHANNELS, "backward_weight": 16}
+MIN_CHANNELS = {"forward": 16, "backward_data": 16} if blocking.WIDE_VECTORS else {"forward": 8, "backward_data": 8}
+MIN_CHANNELS["backward_weight"] = 16
 
 # Values at eight points take so many times the arithmetic of those at six.
 EIGHT_POINTS = 1.3
@@ -48,7 +48,8 @@ JOINT_MARGIN = 1.1
 BESIDE_TURNED = 0.9
 # Where destination channels are few, both have lanes that idle. Beside row runs, and for data gradients, this costs
 # more than the model knows: less is gained than it promises, and less yet beside dot products.
-FEWEST_LANES, IDLE_LANES, IDLE_BESIDE_DOTS = (2, 1.4, 2.1) if blocking.WIDE_VECTORS else (2, 1.4, 4.0)
+FEWEST_LANES, IDLE_LANES = 2, 1.4
+IDLE_BESIDE_DOTS = 2.1 if blocking.WIDE_VECTORS else 4.0
 # Several groups, each with its weights and blocks of its own, gain less than promised, too, forward and backwards (870
 # random problems beside vectors of 64 bytes).
 SEVERAL_GROUPS = 1.2
@@ -67,8 +68,6 @@ FEW_BUT_WHOLE = 0.75 if blocking.WIDE_VECTORS else 1.0
 # What blocks transform once more, each for itself, takes such a part of the first time: without some of these blocks
 # cores would idle, and the weights of the few panels that leave several blocks of tiles are in the caches.
 AGAIN = {"own input": 0.5, "own weights": 0.0} if blocking.WIDE_VECTORS else {}
-# Where more than this share of the taps reads the image, what is left out of the rest does not tell, but for dilation.
-MOSTLY_INSIDE = 0.75
 
 
 class Passes(NamedTuple):
@@ -123,10 +122,8 @@ OTHER = (
     if blocking.WIDE_VECTORS
     else {
         "data": OtherCosts(start=26.7, multiplications=13.2, weights=232.0),
-        "weight": OtherCosts(start=14.8, multiplications=15.8, weights=265.0),
         "slices": OtherCosts(start=15.0, multiplications=13.4, weights=324.0),
-        "chains": OtherCosts(start=14.8, multiplications=15.8, weights=265.0),
-        "groups": OtherCosts(start=14.8, multiplications=15.8, weights=265.0),
+        **dict.fromkeys(("weight", "chains", "groups"), OtherCosts(start=14.8, multiplications=15.8, weights=265.0)),
     }
 )
 WINOGRAD = (
@@ -284,10 +281,11 @@ def _positions(direction: str, g: ConvGeometry) -> float:
 def _share_read(g: ConvGeometry, direction: str, axis: int) -> float:
     """The share of the taps of all positions along an axis that the general algorithm cannot leave out.
 
-    It leaves out what is padding for a whole tile of positions, which lie side by side along W.
+    It leaves out what is padding for a whole tile of positions, which lie side by side along W. Where little is, that
+    does not tell, but for a dilation.
     """
     met, taps = taps_met(g, direction, axis, MAX_ROWS if axis == 2 else 1)
     if g.kernel[axis] == 1 or taps == 0:
         return 1.0
     share = met / taps
-    return share if g.dilation[axis] > 1 or share < MOSTLY_INSIDE else 1.0
+    return share if g.dilation[axis] > 1 or share < blocking.MOSTLY_INSIDE else 1.0
