@@ -34,11 +34,11 @@ QUICK = Effort(rounds=5, budget=0.03)
 def main(arguments: list[str] | None = None) -> int:
     """0 if every result of numbacnn was right."""
     options = _parser().parse_args(arguments)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     if options.render:
         results = json.loads(options.render.read_text())
     else:
         results = run(options)
-        options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
     text = report.markdown(results)
     options.output.with_suffix(".md").write_text(text)

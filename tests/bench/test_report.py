@@ -103,6 +103,6 @@ def test_compare_end_to_end(tmp_path, capsys):
     written = output.with_suffix(".md").read_text()
     assert "## tiny, backward_weight, float32" in written
     capsys.readouterr()
-    rendered = ["--from", str(output.with_suffix(".json")), "--output", str(tmp_path / "again"), "--print"]
+    rendered = ["--from", str(output.with_suffix(".json")), "--output", str(tmp_path / "new" / "again"), "--print"]
     assert compare.main(rendered) == 0
     assert capsys.readouterr().out.strip() == written.strip()
