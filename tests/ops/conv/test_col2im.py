@@ -97,6 +97,7 @@ def test_nan_stays_where_it_is():
         ((1, 640, 12, 12), (768, 640, 3, 3), {"stride": 4, "padding": 1}, True),
         ((64, 640, 12, 12), (768, 640, 3, 3), {"stride": 4, "padding": 1}, True),  # whatever the batch
         ((1, 512, 7, 7), (512, 512, 3, 3), {"stride": 2, "padding": 1}, True),
+        ((1, 32, 17, 17), (112, 32, 5, 5), {"padding": (8, 0), "dilation": 4}, True),  # a single column of outputs
         ((1, 64, 56, 56), (128, 64, 3, 3), {"stride": 2, "padding": 1}, False),  # many positions
         ((1, 512, 14, 14), (16, 512, 3, 3), {"stride": 2, "padding": 1}, False),  # few terms per product
     ],

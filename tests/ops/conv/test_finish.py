@@ -17,7 +17,7 @@ PROBLEMS = {
     "pointwise": ((2, 40, 5, 7), (37, 40, 1, 1), {}),
     "pointwise of few channels": ((1, 5, 70), (3, 5, 1), {}),
     "fft": ((1, 2, 3000), (3, 2, 700), {"padding": 350, "algorithm": "fft"}),
-    "periods": ((2, 20, 9, 9), (20, 1, 3, 3), {"padding": 1, "groups": 20}),
+    "periods": ((2, 12, 9, 9), (12, 1, 3, 3), {"padding": 1, "groups": 12}),
     "depthwise": ((2, 331, 9, 9), (331, 1, 5, 5), {"stride": 2, "padding": 2, "groups": 331}),
     "strips": ((1, 12, 9, 9), (24, 2, 3, 3), {"padding": 1, "groups": 6}),
     "grouped of small groups": ((2, 35, 9, 9), (30, 7, 3, 3), {"padding": 1, "groups": 5}),

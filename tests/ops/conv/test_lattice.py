@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from numbacnn.kernels.sources import MODES
 from numbacnn.ops.conv import gemm, weight_gradient
-from numbacnn.ops.conv.lattice import backward_data_phases, forward_phase, taps_inside
+from numbacnn.ops.conv.lattice import backward_data_phases, forward_phase, taps_inside, taps_met
 from numbacnn.ops.geometry import conv_geometry, source_index
 
 
@@ -151,3 +151,21 @@ def test_products_with_padding_are_counted(stride, padding, dilation):
     g = conv_geometry((1, 1, size), (1, 1, kernel), stride, padding, dilation, warn=False)
     places = [o * stride + tap * dilation - padding for o in range(g.output[2]) for tap in range(kernel)]
     assert taps_inside(g, 2) == sum(0 <= place < size for place in places)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(axis=axes(), tile=st.integers(2, 10))
+def test_tiles_meet_what_single_positions_read_and_some_padding(axis, tile):
+    g = axis_geometry(*axis)
+    inside = taps_inside(g, 2)
+    met, taps = taps_met(g, "forward", 2, tile)
+    assert inside <= met <= taps == g.kernel[2] * g.output[2]
+    assert taps_met(g, "forward", 2, 1) == (inside, taps)
+
+
+def test_a_single_output_is_met_by_whole_tiles_of_positions():
+    """Tap t reads it at position 4 t of 17; of tiles of six from either end, those that it is not in are left out."""
+    g = axis_geometry(17, 5, 1, 4, 0, 0, "zeros")
+    assert taps_inside(g, 2) == 5
+    assert taps_met(g, "backward_data", 2, 1) == (5, 85)
+    assert taps_met(g, "backward_data", 2, 6) == (5 * 5, 85)

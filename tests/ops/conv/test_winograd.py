@@ -204,7 +204,7 @@ def test_no_launch_is_for_a_single_core(case, itemsize):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_channels_that_are_summed_in_several_launches(channels, dtype, tune, guarded):
     """The last launch has a vector of them at least."""
-    tune(winograd.blocking, PACKED_BYTES=1 << 20, FEW_CHANNELS=16)
+    tune(winograd.blocking, PACKED_BYTES=1 << 19, FEW_CHANNELS=16)
     case = ConvCase(2, channels, 70, (5, 6, 7), (3, 3, 3), padding=1, dtype=dtype)
     parts = winograd.plan(checks.geometry_of(case), "forward", np.dtype(dtype).itemsize).parts
     assert len({part.source_start for part in parts}) > 1

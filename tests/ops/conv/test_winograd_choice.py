@@ -65,9 +65,17 @@ def test_what_does_not_pay(input_shape, weight_shape, reason, batch):
 
 @pytest.mark.parametrize("batch", [0, 1, 64])
 def test_few_channels_to_sum_over_do_not_pay(batch):
-    choice = explain((batch, 4, 56, 56), (64, 4, 3, 3))
+    choice = explain((batch, 3, 56, 56), (64, 3, 3, 3))
     assert choice.algorithm == "row_runs"
-    assert dict(choice.refused)[ALGORITHM] == "4 channels to sum over do not fill a vector"
+    assert dict(choice.refused)[ALGORITHM] == "3 channels to sum over do not fill a vector"
+
+
+@pytest.mark.skipif(tile_lanes(4) // 2 != 8, reason="8 channels are not just a vector")
+def test_a_vector_of_channels_pays_but_for_weight_gradients():
+    shapes, options = ((1, 8, 56, 56), (64, 8, 3, 3)), {"padding": 1}
+    assert explain(*shapes, **options).algorithm == ALGORITHM
+    refused = dict(explain(*shapes, **options, direction="backward_weight").refused)
+    assert re.fullmatch("(8 and 64|64 and 8) channels per group are few", refused[ALGORITHM])
 
 
 @pytest.mark.skipif(tile_lanes(4) // 2 < 16, reason="16 channels fill Winograd's tiles")
