@@ -154,7 +154,7 @@ def plan(g: ConvGeometry, itemsize: int, transposed: bool) -> Plan:
     source, out = (g.output, g.input) if transposed else (g.input, g.output)
     channels, width = g.groups, tile_lanes(itemsize)
     panels = -(-channels // width)
-    shared, most_points = _shared(g, zones, itemsize)
+    shared, most_points = _shared(g, zones, lists_d.longest, lists_h.longest, itemsize)
     fewest_points = max(SEGMENT_POINTS, POINTS_PER_OVERLAP * reach(g, transposed, 2))
     rows = plan_rows(g, transposed, itemsize, 1 if shared == PAIRS else BLOCKS, fewest_points)
     points = out[2] // rows.segments
@@ -216,10 +216,11 @@ def _blocks(units: int, points: int, panels: int, fewest: int) -> tuple[int, int
     return unit_blocks, min(MIN_BLOCKS // unit_blocks, panels)
 
 
-def _shared(g: ConvGeometry, zones: Zones, itemsize: int) -> tuple[int, int]:
-    """Which tiles compute the points, and of how many: those that share what they read, if L1 keeps its lines.
+def _shared(g: ConvGeometry, zones: Zones, planes: int, rows: int, itemsize: int) -> tuple[int, int]:
+    """Which tiles compute the points, and of how many: those that share what they read, if L1 keeps enough of it.
 
-    That is, for a panel's second vector: not where a vector is a whole line.
+    That is, for a panel's second vector: not where a vector is a whole line. A point reads so many source planes, and
+    `rows` of each.
     """
     alone = LINES, LINE_POINTS
     if len(zones.zones) != ZONE_FIELDS or zones.counts[1] or g.stride[2] > 1 or g.dilation[2] > 1:
@@ -234,11 +235,11 @@ def _shared(g: ConvGeometry, zones: Zones, itemsize: int) -> tuple[int, int]:
 
     if taps == WINDOW and near_borders and regular_rows:
         for most in sorted(WINDOW_POINTS, key=lambda most: -(-points // most) * most):  # the least that tiles lap over
-            if points > most and keeps((WINDOW + 1) * (most + 2) + 8):
+            if points > most and keeps(planes * (WINDOW + 1) * (most + WINDOW - 1)):
                 return PAIRS, most
     for most in ROW_POINTS if taps in ROW_TAPS else ():
         whole = most == LINE_POINTS or points % most == 0
-        if whole and keeps(g.kernel[1] * (most + taps - 1)):
+        if whole and keeps(planes * rows * (most + taps - 1)):
             return ROWS, most
     return alone
 

@@ -165,8 +165,6 @@ def test_channels_of_the_last_panel(kernel, dtype):
     ("channels", "kernel", "padding", "mode", "stride", "tiles"),
     [
         (144, 3, 1, "zeros", 1, PAIRS),
-        # L1 has too few places for positions 2 KiB apart, where a line is read twice.
-        (512, 3, 1, "zeros", 1, PAIRS if target().wide else LINES),
         (144, 3, 2, "zeros", 1, LINES),
         (144, 3, 1, "reflect", 1, LINES),
         (144, 3, 1, "zeros", 2, LINES),
@@ -177,6 +175,28 @@ def test_choice_of_tiles(channels, kernel, padding, mode, stride, tiles):
     shapes = (1, channels, 14, 14), (channels, 1, kernel, kernel)
     geometry = conv_geometry(*shapes, stride=stride, padding=padding, groups=channels, padding_mode=mode)
     assert depthwise.plan(geometry, 4, False).record.shared == tiles
+
+
+@pytest.mark.parametrize(
+    ("channels", "kernel", "narrow", "wide"),
+    [
+        (256, (3, 3), PAIRS, PAIRS),
+        (512, (3, 3), LINES, PAIRS),
+        (128, (3, 3, 3), PAIRS, PAIRS),
+        (256, (3, 3, 3), LINES, PAIRS),
+        (128, (5, 5), ROWS, ROWS),
+        (256, (5, 5), LINES, ROWS),
+        (64, (3, 5, 5), ROWS, ROWS),
+        (128, (3, 5, 5), LINES, ROWS),
+    ],
+)
+def test_lines_that_are_read_twice_need_places_in_l1(channels, kernel, narrow, wide):
+    """Positions a power of two apart have few, of which a vector of 64 bytes makes no use."""
+    padding = tuple(k // 2 for k in kernel)
+    geometry = conv_geometry((1, channels, *(14 for _ in kernel)), (channels, 1, *kernel), 1, padding, 1, channels)
+    for transposed in (False, True):
+        record = depthwise.plan(geometry, 4, transposed).record
+        assert record.shared == (wide if blocking.WIDE_VECTORS else narrow)
 
 
 @pytest.mark.parametrize(("width", "sharing"), [(14, True), (15, False)])
