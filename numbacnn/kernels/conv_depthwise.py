@@ -63,6 +63,7 @@ class Direct(NamedTuple):
     columns: int
     shared: int  # which tiles: LINES (one tap at a time), ROWS (a kernel row), PAIRS (two rows of points)
     points: int  # of a tile that shares what it reads, at most
+    asks: int  # 1: tiles ask for what the next ones read and write, 0: they do not
     width: int  # positions of a source row
     source_n: int  # source elements between samples, planes, rows, positions
     source_d: int
@@ -140,6 +141,13 @@ def _first_skipped(channels, like):
 
 
 @device
+def _leading(table, rows, like):
+    """Of some listed source rows, in rising or falling order, the one that points before have read least of."""
+    last = 2 * (rows - 1)
+    return load_pointer(table, last if table[last] > table[0] else 0, like)
+
+
+@device
 def _zone(table, inside, rows, zone, begin, end, first, last, weight, bias, out, g):
     """The points of one zone between two positions, for some panels of channels."""
     n = LINE_VECTORS * lanes(out)
@@ -150,6 +158,7 @@ def _zone(table, inside, rows, zone, begin, end, first, last, weight, bias, out,
     before = points_before(begin, zone[START], zone[STEP], zone[POINTS])
     count = points_before(end, zone[START], zone[STEP], zone[POINTS]) - before
     tiles = (count + most - 1) // most
+    leading = _leading(table, rows, out)
     for tile in range(tiles):
         a = before + tile * count // tiles
         points = before + (tile + 1) * count // tiles - a
@@ -166,6 +175,7 @@ def _zone(table, inside, rows, zone, begin, end, first, last, weight, bias, out,
             c = g.channels - n if lone else first * n
             x, w = source * g.source_w + c, offset(weight, (panel * g.taps + zone[TAP]) * n)
             start, place = offset(bias, c), offset(target, c)
+            soon = offset(leading, x + points * x_step + max(0, (zone[TAPS] - 1) * x_tap))
             if shares:
                 read = max(0, -source)
                 read_end = min(points + zone[TAPS] - 1, g.width - source)
@@ -175,6 +185,7 @@ def _zone(table, inside, rows, zone, begin, end, first, last, weight, bias, out,
                 row_tile(
                     points, zone[TAPS], read, read_end, table, rows, vectors, x + shift, x_step, offset(w, shift),
                     w_tap, w_panel, offset(start, shift), offset(place, shift), out_step,
+                    g.asks, offset(soon, shift),
                 )  # fmt: skip
             elif clipped:
                 clipped_line_tile(
@@ -184,7 +195,7 @@ def _zone(table, inside, rows, zone, begin, end, first, last, weight, bias, out,
             else:
                 line_tile(
                     points, table, rows, zone[TAPS], panels, x, x_step, x_tap, w, w_tap, w_panel,
-                    start, place, out_step,
+                    start, place, out_step, g.asks * zone[ALPHA], soon, -g.source_h, g.source_w,
                 )  # fmt: skip
 
 
@@ -197,6 +208,7 @@ def _pair(table, planes, x_row, zone, first, last, weight, bias, out, out_row, g
     n = LINE_VECTORS * lanes(out)
     moved = int(last * n > g.channels)
     points = zone[POINTS]
+    leading = _leading(table, WINDOW * planes, out)
     for tile in range((points + g.points - 1) // g.points):
         a = min(tile * g.points, points - g.points)  # the last laps over the one before: the same values
         side = LEFT if a < zone[INSIDE] else RIGHT if a + g.points > zone[INSIDE_END] else WHOLE
@@ -209,7 +221,8 @@ def _pair(table, planes, x_row, zone, first, last, weight, bias, out, out_row, g
             window_tile(
                 g.points, side, table, planes, vectors, (zone[SOURCE] + a) * g.source_w + c, x_row, g.source_w,
                 offset(weight, (panel * g.taps + zone[TAP]) * n + shift), zone[TAP_STEP] * n, g.taps * n,
-                offset(bias, c), offset(out, a * g.out_w + c), out_row, g.out_w,
+                offset(bias, c), offset(out, a * g.out_w + c), out_row, g.out_w, g.asks,
+                offset(leading, (zone[SOURCE] + a + g.points + WINDOW - 1) * g.source_w + c),
             )  # fmt: skip
 
 

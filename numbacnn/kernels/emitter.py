@@ -98,6 +98,15 @@ class Emitter:
         place = self.builder.bitcast(pointer, self.ir.IntType(8).as_pointer())
         self.call("llvm.prefetch.p0", self.ir.VoidType(), [place, *(self.i32(n) for n in (int(write), 3, 1))])
 
+    def prefetch_each(self, count: Any, pointer: Any, step: Any, write: bool = False) -> None:
+        """Ask for the cache lines of so many elements, from `pointer` on and `step` elements apart."""
+        if isinstance(count, int):
+            for i in range(count):
+                self.prefetch(self.at(pointer, self.times(step, i)), write)
+        else:
+            with self.loop(count) as i:
+                self.prefetch(self.at(pointer, self.builder.mul(i, step)), write)
+
     def mask(self, lanes: Any, vector: int = 0) -> Any:
         """True in the lanes of vector number `vector` that lie below `lanes`."""
         wide = self.ir.VectorType(self.i64, self.lanes)

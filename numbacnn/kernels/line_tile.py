@@ -24,7 +24,8 @@ WEIGHT_SUMS, WEIGHT_VECTORS = 20 if target().wide else 10, 4
 
 @intrinsic
 def line_tile(
-    typingctx, points, table, rows, taps, panels, x_offset, x_step, x_tap, w, w_tap, w_panel, start, out, out_step
+    typingctx, points, table, rows, taps, panels, x_offset, x_step, x_tap, w, w_tap, w_panel, start,
+    out, out_step, asks, soon, soon_row, soon_step,
 ):  # fmt: skip
     """Neighbouring points of panels of `LINE_VECTORS` vectors of channels.
 
@@ -37,10 +38,14 @@ def line_tile(
     w, w_tap, w_panel : weights, elements from those of a tap to those of the next, from each panel's to the next's
     start : what every sum begins with
     out, out_step : first point of the destination, elements between points
+    asks, soon : 0, or of how many positions per point to ask for what as many points after these read, from `soon` on,
+        and for what they write
+    soon_row, soon_step : elements between the two rows of these positions, between them
     """
 
     def emit(e, points, *rest):
-        x_step, out, out_step = rest[5], rest[11], rest[12]
+        builder = e.builder
+        x_step, out, out_step, asks, soon, soon_row, soon_step = rest[5], *rest[11:]
 
         def tile(points):
             def add_tap(sums, x, weights, tap):
@@ -51,12 +56,21 @@ def line_tile(
                 for i in range(points):
                     _put_point(e, sums[i], e.at(e.at(out, column), e.times(out_step, i)))
 
-            _panels(e, points, *rest[:11], add_tap, put)
+            def ask(column):
+                with builder.if_then(builder.icmp_signed(">", asks, e.i64(0))):
+                    for row in range(2):
+                        reads = e.at(soon, builder.add(column, e.times(soon_row, row)))
+                        e.prefetch_each(e.times(asks, points), reads, soon_step)
+                    writes = e.at(out, builder.add(column, e.times(out_step, points)))
+                    e.prefetch_each(points, writes, out_step, write=True)
+
+            _panels(e, points, *rest[:11], add_tap, put, ask)
 
         e.choose(points, tuple(range(LINE_POINTS, FEWEST_POINTS - 1, -1)), tile)
 
     return emitted(
-        emit, w, points, table, rows, taps, panels, x_offset, x_step, x_tap, w, w_tap, w_panel, start, out, out_step
+        emit, w, points, table, rows, taps, panels, x_offset, x_step, x_tap, w, w_tap, w_panel, start, out, out_step,
+        asks, soon, soon_row, soon_step,
     )  # fmt: skip
 
 
@@ -106,12 +120,17 @@ def clipped_line_tile(
 
 def _panels(
     e: Emitter, points: int, table: Any, rows: Any, taps: Any, panels: Any, x_offset: Any, x_step: Any, x_tap: Any,
-    w: Any, w_tap: Any, w_panel: Any, start: Any, add_tap: Any, put: Any,
+    w: Any, w_tap: Any, w_panel: Any, start: Any, add_tap: Any, put: Any, before: Any = None,
 ) -> None:  # fmt: skip
-    """Emit the loops over panels, rows and taps around ``add_tap(sums, x, weights, tap)`` and ``put(sums, column)``."""
+    """Emit the loops over panels, rows and taps around ``add_tap(sums, x, weights, tap)`` and ``put(sums, column)``.
+
+    ``before(column)``, if given, comes before a panel.
+    """
     builder, vectors = e.builder, range(LINE_VECTORS)
     with e.loop(panels) as panel:
         column = e.times(panel, LINE_VECTORS * e.lanes)
+        if before is not None:
+            before(column)
         first = [e.load(e.at(start, column), v) for v in vectors]
         sums = [[e.variable(value) for value in first] for _ in range(points)]
         x_panel = builder.add(x_offset, column)

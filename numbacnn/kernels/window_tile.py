@@ -30,7 +30,7 @@ WHOLE, LEFT, RIGHT = range(3)  # whether a point's first, or last, column lies o
 @intrinsic
 def window_tile(
     typingctx, points, side, table, planes, vectors, x_offset, x_row, x_step, w, w_tap, w_panel, start,
-    out, out_row, out_step,
+    out, out_row, out_step, asks, soon,
 ):  # fmt: skip
     """Two rows of some neighbours under 3 x 3 taps, for the vectors of panels of channels, perhaps not all of the last.
 
@@ -47,6 +47,7 @@ def window_tile(
     w, w_tap, w_panel : weights, elements from those of a tap to those of the next, from each panel's to the next's
     start : what every sum begins with
     out, out_row, out_step : first point of the destination, elements between the rows, between points
+    asks, soon : 1 to ask for what as many points after these write, and read from `soon` on in two rows; or 0
     """
 
     def emit(e, points, side, *rest):
@@ -57,18 +58,24 @@ def window_tile(
 
     return emitted(
         emit, w, points, side, table, planes, vectors, x_offset, x_row, x_step, w, w_tap, w_panel, start, out, out_row,
-        out_step,
+        out_step, asks, soon,
     )  # fmt: skip
 
 
 def _window(
     e: Emitter, points: int, side: int, table: Any, planes: Any, vectors: Any, x_offset: Any, x_row: Any, x_step: Any,
-    w: Any, w_tap: Any, w_panel: Any, start: Any, out: Any, out_row: Any, out_step: Any,
+    w: Any, w_tap: Any, w_panel: Any, start: Any, out: Any, out_row: Any, out_step: Any, asks: Any, soon: Any,
 ) -> None:  # fmt: skip
     """Emit the tile for some points and a side."""
     builder, taps = e.builder, range(WINDOW)
     columns = range(int(side == LEFT), points + WINDOW - 1 - int(side == RIGHT))
+    after = e.times(out_step, points)
     with _each_vector(e, vectors, w, w_panel) as (channel, weight):
+        with builder.if_then(builder.icmp_signed(">", asks, e.i64(0))):
+            for row in range(2):
+                reads, writes = e.at(soon, e.times(x_row, row)), e.at(out, e.times(out_row, row))
+                e.prefetch_each(points, e.at(reads, channel), x_step)
+                e.prefetch_each(points, e.at(writes, builder.add(channel, after)), out_step, write=True)
         first = e.load(e.at(start, channel))
         sums = [[e.variable(first) for _ in range(points)] for _ in range(2)]
         with e.loop(planes) as plane:
@@ -97,7 +104,8 @@ def _window(
 
 @intrinsic
 def row_tile(
-    typingctx, points, taps, first, end, table, rows, vectors, x_offset, x_step, w, w_tap, w_panel, start, out, out_step
+    typingctx, points, taps, first, end, table, rows, vectors, x_offset, x_step, w, w_tap, w_panel, start,
+    out, out_step, asks, soon,
 ):  # fmt: skip
     """As `line_tile` for `vectors`, where each tap of a point reads what the tap before it of the next point reads.
 
@@ -106,6 +114,7 @@ def row_tile(
     points : `FEWEST_POINTS` to `LINE_POINTS`, or another of `ROW_POINTS`
     taps : of every row, one of `ROW_TAPS`
     first, end : the first of the ``points + taps - 1`` columns that lies inside the source, and one beyond the last
+    asks, soon : 1 to ask for what as many points after these write, and read from `soon` on in a row; or 0
     """
 
     def emit(e, points, taps, *rest):
@@ -114,17 +123,20 @@ def row_tile(
 
     return emitted(
         emit, w, points, taps, first, end, table, rows, vectors, x_offset, x_step, w, w_tap, w_panel, start, out,
-        out_step,
+        out_step, asks, soon,
     )  # fmt: skip
 
 
 def _row(
     e: Emitter, points: int, taps: int, first: Any, end: Any, table: Any, rows: Any, vectors: Any, x_offset: Any,
-    x_step: Any, w: Any, w_tap: Any, w_panel: Any, start: Any, out: Any, out_step: Any,
+    x_step: Any, w: Any, w_tap: Any, w_panel: Any, start: Any, out: Any, out_step: Any, asks: Any, soon: Any,
 ) -> None:  # fmt: skip
     """Emit the tile for some points and taps."""
-    builder = e.builder
+    builder, after = e.builder, e.times(out_step, points)
     with _each_vector(e, vectors, w, w_panel) as (channel, weight):
+        with builder.if_then(builder.icmp_signed(">", asks, e.i64(0))):
+            e.prefetch_each(points, e.at(soon, channel), x_step)
+            e.prefetch_each(points, e.at(out, builder.add(channel, after)), out_step, write=True)
         begin = e.load(e.at(start, channel))
         sums = [e.variable(begin) for _ in range(points)]
         with e.loop(rows) as row:

@@ -199,6 +199,24 @@ def test_lines_that_are_read_twice_need_places_in_l1(channels, kernel, narrow, w
         assert record.shared == (wide if blocking.WIDE_VECTORS else narrow)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "dilation"),
+    [((9, 14), (3, 3), 1, 1), ((9, 15), (5, 5), 1, 1), ((4, 9, 9), (3, 3, 3), (1, 2, 2), 1), ((30,), (3,), 1, 2)],
+    ids=str,
+)
+def test_tiles_may_ask_for_what_the_next_ones_read(size, kernel, stride, dilation, dtype, tune, guarded):
+    """Whether they do follows from the size of the data, and changes nothing."""
+    padding = tuple(k // 2 for k in kernel)
+    case = depthwise_case(5 * PANEL // 2, size, kernel, stride, padding, dilation, batch=2, dtype=dtype)
+    before = bits(case)
+    tune(depthwise, FAR_BYTES=0)
+    assert depthwise.plan(checks.geometry_of(case), 4, False).record.asks == (not blocking.WIDE_VECTORS)
+    check(case, ["depthwise"])
+    for one, other in zip(before, bits(case), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize(("width", "sharing"), [(14, True), (15, False)])
 def test_seven_taps_are_read_where_they_lie_in_narrow_images(width, sharing):
     """Beside vectors of whole cache lines: tiles leave out the taps that read padding."""
