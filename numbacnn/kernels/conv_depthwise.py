@@ -142,8 +142,11 @@ def _first_skipped(channels, like):
 
 @device
 def _leading(table, rows, like):
-    """Of some listed source rows, in rising or falling order, the one that points before have read least of."""
-    last = 2 * (rows - 1)
+    """Of some listed source rows, in rising or falling order, the one that points before have read least of.
+
+    If there are none, any pointer, of no use but to ask for.
+    """
+    last = 2 * max(rows - 1, 0)
     return load_pointer(table, last if table[last] > table[0] else 0, like)
 
 

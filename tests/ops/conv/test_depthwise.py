@@ -162,13 +162,18 @@ def test_channels_of_the_last_panel(kernel, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    ("size", "kernel", "stride", "dilation"),
-    [((9, 14), (3, 3), 1, 1), ((9, 15), (5, 5), 1, 1), ((4, 9, 9), (3, 3, 3), (1, 2, 2), 1), ((30,), (3,), 1, 2)],
+    ("size", "kernel", "stride", "padding", "dilation"),
+    [
+        ((9, 14), (3, 3), 1, 1, 1),
+        ((9, 14), (3, 3), 1, (4, 1), 1),  # rows that read nothing
+        ((9, 15), (5, 5), 1, 2, 1),
+        ((4, 9, 9), (3, 3, 3), (1, 2, 2), 1, 1),
+        ((30,), (3,), 1, 1, 2),
+    ],
     ids=str,
 )
-def test_tiles_may_ask_for_what_the_next_ones_read(size, kernel, stride, dilation, dtype, tune, guarded):
+def test_tiles_may_ask_for_what_the_next_ones_read(size, kernel, stride, padding, dilation, dtype, tune, guarded):
     """Whether they do follows from the size of the data, and changes nothing."""
-    padding = tuple(k // 2 for k in kernel)
     case = depthwise_case(5 * PANEL // 2, size, kernel, stride, padding, dilation, batch=2, dtype=dtype)
     before = bits(case)
     tune(depthwise, FAR_BYTES=0)
