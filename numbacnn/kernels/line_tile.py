@@ -38,8 +38,8 @@ def line_tile(
     w, w_tap, w_panel : weights, elements from those of a tap to those of the next, from each panel's to the next's
     start : what every sum begins with
     out, out_step : first point of the destination, elements between points
-    asks, soon : 0, or of how many positions per point to ask for what as many points after these read, from `soon` on,
-        and for what they write
+    asks, soon : 0, or how many positions per point to ask for, from `soon` on: as many points after these read them;
+        and to ask for what those write
     soon_row, soon_step : elements between the two rows of these positions, between them
     """
 
@@ -57,12 +57,8 @@ def line_tile(
                     _put_point(e, sums[i], e.at(e.at(out, column), e.times(out_step, i)))
 
             def ask(column):
-                with builder.if_then(builder.icmp_signed(">", asks, e.i64(0))):
-                    for row in range(2):
-                        reads = e.at(soon, builder.add(column, e.times(soon_row, row)))
-                        e.prefetch_each(e.times(asks, points), reads, soon_step)
-                    writes = e.at(out, builder.add(column, e.times(out_step, points)))
-                    e.prefetch_each(points, writes, out_step, write=True)
+                reads = [e.at(soon, builder.add(column, e.times(soon_row, row))) for row in range(2)]
+                ask_for_next(e, points, asks, reads, e.times(asks, points), soon_step, [e.at(out, column)], out_step)
 
             _panels(e, points, *rest[:11], add_tap, put, ask)
 
@@ -116,6 +112,21 @@ def clipped_line_tile(
         emit, w, points, inside, table, rows, taps, panels, x_offset, x_step, x_tap, w, w_tap, w_panel, start, out,
         out_step,
     )  # fmt: skip
+
+
+def ask_for_next(
+    e: Emitter, points: int, asks: Any, reads: list[Any], positions: Any, step: Any, writes: list[Any], out_step: Any
+) -> None:  # fmt: skip
+    """Emit prefetches of what as many points after a tile's read and write, unless `asks` is 0.
+
+    reads, positions, step : in each row the first position that only they read, how many, elements between them
+    writes, out_step : in each row the tile's first point, elements between points
+    """
+    with e.builder.if_then(e.builder.icmp_signed(">", asks, e.i64(0))):
+        for place in reads:
+            e.prefetch_each(positions, place, step)
+        for place in writes:
+            e.prefetch_each(points, e.at(place, e.times(out_step, points)), out_step, write=True)
 
 
 def _panels(

@@ -15,7 +15,7 @@ from typing import Any
 from ._build import intrinsic
 from ._target import target
 from .emitter import Emitter, emitted
-from .line_tile import FEWEST_POINTS, LINE_POINTS, LINE_VECTORS
+from .line_tile import FEWEST_POINTS, LINE_POINTS, LINE_VECTORS, ask_for_next
 
 WINDOW = 3  # rows and taps of the kernel of `window_tile`
 ROW_TAPS = (7, 5) if target().wide else (5,)  # of `row_tile`
@@ -69,13 +69,10 @@ def _window(
     """Emit the tile for some points and a side."""
     builder, taps = e.builder, range(WINDOW)
     columns = range(int(side == LEFT), points + WINDOW - 1 - int(side == RIGHT))
-    after = e.times(out_step, points)
     with _each_vector(e, vectors, w, w_panel) as (channel, weight):
-        with builder.if_then(builder.icmp_signed(">", asks, e.i64(0))):
-            for row in range(2):
-                reads, writes = e.at(soon, e.times(x_row, row)), e.at(out, e.times(out_row, row))
-                e.prefetch_each(points, e.at(reads, channel), x_step)
-                e.prefetch_each(points, e.at(writes, builder.add(channel, after)), out_step, write=True)
+        reads = [e.at(soon, builder.add(channel, e.times(x_row, row))) for row in range(2)]
+        writes = [e.at(out, builder.add(channel, e.times(out_row, row))) for row in range(2)]
+        ask_for_next(e, points, asks, reads, points, x_step, writes, out_step)
         first = e.load(e.at(start, channel))
         sums = [[e.variable(first) for _ in range(points)] for _ in range(2)]
         with e.loop(planes) as plane:
@@ -132,11 +129,9 @@ def _row(
     x_step: Any, w: Any, w_tap: Any, w_panel: Any, start: Any, out: Any, out_step: Any, asks: Any, soon: Any,
 ) -> None:  # fmt: skip
     """Emit the tile for some points and taps."""
-    builder, after = e.builder, e.times(out_step, points)
+    builder = e.builder
     with _each_vector(e, vectors, w, w_panel) as (channel, weight):
-        with builder.if_then(builder.icmp_signed(">", asks, e.i64(0))):
-            e.prefetch_each(points, e.at(soon, channel), x_step)
-            e.prefetch_each(points, e.at(out, builder.add(channel, after)), out_step, write=True)
+        ask_for_next(e, points, asks, [e.at(soon, channel)], points, x_step, [e.at(out, channel)], out_step)
         begin = e.load(e.at(start, channel))
         sums = [e.variable(begin) for _ in range(points)]
         with e.loop(rows) as row:

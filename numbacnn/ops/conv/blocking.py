@@ -182,8 +182,5 @@ def l1_sets(step_bytes: int) -> int:
 
 
 def l1_keeps(lines: int, step_bytes: int) -> bool:
-    """Whether L1 has places for enough of some cache lines that are multiples of `step_bytes` apart to read them twice.
-
-    The others come from L2, which may take as long as is gained by reading each but twice.
-    """
+    """Whether L1 has places for most of some cache lines that are multiples of `step_bytes` apart: see `KEPT_SHARE`."""
     return KEPT_SHARE * lines <= l1_sets(step_bytes) * L1_WAYS

@@ -167,6 +167,7 @@ def test_choice():
         ("backward_data", 64, 1, 3, 3, False),
         ("backward_data", 80, 3, 2, 2, False),
         ("backward_weight", 2, 2, 3, 1, True),
+        ("backward_weight", 4, 4, 3, 1, target().lanes(4) > 4),
         ("backward_weight", 2, 2, 5, 1, True),
         ("backward_weight", 64, 1, 3, 3, False),
         ("backward_weight", 64, 4, 3, 2, False),

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from numbacnn.kernels._target import target
 from numbacnn.kernels.lane_sum_tile import POINTS
 from numbacnn.ops import explain
 from numbacnn.ops.conv import blocking, lane_sums
@@ -83,6 +84,7 @@ def test_a_model_decides_where_vectors_are_wide(shapes, options, algorithm):
 def test_several_lines_of_taps_are_left_to_others_where_vectors_are_narrow():
     line = explain((1, 1, 20000), (16, 1, 7), direction="backward_data")
     assert "several lines of taps" not in dict(line.refused).get(ALGORITHM, "")
+    assert (line.algorithm == ALGORITHM) == (target().lanes(4) == 8)  # row runs, beside vectors of fewer lanes
     lines = explain((1, 1, 40, 20000), (16, 1, 3, 7), direction="backward_data")
     assert "several lines of taps" in dict(lines.refused)[ALGORITHM]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from numbacnn.errors import OptionError
-from numbacnn.kernels.tile import MAX_ROWS
+from numbacnn.kernels.tile import MAX_ROWS, tile_lanes
 from numbacnn.ops import conv_backward_data, conv_backward_weight, conv_forward, explain
 from numbacnn.ops.conv import blocking, row_order, row_runs
 from numbacnn.ops.geometry import conv_geometry
@@ -139,7 +139,7 @@ def test_rows_of_padding_are_left_out(height, taps, stride, padding, dilation, c
 
 @pytest.mark.parametrize(
     ("out_channels", "depth", "padding", "mode"),
-    [(64, 40, 1, "zeros"), (64, 4, 1, "circular"), (64, 4, 0, "zeros"), (4, 4, 1, "zeros")],
+    [(64, 40, 1, "zeros"), (64, 4, 1, "circular"), (64, 4, 0, "zeros"), (tile_lanes(4) // 2, 4, 1, "zeros")],
 )
 def test_planes_that_are_all_read(out_channels, depth, padding, mode):
     """Little or other padding, none, or chains."""
@@ -293,8 +293,9 @@ def test_many_results_per_position():
 
 
 @pytest.mark.parametrize(("size", "chosen"), [(14, "indirect"), (56, ALGORITHM)])
-def test_sums_of_few_positions_are_not_worth_patches(size, chosen):
-    choice = explain((1, 4, size, size), (768, 4, 2, 2), direction="backward_weight")
+@pytest.mark.parametrize("channels", [4, 8] if tile_lanes(4) > 8 else [4])
+def test_sums_of_few_positions_are_not_worth_patches(channels, size, chosen):
+    choice = explain((1, channels, size, size), (3072 // channels, channels, 2, 2), direction="backward_weight")
     assert choice.algorithm == chosen
     if chosen != ALGORITHM:
         assert dict(choice.refused)[ALGORITHM] == "169 positions a sample are few for 3072 sums of each tap"

@@ -64,10 +64,11 @@ def test_what_does_not_pay(input_shape, weight_shape, reason, batch):
 
 
 @pytest.mark.parametrize("batch", [0, 1, 64])
-def test_few_channels_to_sum_over_do_not_pay(batch):
-    choice = explain((batch, 3, 56, 56), (64, 3, 3, 3))
+@pytest.mark.parametrize("channels", sorted({3, min(4, tile_lanes(4) // 2 - 1)}))
+def test_few_channels_to_sum_over_do_not_pay(channels, batch):
+    choice = explain((batch, channels, 56, 56), (64, channels, 3, 3))
     assert choice.algorithm == "row_runs"
-    assert dict(choice.refused)[ALGORITHM] == "3 channels to sum over do not fill a vector"
+    assert dict(choice.refused)[ALGORITHM] == f"{channels} channels to sum over do not fill a vector"
 
 
 @pytest.mark.skipif(tile_lanes(4) // 2 != 8, reason="8 channels are not just a vector")
