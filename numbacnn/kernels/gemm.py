@@ -12,10 +12,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ._build import device, kernel
-from ._serial import SCRATCH_SLOTS
+from ._serial import MOST_SCRATCH_SLOTS, SCRATCH_SLOTS
+from ._target import target
 from .columns import DOT_ROWS, columns_dot, pack_columns
 from .layout import copy_transposed
-from .pointer import as_integers, cast, offset, prefetch_read, prefetch_write, store_pointer
+from .pointer import as_integers, cast, offset, prefetch_far, prefetch_read, prefetch_write, store_pointer
 from .row_tile import MOST_ROWS, rows_times_rows
 from .runs import copy_run, even_part
 from .simd import broad, fma, lanes, line, load, load_first, load_like, splat, store, store_first
@@ -25,7 +26,9 @@ from .tile import MAX_ROWS, MIN_GEMM_ROWS, gemm_tile
 # `ROW_GROUP` at a time stay in L1; copies of columns of `b`, which stay in L2.
 ROW_GROUP = 2 * MAX_ROWS
 ROW_COPIES = 48 // ROW_GROUP * ROW_GROUP
-PREFETCH_ROWS = 4  # of `b`, asked for ahead of being copied: each ends where hardware stops foreseeing
+# Rows of `b`, asked for ahead of being copied: each ends where hardware stops foreseeing. From beyond the second-level
+# cache more of them, into that: rows a power of two apart have few places in the first.
+PREFETCH_ROWS, FAR_ROWS = 4, 8
 ROW_SLOTS = SCRATCH_SLOTS // 256  # a row's stretch of one block of the depth: 1 KiB, or 2 beside vectors of 64 bytes
 # Slots of a row tile's table, and the one that says how many rows it has.
 TABLE_STEP, TILE_ROWS = 2 * MAX_ROWS + 4, 2 * MAX_ROWS + 3
@@ -33,7 +36,7 @@ START = TABLE_STEP * ROW_GROUP // MAX_ROWS
 START_SLOTS = 2048
 ROWS = START + START_SLOTS
 COLUMNS = ROWS + ROW_COPIES * ROW_SLOTS
-COLUMN_SLOTS = SCRATCH_SLOTS - COLUMNS
+COLUMN_SLOTS = (SCRATCH_SLOTS if target().wide else MOST_SCRATCH_SLOTS) - COLUMNS
 
 
 class Gemm(NamedTuple):
@@ -53,6 +56,7 @@ class Gemm(NamedTuple):
     column_blocks: int
     depth_block: int
     copy_rows: int  # 1: rows of `a` are copied before use; 0: they are read where they lie
+    far: int  # 1: operands lie beyond the second-level cache, which is asked for them in advance
     has_bias: int
     direct: int  # 1: so few rows that `b` is read where it lies; 0: copies of its columns
     in_place: int  # 1: rows of `b` are read where they lie, by a register tile
@@ -80,7 +84,10 @@ def _pack_columns(source, packed, depth, columns, g):
         for k in range(depth):
             row, place = offset(source, k * g.b_depth), k * g.width
             for column in range(0, whole, g.width):
-                prefetch_read(row, PREFETCH_ROWS * g.b_depth + column)
+                if g.far:
+                    prefetch_far(row, FAR_ROWS * g.b_depth + column)
+                else:
+                    prefetch_read(row, PREFETCH_ROWS * g.b_depth + column)
                 for lane in range(0, g.width, g.vector):
                     store(packed, place + lane, load(row, column + lane))
                 place += g.panel
@@ -191,12 +198,36 @@ def _put_tables(table, rows, tiles, packed, pitch, columns, out, out_row):
 
 
 @device
-def _multiply(table, rows, pitch, columns, start, out, row_count, column_count, depth, d, g):
-    """A few rows, `pitch` apart, times copied columns, added to `out` unless `d` is 0, when it begins at `start`."""
+def _ask_for_rows(rows, count, lane, columns, depth, g):
+    """Ask for that share of some rows' stretches of which the panel at `lane` is one of all columns."""
+    first, last = lane * depth // columns, min(lane + g.width, columns) * depth // columns
+    for row in range(count):
+        for k in range(first, last, line(rows)):
+            prefetch_far(rows, row * g.a_row + k)
+
+
+@device
+def _rows_after(row, a, rows, d, depth, g):
+    """The rows of `a` that are read from `row` on, or else first in the next stretch of the depth; and how many."""
+    if g.far and g.a_depth == 1:
+        if row < rows:
+            return offset(a, row * g.a_row + d), min(ROW_GROUP, rows - row)
+        if d + depth < g.depth:
+            return offset(a, d + depth), min(ROW_GROUP, rows)
+    return a, 0
+
+
+@device
+def _multiply(table, rows, pitch, columns, start, out, row_count, column_count, depth, d, soon, soon_count, g):
+    """A few rows, `pitch` apart, times copied columns, added to `out` unless `d` is 0, when it begins at `start`.
+
+    Meanwhile it asks for the `soon_count` rows of `a`, from `soon` on, that are read next.
+    """
     tiles = (row_count + MAX_ROWS - 1) // MAX_ROWS
     _put_tables(table, row_count, tiles, rows, pitch, columns, out, g.columns)
     for lane in range(0, column_count, g.width):  # 2nd loop: panels of columns
         lanes = min(g.width, column_count - lane)
+        _ask_for_rows(soon, soon_count, lane, column_count, depth, g)
         if lane + g.width < column_count:  # results lie in pieces far apart, which no hardware foresees
             for row in range(row_count):
                 prefetch_write(out, row * g.columns + lane + g.width)
@@ -270,6 +301,7 @@ def gemm(block, scratch, a: "T*", b: "T*", bias: "T*", out: "T*", places: "int64
                 _copy(source, g.a_row, g.a_depth, packed_rows, g.depth_block, count, depth)
                 source, pitch = packed_rows, g.depth_block
             for first in range(0, count, ROW_GROUP):  # 3rd loop: rows that stay in L1
+                soon, soon_count = _rows_after(r + first + ROW_GROUP, a, rows, d, depth, g)
                 _multiply(
                     scratch,
                     offset(source, first * pitch),
@@ -281,5 +313,7 @@ def gemm(block, scratch, a: "T*", b: "T*", bias: "T*", out: "T*", places: "int64
                     columns,
                     depth,
                     d,
+                    soon,
+                    soon_count,
                     g,
                 )

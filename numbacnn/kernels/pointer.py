@@ -115,7 +115,7 @@ def as_integers(typingctx, pointer):
     return result(pointer), codegen
 
 
-def _prefetch(write: int) -> Any:
+def _prefetch(write: int, locality: int = 3) -> Any:
     def prefetch(typingctx: Any, pointer: Any, elements: Any) -> Any:
         from llvmlite import ir
         from numba.core import cgutils, types
@@ -125,7 +125,7 @@ def _prefetch(write: int) -> Any:
             place = builder.bitcast(builder.gep(args[0], [args[1]]), i8.as_pointer())
             function_type = ir.FunctionType(ir.VoidType(), [i8.as_pointer(), i32, i32, i32])
             function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
-            builder.call(function, [place, *(ir.Constant(i32, n) for n in (write, 3, 1))])
+            builder.call(function, [place, *(ir.Constant(i32, n) for n in (write, locality, 1))])
             return context.get_dummy_value()
 
         return types.void(pointer, types.int64), codegen
@@ -134,4 +134,5 @@ def _prefetch(write: int) -> Any:
 
 
 prefetch_read = _prefetch(0)  # ask for the cache line of pointer[elements]; harmless wherever it points
+prefetch_far = _prefetch(0, locality=2)  # the same, into the second-level cache
 prefetch_write = _prefetch(1)

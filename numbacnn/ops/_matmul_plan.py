@@ -28,8 +28,9 @@ LEAST_OF_TWO = 1 << 19 if WIDE else OPERATIONS_OF_TWO  # more than one block fro
 TILE_OPERATIONS = 3000
 # A block copies its columns, which costs least where it is high. Rows that it copies as well cost as much; those that
 # it reads where they lie, a fraction; and a row of results that is written in pieces, as much as so many elements.
-# This is low, and narrow.
-ROWS_IN_PLACE, PIECE_OF_RESULTS = 1 / 8, 150
+# This is low, and narrow. Rows that the last-level cache keeps for no other block cost more.
+ROWS_IN_PLACE, FAR_ROWS_IN_PLACE, PIECE_OF_RESULTS = 1 / 8, 1 / 2, 150
+KEPT_ROWS_BYTES = 1 << 24
 # What is copied of a row at a time, so that L1 holds many beside columns: stretches twice as long, which there is
 # room for beside vectors of 64 bytes, took up to 1.1 times as long.
 COPIED_BYTES = 1024
@@ -48,6 +49,10 @@ DIRECT_ROWS = 8
 # beside vectors of 64 bytes.
 CONFLICT_BYTES, FEW_PANELS = 4096, 2
 PLACES_FOR_ROWS = WIDE
+# Operands of so many bytes do not stay in second-level caches: while a block multiplies, it asks for the rows of `a`
+# that come next, so that they need not be copied either; and copying `b` it asks for more rows ahead (1.03 to 1.1 times
+# as fast). That needs time to do so: few rows or panels took up to 1.2 times as long. Unmeasured beside wide vectors.
+FAR_BYTES, FEWEST_FAR_ROWS = 1 << 22, 100
 # One core, conservatively: decides only whether a launch is worth a second core.
 OPERATIONS_PER_NS, BYTES_PER_NS = 60.0, 10.0
 
@@ -104,11 +109,15 @@ def plan(
     wanted = -(-_power_of_two(min(MANY_BLOCKS, wanted)) // count)
     fewest = -(-panels // most)
     stretch = min(DIRECT_STREAM_BYTES, DIRECT_SUMS_BYTES // rows) if direct else STREAM_BYTES
-    conflict = a_row * itemsize % CONFLICT_BYTES == 0 and not PLACES_FOR_ROWS
+    far = (
+        (rows + columns) * depth * itemsize > FAR_BYTES and rows >= FEWEST_FAR_ROWS and panels > FEW_PANELS and not WIDE
+    )
+    conflict = a_row * itemsize % CONFLICT_BYTES == 0 and not (PLACES_FOR_ROWS or far)
     narrow = panels * width * itemsize // stretch if streams else -(-columns // FEW_COLUMNS)
     narrow = max(_power_of_two(narrow), min(2, panels))
     copied = a_depth != 1 or (conflict and panels > FEW_PANELS * narrow)
-    price = (1 if copied else ROWS_IN_PLACE) + PIECE_OF_RESULTS / depth
+    in_place_price = FAR_ROWS_IN_PLACE if far and rows * depth * itemsize >= KEPT_ROWS_BYTES else ROWS_IN_PLACE
+    price = (1 if copied else in_place_price) + PIECE_OF_RESULTS / depth
     squared = max(wanted, fewest) * price * rows / columns
     row_blocks = _power_of_two(min(math.sqrt(2 * squared), wanted, -(-rows // FEW_ROWS)))
     column_blocks = max(min(-(-wanted // row_blocks), narrow), fewest)
@@ -127,6 +136,7 @@ def plan(
         column_blocks=column_blocks,
         depth_block=depth_block,
         copy_rows=int(a_depth != 1 or (conflict and panels > FEW_PANELS * column_blocks)),
+        far=int(far),
         has_bias=int(has_bias),
         direct=int(direct),
         in_place=int(in_place),

@@ -9,7 +9,7 @@ import pytest
 
 from numbacnn.errors import DTypeError, ShapeError
 from numbacnn.kernels import gemm
-from numbacnn.kernels._serial import SCRATCH_SLOTS
+from numbacnn.kernels._serial import MOST_SCRATCH_SLOTS
 from numbacnn.ops import _matmul_plan, memory
 from numbacnn.ops import matmul as module
 from numbacnn.ops.matmul import matmul
@@ -48,6 +48,22 @@ def test_every_size_and_order(left, right, dtype):
         np.testing.assert_array_equal(result, a.astype(int) @ b.astype(int))
         assert result.dtype == dtype
         assert result.flags.c_contiguous
+
+
+@pytest.mark.parametrize("shape", [(700, 1024, 600), (130, 2000, 530), (2003, 600, 150)])
+def test_operands_beyond_the_caches(shape):
+    """Rows of `a` are asked for in advance, those of the next stretch of the depth too, and read where they lie."""
+    rows, depth, columns = shape
+    a, b = integers(rows, depth), integers(depth, columns, seed=1)
+    record = _matmul_plan.plan(rows, columns, depth, a.dtype, 1, a.strides + b.strides, False).record
+    assert bool(record.far) == (not _matmul_plan.WIDE)
+    assert record.depth_block < depth
+    if record.far:
+        assert not record.copy_rows
+    expected = a.astype(int) @ b.astype(int)
+    for left in (a, np.asfortranarray(a)):
+        for right in (b, np.asfortranarray(b)):
+            np.testing.assert_array_equal(matmul(left, right), expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -143,7 +159,7 @@ def test_errors():
 
 
 def test_scratch_memory_holds_every_copy():
-    assert gemm.COLUMNS + gemm.COLUMN_SLOTS <= SCRATCH_SLOTS
+    assert gemm.COLUMNS + gemm.COLUMN_SLOTS <= MOST_SCRATCH_SLOTS
     sizes = (1, 5, 60, 300, 5000, 60_000)
     for rows, columns, depth, itemsize in ((m, n, k, s) for m in sizes for n in sizes for k in sizes for s in (4, 8)):
         for strides in ((depth, 1, columns, 1), (depth, 1, 1, depth), (1, rows, 2, 2 * depth)):
